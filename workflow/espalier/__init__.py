@@ -1,0 +1,1 @@
+"""Espalier: compress Transformer encoders by pruning and distillation."""

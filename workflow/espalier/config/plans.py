@@ -1,0 +1,216 @@
+"""Blocks for training: the teacher and one settings class a method."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from espalier.config.base import Block, Many
+
+Positive = Annotated[float, Field(gt=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Sparsity = Annotated[float, Field(ge=0.0, lt=1.0)]
+Epochs = Annotated[float, Field(ge=0.0)]
+
+
+class Training(Block):
+    """What every training run has."""
+
+    learning_rate: Positive = 3.0e-5
+    """Peak learning rate of AdamW."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """Learning rate after warm-up: linear to 0, or constant."""
+    warmup: Fraction = 0.1
+    """Fraction of each learning-rate interval in which the rate rises from 0."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Rows in one optimiser step."""
+    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Rows in one forward pass; smaller saves memory and leaves the gradient as it is. batch_size when left out."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    """AdamW's decoupled weight decay; biases and LayerNorms have none."""
+    clip_norm: Positive = 1.0
+    """Largest gradient norm over the trainable parameters."""
+    evaluate_every: Epochs = 1.0
+    """Epochs between two evaluations; 0 evaluates at the end only."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Weights to keep: those of the last step, or of the best evaluation at the target sparsity."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.micro_batch_size and self.micro_batch_size > self.batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} is larger than batch_size {self.batch_size}")
+        return self
+
+
+class Teacher(Training):
+    """Fine-tuning of a base on a task."""
+
+    epochs: Positive = 3.0
+    per_task: dict[str, dict[str, Any]] = {}
+    """Settings for single tasks, e.g. {rte: {epochs: 6.0}}."""
+
+
+class Recover(Block):
+    """Training at the fixed final masks, from which the exported model is taken; it does not feed the next stage."""
+
+    epochs: Epochs = 1.0
+    """0 exports the stage's student as it is."""
+    learning_rate: Positive | None = None
+    """The plan's learning rate when left out."""
+
+
+class Plan(Training):
+    """What every method has."""
+
+    learning_rate: Positive = 5.0e-5
+    path: Annotated[tuple[Sparsity, ...], Many, Field(min_length=1)]
+    """Ascending target sparsities, fraction of the encoder's weights removed; one cached stage each."""
+    start: Literal["pretrained", "teacher"] = "pretrained"
+    """The first stage starts from the pre-trained base with a new head, or from the fine-tuned teacher."""
+    recover: Recover = Recover()
+    per_task: dict[str, dict[str, Any]] = {}
+    """Settings for single tasks, e.g. {rte: {recover: {epochs: 6.0}}}."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        for lower, upper in zip(self.path, self.path[1:], strict=False):
+            if upper <= lower:
+                raise ValueError(f"path must ascend, got {upper} after {lower}")
+        for target in self.path:
+            if abs(round(target, 3) - target) > 1e-9:
+                raise ValueError(f"path has at most three decimals, got {target}")
+        return self
+
+    def intervals(self, first_stage: bool) -> list[float]:
+        """Lengths, in epochs, of the learning-rate intervals of a stage."""
+        raise NotImplementedError
+
+    def prune_epochs(self, first_stage: bool) -> list[float]:
+        """Epochs, counted from the start of the stage, at which weights are removed."""
+        return []
+
+
+class DensePlan(Plan):
+    """No compression: the control that gets the same number of updates."""
+
+    method: Literal["dense"]
+    path: Annotated[tuple[Sparsity, ...], Many, Field(min_length=1)] = (0.0,)
+    epochs: Positive = 3.0
+    """Epochs of the one stage, recovery not included."""
+
+    @model_validator(mode="after")
+    def _stays_dense(self) -> Self:
+        if self.path != (0.0,):
+            raise ValueError(f"method dense removes nothing, so its path is [0.0]; got {list(self.path)}")
+        return self
+
+    def intervals(self, first_stage: bool) -> list[float]:
+        return [self.epochs]
+
+
+class IterativePlan(Plan):
+    """Iterative pruning of single weights: remove a little, train, remove more (SDP specification, section 3.1)."""
+
+    dense_epochs: Epochs = 1.0
+    """Training before the first removal; in the first stage only."""
+    prune_steps: Annotated[int, Field(ge=1)] = 1
+    """Removals in a stage; the last one reaches the stage's target."""
+    prune_schedule: Literal["uniform", "geometric", "cubic"] = "uniform"
+    """How sparsity rises over the removals of a stage."""
+    epochs_per_step: Positive = 1.0
+    """Training after each removal."""
+    restart_schedule: bool = True
+    """Begin the learning-rate schedule anew after each removal."""
+    allocation: Literal["layer", "global"] = "layer"
+    """The same fraction in each matrix, or one ranking over all of them."""
+    prune_embeddings: bool = False
+    """Prune the word embeddings, too."""
+
+    @model_validator(mode="after")
+    def _removes(self) -> Self:
+        if self.path[0] <= 0.0:
+            raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control")
+        return self
+
+    def intervals(self, first_stage: bool) -> list[float]:
+        dense = [self.dense_epochs] if first_stage and self.dense_epochs else []
+        parts = dense + [self.epochs_per_step] * self.prune_steps
+        return parts if self.restart_schedule else [sum(parts)]
+
+    def prune_epochs(self, first_stage: bool) -> list[float]:
+        begin = self.dense_epochs if first_stage else 0.0
+        return [begin + step * self.epochs_per_step for step in range(self.prune_steps)]
+
+
+class RandomPlan(IterativePlan):
+    """Random scores: the floor under every criterion."""
+
+    method: Literal["random"]
+
+
+class MagnitudePlan(IterativePlan):
+    """Iterative magnitude pruning with the task loss alone."""
+
+    method: Literal["magnitude"]
+
+
+class MovementPlan(IterativePlan):
+    """Movement pruning: remove what training moves towards zero (Sanh et al. 2020, arXiv 2005.07683)."""
+
+    method: Literal["movement"]
+
+
+class DistilPlan(IterativePlan):
+    """Magnitude pruning with logit distillation (Hinton et al. 2015, arXiv 1503.02531)."""
+
+    method: Literal["distil"]
+    alpha: Fraction = 0.5
+    """Weight of the distillation term; the task loss has 1 - alpha."""
+    temperature: Positive = 2.0
+    """Softens both distributions."""
+
+
+class CrossCorrelation(Block):
+    """The cross-correlation term of SDP (specification, section 2.5)."""
+
+    beta: Annotated[float, Field(ge=0.0)] = 1.0
+    """Weight of the term. Inferred; grid {0.1, 1, 10}."""
+    off_diagonal: Annotated[float, Field(ge=0.0)] = 5.0e-3
+    """lambda: weight of the off-diagonal entries. Barlow Twins' default."""
+    centre: bool = True
+    """Subtract each feature's mean over the batch."""
+    normalise: bool = True
+    """Divide the term by the hidden width, so that beta stays of order 1."""
+
+
+class SdpPlan(IterativePlan):
+    """Self-distilled pruning (arXiv 2109.15014)."""
+
+    method: Literal["sdp"]
+    objective: Literal["kld", "cos", "cc", "cc+kld"] = "cc"
+    """What ties the pruned student to its unpruned teacher."""
+    representation: Literal["first-token", "mean"] = "first-token"
+    """Last hidden state of the first token, or the mean over the real tokens."""
+    alpha: Fraction = 0.5
+    """Weight of the KL term (objectives kld, cc+kld); the task loss has 1 - alpha."""
+    temperature: Positive = 2.0
+    """Temperature of the KL term."""
+    beta_cos: Annotated[float, Field(ge=0.0)] = 1.0
+    """Weight of the cosine term (objective cos)."""
+    cc: CrossCorrelation = CrossCorrelation()
+
+    @model_validator(mode="after")
+    def _whole_batch(self) -> Self:
+        if "cc" in self.objective and self.micro_batch_size and self.micro_batch_size < self.batch_size:
+            raise ValueError(
+                f"objective {self.objective!r} is a statistic of the whole batch: micro_batch_size "
+                f"{self.micro_batch_size} below batch_size {self.batch_size} would change it; lower batch_size instead"
+            )
+        return self
+
+
+AnyPlan = Annotated[
+    DensePlan | RandomPlan | MagnitudePlan | MovementPlan | DistilPlan | SdpPlan,
+    Field(discriminator="method"),
+]

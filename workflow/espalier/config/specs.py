@@ -1,0 +1,175 @@
+"""What one job reads: its resolved part of the configuration, passed as JSON in `params.spec`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from espalier.config.base import Block
+from espalier.config.data import Base, Metric, Task
+from espalier.config.plans import Teacher
+from espalier.config.project import TEACHER, Config, Measure, Progress
+
+
+class FetchSpec(Block):
+    """Get a base."""
+
+    base: Base
+
+
+class PrepareSpec(Block):
+    """Read and check a task's rows."""
+
+    name: str
+    task: Task
+
+
+class TokeniseSpec(Block):
+    """Turn rows into token ids."""
+
+    kind: str
+    text: tuple[str, ...]
+    max_length: int
+
+
+class Machine(Block):
+    """How to compute."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16"]
+
+
+class Goal(Block):
+    """What training and selection need to know of a task."""
+
+    kind: Literal["classification", "regression"]
+    metric: Metric
+
+
+class FinetuneSpec(Block):
+    """Train a teacher."""
+
+    seed: int
+    goal: Goal
+    machine: Machine
+    progress: Progress
+    settings: Teacher
+
+
+class CompressSpec(Block):
+    """Run one stage of a path, or recover its student."""
+
+    seed: int
+    goal: Goal
+    machine: Machine
+    progress: Progress
+    plan: dict[str, Any]
+    """The plan's settings; checked again by the method's own settings class."""
+    sparsity_before: float
+    """Target of the stage before, 0 in the first one."""
+    target: float
+
+
+class ExportSpec(Block):
+    """Write a model that others can open."""
+
+    names: dict[str, str]
+    """project, base, task, plan: for the model card."""
+    seed: int
+    kind: str
+    source: dict[str, Any]
+    """Where the base came from: for the model card."""
+    method: str
+    target: float
+
+
+class EvaluateSpec(Block):
+    """Score a model on every evaluation set."""
+
+    kind: Literal["classification", "regression"]
+    metrics: tuple[Metric, ...]
+    """The first one is the score."""
+    machine: Machine
+
+
+class MeasureSpec(Block):
+    """Count and time a model."""
+
+    machine: Machine
+    measure: Measure
+
+
+def _goal(task: Task) -> Goal:
+    return Goal(kind=task.kind, metric=task.metric)
+
+
+def _machine(config: Config) -> Machine:
+    return Machine(device=config.device, precision=config.precision)
+
+
+def fetch_spec(config: Config, base: str) -> FetchSpec:
+    return FetchSpec(base=config.bases[base])
+
+
+def prepare_spec(config: Config, task: str) -> PrepareSpec:
+    return PrepareSpec(name=task, task=config.tasks[task])
+
+
+def tokenise_spec(config: Config, task: str) -> TokeniseSpec:
+    block = config.tasks[task]
+    return TokeniseSpec(kind=block.kind, text=block.text, max_length=block.max_length)
+
+
+def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
+    return FinetuneSpec(
+        seed=seed,
+        goal=_goal(config.tasks[task]),
+        machine=_machine(config),
+        progress=config.progress,
+        settings=config.teacher_for(task),
+    )
+
+
+def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
+    settings = config.plan_for(plan, task)
+    target, before = stage_of(settings.path, percent)
+    fields = settings.model_dump(mode="json", exclude={"path", "per_task"})
+    return CompressSpec(
+        seed=seed,
+        goal=_goal(config.tasks[task]),
+        machine=_machine(config),
+        progress=config.progress,
+        plan=fields,
+        sparsity_before=before,
+        target=target,
+    )
+
+
+def export_spec(config: Config, base: str, task: str, plan: str, seed: int, percent: str) -> ExportSpec:
+    return ExportSpec(
+        names={"project": config.project, "base": base, "task": task, "plan": plan},
+        seed=seed,
+        kind=config.tasks[task].kind,
+        source=config.bases[base].model_dump(mode="json"),
+        method=TEACHER if plan == TEACHER else config.plans[plan].method,
+        target=float(percent) / 100,
+    )
+
+
+def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
+    block = config.tasks[task]
+    return EvaluateSpec(kind=block.kind, metrics=(block.metric, *block.also), machine=_machine(config))
+
+
+def measure_spec(config: Config) -> MeasureSpec:
+    return MeasureSpec(machine=_machine(config), measure=config.measure)
+
+
+def percent_of(sparsity: float) -> str:
+    """The path's word for a sparsity: 0.5 → '50', 0.975 → '97.5'."""
+    return f"{round(100 * sparsity, 1):g}"
+
+
+def stage_of(path: tuple[float, ...], percent: str) -> tuple[float, float]:
+    """(target, target of the stage before) of the stage that a path calls `percent`."""
+    index = [percent_of(target) for target in path].index(percent)
+    return path[index], path[index - 1] if index else 0.0

@@ -1,0 +1,87 @@
+"""The known tasks, as data: columns, classes, metrics, place on the hub, usual length.
+
+A user's `tasks:` block overlays an entry of this table, so `rte: {source: files, train: a.parquet, ...}` keeps RTE's
+columns and metric and reads the user's files. Sources: GLUE (Wang et al. 2019, arXiv 1804.07461) as stored on the hub
+under `nyu-mll/glue`; the built-in tasks are described in `data/README.md`.
+"""
+
+from typing import Any
+
+GLUE = {
+    "source": "hub",
+    "id": "nyu-mll/glue",
+    "revision": "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c",
+    "train": "train",
+    "validation": {"validation": "validation"},
+    "kind": "classification",
+    "label": "label",
+    "max_length": 128,
+}
+NLI = ("entailment", "not_entailment")
+
+KNOWN: dict[str, dict[str, Any]] = {
+    "cola": GLUE
+    | {"name": "cola", "text": ("sentence",), "classes": ("unacceptable", "acceptable"), "metric": "matthews", "also": ("accuracy",)},
+    "sst2": GLUE | {"name": "sst2", "text": ("sentence",), "classes": ("negative", "positive"), "metric": "accuracy"},
+    "mrpc": GLUE
+    | {
+        "name": "mrpc",
+        "text": ("sentence1", "sentence2"),
+        "classes": ("not_equivalent", "equivalent"),
+        "metric": "f1",
+        "also": ("accuracy",),
+    },
+    "stsb": GLUE
+    | {"name": "stsb", "kind": "regression", "text": ("sentence1", "sentence2"), "metric": "spearman", "also": ("pearson",)},
+    "qqp": GLUE
+    | {
+        "name": "qqp",
+        "text": ("question1", "question2"),
+        "classes": ("not_duplicate", "duplicate"),
+        "metric": "accuracy",
+        "also": ("f1",),
+    },
+    "mnli": GLUE
+    | {
+        "name": "mnli",
+        "validation": {"matched": "validation_matched", "mismatched": "validation_mismatched"},
+        "text": ("premise", "hypothesis"),
+        "classes": ("entailment", "neutral", "contradiction"),
+        "metric": "accuracy",
+    },
+    "qnli": GLUE | {"name": "qnli", "text": ("question", "sentence"), "classes": NLI, "metric": "accuracy"},
+    "rte": GLUE | {"name": "rte", "text": ("sentence1", "sentence2"), "classes": NLI, "metric": "accuracy"},
+    "wnli": GLUE
+    | {"name": "wnli", "text": ("sentence1", "sentence2"), "classes": ("not_entailment", "entailment"), "metric": "accuracy"},
+    "docs-library": {
+        "source": "builtin",
+        "kind": "classification",
+        "text": ("text",),
+        "label": "label",
+        "metric": "accuracy",
+        "also": ("macro-f1",),
+        "max_length": 64,
+    },
+    "docs-pair": {
+        "source": "builtin",
+        "kind": "classification",
+        "text": ("first", "second"),
+        "label": "label",
+        "classes": ("unrelated", "follows"),
+        "metric": "accuracy",
+        "also": ("f1",),
+        "max_length": 128,
+    },
+    "docs-corpus": {"source": "builtin", "kind": "text", "text": ("text",), "max_length": 128},
+}
+
+OF_A_SOURCE = ("train", "validation", "id", "name", "revision")
+"""Keys that say where the rows lie: they are dropped from a known task when the user gives another source."""
+
+
+def overlay(name: str, block: dict[str, Any]) -> dict[str, Any]:
+    """The user's block over the known task of that name, if there is one."""
+    known = dict(KNOWN.get(name, {}))
+    if "source" in block and block["source"] != known.get("source"):
+        known = {key: value for key, value in known.items() if key not in OF_A_SOURCE}
+    return known | block
