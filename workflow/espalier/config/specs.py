@@ -7,7 +7,7 @@ from typing import Any, Literal
 from espalier.config.base import Block
 from espalier.config.data import Base, Metric, Task
 from espalier.config.plans import Teacher
-from espalier.config.project import TEACHER, Config, Measure, Progress
+from espalier.config.project import Config, Measure, Progress
 
 
 class FetchSpec(Block):
@@ -26,8 +26,6 @@ class PrepareSpec(Block):
 class TokeniseSpec(Block):
     """Turn rows into token ids."""
 
-    kind: str
-    text: tuple[str, ...]
     max_length: int
 
 
@@ -72,14 +70,7 @@ class CompressSpec(Block):
 class ExportSpec(Block):
     """Write a model that others can open."""
 
-    names: dict[str, str]
-    """project, base, task, plan: for the model card."""
-    seed: int
-    kind: str
-    source: dict[str, Any]
-    """Where the base came from: for the model card."""
-    method: str
-    target: float
+    kind: Literal["classification", "regression"]
 
 
 class EvaluateSpec(Block):
@@ -96,6 +87,14 @@ class MeasureSpec(Block):
 
     machine: Machine
     measure: Measure
+
+
+class ReportSpec(Block):
+    """Gather a project's results."""
+
+    project: str
+    methods: dict[str, str]
+    """Plan → method."""
 
 
 def _goal(task: Task) -> Goal:
@@ -115,8 +114,7 @@ def prepare_spec(config: Config, task: str) -> PrepareSpec:
 
 
 def tokenise_spec(config: Config, task: str) -> TokeniseSpec:
-    block = config.tasks[task]
-    return TokeniseSpec(kind=block.kind, text=block.text, max_length=block.max_length)
+    return TokeniseSpec(max_length=config.tasks[task].max_length)
 
 
 def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
@@ -144,15 +142,8 @@ def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str)
     )
 
 
-def export_spec(config: Config, base: str, task: str, plan: str, seed: int, percent: str) -> ExportSpec:
-    return ExportSpec(
-        names={"project": config.project, "base": base, "task": task, "plan": plan},
-        seed=seed,
-        kind=config.tasks[task].kind,
-        source=config.bases[base].model_dump(mode="json"),
-        method=TEACHER if plan == TEACHER else config.plans[plan].method,
-        target=float(percent) / 100,
-    )
+def export_spec(config: Config, task: str) -> ExportSpec:
+    return ExportSpec(kind=config.tasks[task].kind)
 
 
 def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
@@ -162,6 +153,10 @@ def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
 
 def measure_spec(config: Config) -> MeasureSpec:
     return MeasureSpec(machine=_machine(config), measure=config.measure)
+
+
+def report_spec(config: Config) -> ReportSpec:
+    return ReportSpec(project=config.project, methods={name: plan.method for name, plan in config.plans.items()})
 
 
 def percent_of(sparsity: float) -> str:
