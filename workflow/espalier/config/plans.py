@@ -159,6 +159,14 @@ class MovementPlan(IterativePlan):
     """Movement pruning: remove what training moves towards zero (Sanh et al. 2020, arXiv 2005.07683)."""
 
     method: Literal["movement"]
+    dense_epochs: Positive = 1.0
+    """Training before the first removal of every stage: scores are gathered there."""
+
+    def intervals(self, first_stage: bool) -> list[float]:
+        return super().intervals(first_stage=True)
+
+    def prune_epochs(self, first_stage: bool) -> list[float]:
+        return super().prune_epochs(first_stage=True)
 
 
 class DistilPlan(IterativePlan):

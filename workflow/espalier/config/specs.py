@@ -8,6 +8,7 @@ from espalier.config.base import Block
 from espalier.config.data import Base, Metric, Task
 from espalier.config.plans import Teacher
 from espalier.config.project import Config, Measure, Progress
+from espalier.methods import METHODS
 
 
 class FetchSpec(Block):
@@ -60,6 +61,8 @@ class CompressSpec(Block):
     goal: Goal
     machine: Machine
     progress: Progress
+    method: str
+    """`module:Class`."""
     plan: dict[str, Any]
     """The plan's settings; checked again by the method's own settings class."""
     sparsity_before: float
@@ -85,6 +88,7 @@ class EvaluateSpec(Block):
 class MeasureSpec(Block):
     """Count and time a model."""
 
+    kind: Literal["classification", "regression"]
     machine: Machine
     measure: Measure
 
@@ -136,6 +140,7 @@ def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str)
         goal=_goal(config.tasks[task]),
         machine=_machine(config),
         progress=config.progress,
+        method=METHODS[settings.method],
         plan=fields,
         sparsity_before=before,
         target=target,
@@ -151,8 +156,8 @@ def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
     return EvaluateSpec(kind=block.kind, metrics=(block.metric, *block.also), machine=_machine(config))
 
 
-def measure_spec(config: Config) -> MeasureSpec:
-    return MeasureSpec(machine=_machine(config), measure=config.measure)
+def measure_spec(config: Config, task: str) -> MeasureSpec:
+    return MeasureSpec(kind=config.tasks[task].kind, machine=_machine(config), measure=config.measure)
 
 
 def report_spec(config: Config) -> ReportSpec:

@@ -1,0 +1,47 @@
+# The front door. Every target sees to its environment first; a second call installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+# snakefmt looks for shfmt on the path
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+.DEFAULT_GOAL := help
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.installed ## Run the shipped configuration, from raw text to the report
+	$(BIN)/snakemake --profile profiles/local
+	@echo "Report: results/$$(sed -n 's/^project: *\([a-z0-9-]*\).*/\1/p' config.yaml)/report.html"
+
+test: .venv/.installed ## All tests
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed ## Form of code, rules and workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+bench: .venv/.installed ## Seconds a training step on this machine
+	$(BIN)/python -m tests.bench
+
+schema: .venv/.installed ## The JSON schema for editors, from the configuration's classes
+	$(BIN)/python -m espalier.config.schema > workflow/schemas/config.schema.json
+
+lock: ## envs/requirements.lock from envs/requirements.in
+	$(PYTHON) -m venv .venv/lock
+	.venv/lock/bin/python -m pip install --quiet pip-tools
+	cd envs && ../.venv/lock/bin/pip-compile --quiet --strip-extras --no-header --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --output-file requirements.lock requirements.in
+	sed -i -e '1i # Compiled from requirements.in by '\''make lock'\''; do not edit.' \
+		-e '/^--/d' -e 's/^\([a-z0-9-]*==[^+ ]*\)+[a-z0-9.]*/\1/' envs/requirements.lock
+
+clean: ## Remove the environment, logs and checkpoints; results stay
+	rm -rf .venv work logs benchmarks
+
+.venv/.installed: envs/requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	touch $@
+
+.PHONY: help demo test lint bench schema lock clean

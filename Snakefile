@@ -1,0 +1,41 @@
+# Espalier: one configuration in, small models and a report out. `snakemake --list` is the table of contents.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+if not workflow.overwrite_configfiles:  # --configfile replaces config.yaml; by itself Snakemake would merge the two
+
+    configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/bases.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/teacher.smk"
+include: "workflow/rules/compress.smk"
+include: "workflow/rules/recover.smk"
+include: "workflow/rules/export.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+wildcard_constraints:
+    base=NAME,
+    task=NAME,
+    plan=NAME,
+    seed=r"\d+",
+    percent=r"\d+(\.\d)?",
+
+
+localrules:
+    all,
+    table,
+
+
+rule all:
+    """Everything that the configuration asks for: table, metrics, report, tokenised corpora."""
+    default_target: True
+    input:
+        results=f"{RESULTS}/report.html" if study.supervised else [],
+        metrics=f"{RESULTS}/metrics.json" if study.supervised else [],
+        corpora=[f"{folder}/{split}.parquet" for folder in layout.corpora() for split in ("train", "evaluation")],

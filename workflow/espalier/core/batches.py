@@ -1,0 +1,110 @@
+"""Token rows → padded tensors, in an order that is a pure function of (data, seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+GROUP = 50
+"""Batches that are sorted by length together: enough to save padding, few enough to keep the order random."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded rows."""
+
+    rows: Int[Tensor, " batch"]
+    """Index of each row in its table."""
+    input_ids: Int[Tensor, "batch length"]
+    attention_mask: Int[Tensor, "batch length"]
+    token_type_ids: Int[Tensor, "batch length"] | None
+    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"]
+
+    def inputs(self) -> dict[str, Tensor]:
+        """Keyword arguments of a model's forward."""
+        inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        return inputs if self.token_type_ids is None else {**inputs, "token_type_ids": self.token_type_ids}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tokenised table in memory: one flat array of ids and the offset of each row."""
+
+    ids: np.ndarray
+    types: np.ndarray | None
+    offsets: np.ndarray
+    labels: np.ndarray
+    sets: np.ndarray | None
+    pad: int
+
+    @classmethod
+    def read(cls, path: Path, pad: int) -> Rows:
+        """Read a parquet file that the tokenise stage wrote; `pad` is the tokenizer's padding id."""
+        table = pq.read_table(path).combine_chunks()
+        column = table["input_ids"].combine_chunks()
+        types = table["token_type_ids"].combine_chunks().flatten().to_numpy() if "token_type_ids" in table.column_names else None
+        sets = np.asarray(table["set"].to_pylist()) if "set" in table.column_names else None
+        ids = column.flatten().to_numpy()
+        offsets = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])
+        return cls(ids, types, offsets, table["label"].to_numpy(), sets, pad)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row."""
+        return np.diff(self.offsets)
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> Batch:
+        """These rows, padded to the longest of them."""
+        lengths = self.lengths[rows]
+        shape = (len(rows), int(lengths.max()))
+        real = np.arange(shape[1]) < lengths[:, None]
+        flat = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
+        ids = np.full(shape, self.pad, dtype=np.int64)
+        ids[real] = self.ids[flat]
+        types = None
+        if self.types is not None:
+            types = np.zeros(shape, dtype=np.int64)
+            types[real] = self.types[flat]
+        labels = self.labels[rows]
+        return Batch(
+            rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
+            input_ids=torch.from_numpy(ids).to(device),
+            attention_mask=torch.from_numpy(real.astype(np.int64)).to(device),
+            token_type_ids=None if types is None else torch.from_numpy(types).to(device),
+            labels=torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)).to(device),
+        )
+
+
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of one epoch: a seeded permutation, sorted by length within groups, the batches shuffled again.
+
+    Every row occurs exactly once; only one batch may be smaller.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(lengths))
+    group = GROUP * batch_size
+    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in _cut(order, group)])
+    batches = _cut(order, batch_size)
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def in_length_order(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """All rows, shortest first, in batches: for evaluation."""
+    yield from _cut(np.argsort(lengths, kind="stable"), batch_size)
+
+
+def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -1,0 +1,128 @@
+"""Training histories of a path, its stages one after another on one axis of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow.parquet as parquet
+
+from espalier.core.results import Place, split_recoveries
+
+LONGEST = 250
+"""Points a line is drawn with at most; longer histories are thinned evenly."""
+
+
+class Line(NamedTuple):
+    """One seed's values of one quantity in one stage, or in one recovery."""
+
+    seed: int
+    percent: str
+    recovery: bool
+    steps: list[float]
+    values: list[float]
+
+
+class Panel(NamedTuple):
+    """One quantity over the steps of a path."""
+
+    name: str
+    is_score: bool
+    lines: list[Line]
+
+
+class Curves(NamedTuple):
+    """Everything that was logged for one base, task and plan."""
+
+    base: str
+    task: str
+    plan: str
+    borders: list[tuple[str, float]]
+    """Percent → step at which that stage ends, in path order."""
+    panels: list[Panel]
+    """Loss terms in the order in which they were logged, then the score."""
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds drawn."""
+        return len({line.seed for panel in self.panels for line in panel.lines})
+
+    @property
+    def last_step(self) -> float:
+        """Where the axis ends: the last stage, or a recovery after it."""
+        drawn = [line.steps[-1] for panel in self.panels for line in panel.lines]
+        return max([1.0, *(step for _, step in self.borders), *drawn])
+
+
+class _Run(NamedTuple):
+    place: Place
+    recovery: bool
+    offset: float
+    history: pd.DataFrame
+
+
+def read_curves(
+    histories: Sequence[Path], steps: Mapping[Place, int], goals: Mapping[tuple[str, str], tuple[str, str]]
+) -> list[Curves]:
+    """The curves of every base, task and plan, in table order.
+
+    A recovery begins where its stage ends and leaves the next stage's start alone, so it is a line of its own.
+
+    Args:
+        histories: history.parquet of every stage, teacher and recovery.
+        steps: place → steps of that stage, from its record.
+        goals: (base, task) → set and metric that give the score.
+    """
+    stages, recoveries = split_recoveries(histories)
+    found = []
+    for base, task, plan in dict.fromkeys((place.base, place.task, place.plan) for place in stages):
+        here = [place for place in stages if (place.base, place.task, place.plan) == (base, task, plan)]
+        borders = _borders(here, steps)
+        end, begin = dict(borders), dict(zip(dict(borders), [0.0, *dict(borders).values()], strict=False))
+        runs = [_Run(place, False, begin[place.percent], _read(stages[place])) for place in here]
+        runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
+        found.append(Curves(base, task, plan, borders, _panels(runs, goals.get((base, task)))))
+    return found
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return parquet.read_table(path).to_pandas()
+
+
+def _borders(places: Sequence[Place], steps: Mapping[Place, int]) -> list[tuple[str, float]]:
+    borders, last = [], 0.0
+    for percent in sorted({place.percent for place in places}, key=float):
+        last += max(float(steps.get(place, 0)) for place in places if place.percent == percent)
+        borders.append((percent, last))
+    return borders
+
+
+def _panels(runs: Sequence[_Run], score: tuple[str, str] | None) -> list[Panel]:
+    terms = dict.fromkeys(column for run in runs for column in run.history if str(column).startswith("loss/"))
+    panels = [Panel(str(column).removeprefix("loss/"), False, _lines(runs, str(column))) for column in terms]
+    column = _score_column(runs, score)
+    if column:
+        panels.append(Panel(column.replace("/", " ", 1), True, _lines(runs, column)))
+    return [panel for panel in panels if panel.lines]
+
+
+def _score_column(runs: Sequence[_Run], score: tuple[str, str] | None) -> str | None:
+    """The metric on the set that gives the score; where that was not watched, on another set."""
+    if not score:
+        return None
+    chosen, metric = score
+    there = [str(column) for run in runs for column in run.history if str(column).endswith(f"/{metric}")]
+    return f"{chosen}/{metric}" if f"{chosen}/{metric}" in there else next(iter(there), None)
+
+
+def _lines(runs: Sequence[_Run], column: str) -> list[Line]:
+    lines = []
+    for run in runs:
+        rows: Any = run.history[["step", column]].dropna() if column in run.history else []
+        if len(rows):
+            rows = rows.iloc[:: -(-len(rows) // LONGEST)]
+            steps = [float(step) + run.offset for step in rows["step"]]
+            lines.append(Line(run.place.seed, run.place.percent, run.recovery, steps, [float(value) for value in rows[column]]))
+    return lines

@@ -1,0 +1,218 @@
+"""The only training loop: batches, gradient accumulation, clipping, schedules, history, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from espalier.config.plans import Training
+from espalier.config.project import Progress
+from espalier.core.batches import Batch, Rows, epoch_order
+from espalier.core.history import History
+from espalier.core.masks import Masks
+from espalier.core.method import Method, Outputs
+from espalier.core.models import forward
+from espalier.core.predict import Scores
+from espalier.core.runtime import UserError
+from espalier.core.saves import Saves
+from espalier.core.schedules import learning_rate_factor
+
+
+@dataclass
+class Loop:
+    """One training run of a student under a method.
+
+    The result is a function of the arguments alone: batches depend on (rows, seed, epoch), every other draw comes from a
+    generator whose state is saved. A run that was killed and resumed ends, on the CPU, with bit-identical weights.
+    """
+
+    student: nn.Module
+    method: Method
+    rows: Rows
+    settings: Training
+    learning_rate: float
+    progress: Progress
+    accelerator: Accelerator
+    evaluate: Callable[[nn.Module], Scores]
+    metric: str
+    saves: Saves
+    history: History
+    teacher: Callable[[Batch], Outputs] | None = None
+    masks: Masks | None = None
+    """Masks that the student comes with."""
+    step: int = 0
+    seconds: float = 0.0
+    best: dict[str, Any] = field(default_factory=dict)
+    """Score and step of the best evaluation so far, where the best checkpoint is asked for."""
+
+    def run(self) -> None:
+        """Train to the last step; the student then holds the weights to keep."""
+        self.method.begin(self.student, self.masks)
+        self.model, self.optimizer = self.accelerator.prepare(self.student, self._make_optimizer())
+        self.method.optimizer = self.optimizer
+        self._resume()
+        steps, per_epoch = self.method.stage.steps, self.steps_per_epoch
+        bar = tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True)
+        self._since_log()
+        while self.step < steps:
+            epoch, first = divmod(self.step, per_epoch)
+            order = epoch_order(self.rows.lengths, self.settings.batch_size, self.method.stage.seed, epoch)
+            for picked in order[first : first + steps - self.step]:
+                self._one_step(picked)
+                bar.update()
+                self._after(bar)
+        bar.close()
+        if self.best:
+            self.student.load_state_dict(self.saves.read_best())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one pass over the rows."""
+        return math.ceil(len(self.rows) / self.settings.batch_size)
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        """AdamW; biases and LayerNorms (all vectors) have no weight decay."""
+        trained = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.settings.weight_decay},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+            *self.method.parameter_groups(),
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        return optimizer
+
+    def _one_step(self, picked: Any) -> None:
+        """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
+        factor = learning_rate_factor(self.step, self.method.stage.bounds, self.settings.warmup, self.settings.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.method.before_step(self.step)
+        self.model.train()
+        size = self.settings.micro_batch_size or self.settings.batch_size
+        totals: dict[str, Tensor] = {}
+        for start in range(0, len(picked), size):
+            batch = self.rows.batch(picked[start : start + size], self.accelerator.device)
+            share = len(batch) / len(picked)
+            terms = self._terms(batch)
+            loss = sum(self.method.loss_weights[name] * term for name, term in terms.items())
+            self.accelerator.backward(loss * share)
+            for name, term in (terms | {"": loss}).items():
+                totals[name] = totals.get(name, 0.0) + share * term.detach()
+        self.method.after_backward(self.step)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained(), self.settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._pending.append((self.step, totals, norm, self.method.after_step(self.step - 1)))
+        self._rows_seen += len(picked)
+
+    def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        with self.accelerator.autocast():
+            outputs = forward(self.model, batch, self.method.representation)
+        teacher = self.teacher(batch) if self.teacher else None
+        return self.method.loss_terms(batch, outputs, teacher, self.step)
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _after(self, bar: tqdm) -> None:
+        """What comes between two steps: history, evaluation, saving."""
+        last = self.step == self.method.stage.steps
+        every = round(self.settings.evaluate_every * self.steps_per_epoch)
+        evaluates = last or (every > 0 and self.step % every == 0)
+        saves = self.step % self.progress.save_every == 0 and not last
+        if last or evaluates or saves or self.step % self.progress.log_every == 0:
+            bar.set_postfix(self._log(), refresh=False)
+        if evaluates:
+            self._evaluate(bar)
+        if saves:
+            self.saves.write(self._state())
+        if not self._pending:
+            self._since_log()
+
+    def _log(self) -> dict[str, str]:
+        """Write the mean of the steps since the last row of history; the only place that waits for the device."""
+        elapsed = time.perf_counter() - self._began
+        self.seconds += elapsed
+        rate = self._rows_seen / elapsed
+        means: dict[str, float] = {}
+        finite: dict[str, float] = {}
+        for step, totals, norm, extra in self._pending:
+            values = {name: float(value) for name, value in totals.items()}
+            for name, value in values.items():
+                if not math.isfinite(value):
+                    self._diverged(step, name or "total", value, finite)
+            finite = {"step": step, **values}
+            for name, value in (values | {"gradient_norm": float(norm)} | extra).items():
+                means[name] = means.get(name, 0.0) + value / len(self._pending)
+        loss = means.pop("", 0.0)
+        terms = {f"loss/{name}" if name in self.method.loss_weights else name: value for name, value in means.items()}
+        row = {"loss": loss, **terms, "learning_rate": self.optimizer.param_groups[0]["lr"]}
+        row |= {"sparsity": self.method.sparsity, "samples_per_second": rate, "seconds": self.seconds}
+        self.history.add(self.step, self.step / self.steps_per_epoch, row)
+        self._pending.clear()
+        return {"loss": f"{loss:.4f}", "rows/s": f"{rate:.0f}"}
+
+    def _since_log(self) -> None:
+        self._pending: list[tuple[int, dict[str, Tensor], Tensor, dict[str, float]]] = []
+        self._rows_seen, self._began = 0, time.perf_counter()
+
+    def _diverged(self, step: int, term: str, value: float, finite: dict[str, float]) -> None:
+        known = ", ".join(f"{name or 'total'} {number:.4g}" for name, number in finite.items()) or "none since the last log"
+        raise UserError(
+            f"training diverged at step {step} of {self.method.stage.steps}: loss term '{term}' is {value}; "
+            f"last finite values: {known}; lower learning_rate ({self.learning_rate:g}) or the term's weight"
+        )
+
+    def _evaluate(self, bar: tqdm) -> None:
+        scores = self.evaluate(self.model)
+        name = selection_set(scores)
+        row = {f"{part}/{key}": value for part, values in scores.items() for key, value in values.items() if key != "rows"}
+        self.history.add(self.step, self.step / self.steps_per_epoch, row)
+        bar.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}")
+        at_target = self.step > max(self.method.stage.removals, default=-1)
+        if self.settings.checkpoint == "best" and at_target and scores[name][self.metric] > self.best.get("score", -math.inf):
+            self.best = {"score": scores[name][self.metric], "step": self.step, "set": name}
+            self.saves.write_best(self.student.state_dict())
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "history": self.history.length,
+            "student": self.student.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": self.method.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def _resume(self) -> None:
+        state = self.saves.read()
+        if state is None:
+            self.history.truncate(0)
+            return
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.history.truncate(state["history"])
+        self.method.load_state_dict(state["method"])
+        self.student.load_state_dict(state["student"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+
+
+def selection_set(scores: Scores) -> str:
+    """The set that selects checkpoints: the held-out training rows where there are any, else the first set."""
+    return "selection" if "selection" in scores else next(iter(scores))

@@ -1,0 +1,106 @@
+"""Loss terms as pure functions of tensors: named and unweighted; every row counts the same."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Kind = Literal["classification", "regression"]
+
+
+def task_loss(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"] | Float[Tensor, " batch"], kind: Kind) -> Float[Tensor, ""]:
+    """Cross-entropy over classes, or the mean squared error of a single output.
+
+    Source: SDP specification, section 2.2.
+    Differs from the authors' code: no code is public.
+    """
+    if kind == "classification":
+        return F.cross_entropy(logits.float(), labels)
+    return F.mse_loss(logits.float().squeeze(-1), labels.float())
+
+
+def soft_label_loss(
+    student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"], *, temperature: float, kind: Kind
+) -> Float[Tensor, ""]:
+    """tau^2 KL(teacher || student) of the softened distributions; for regression the mean squared error of the outputs.
+
+    Source: Hinton et al. 2015, arXiv 1503.02531; SDP specification, section 2.3: sum over classes, mean over rows.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        student: logits.
+        teacher: logits; no gradient flows into them.
+        temperature: > 0; unused for regression.
+        kind: kind of the task.
+    """
+    if kind == "regression":
+        return F.mse_loss(student.float(), teacher.float())
+    student_log = F.log_softmax(student.float() / temperature, dim=-1)
+    teacher_log = F.log_softmax(teacher.float() / temperature, dim=-1)
+    return temperature**2 * F.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
+
+
+def cosine_distance(student: Float[Tensor, "rows hidden"], teacher: Float[Tensor, "rows hidden"]) -> Float[Tensor, ""]:
+    """Mean over rows of 1 - cos(student, teacher); in [0, 2].
+
+    Source: SDP specification, section 2.4.
+    Differs from the authors' code: no code is public.
+    """
+    return (1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()
+
+
+def correlation_matrix(
+    student: Float[Tensor, "rows hidden"], teacher: Float[Tensor, "rows hidden"], *, centre: bool = True, epsilon: float = 1e-6
+) -> Float[Tensor, "hidden hidden"]:
+    """C[i, j]: correlation over the rows of student feature i with teacher feature j; entries in [-1, 1].
+
+    Source: SDP specification, section 2.5. A feature that is constant over the rows gives a row or column of zeros.
+    Differs from the authors' code: no code is public.
+    """
+    return _unit_columns(student, centre, epsilon).T @ _unit_columns(teacher, centre, epsilon)
+
+
+def _unit_columns(states: Float[Tensor, "rows hidden"], centre: bool, epsilon: float) -> Float[Tensor, "rows hidden"]:
+    states = states.float()
+    if centre:
+        states = states - states.mean(dim=0)
+    return states / (states.norm(dim=0) + epsilon)
+
+
+def cross_correlation_loss(
+    student: Float[Tensor, "rows hidden"],
+    teacher: Float[Tensor, "rows hidden"],
+    *,
+    off_diagonal: float,
+    centre: bool = True,
+    normalise: bool = True,
+    epsilon: float = 1e-6,
+) -> Float[Tensor, ""]:
+    """Pushes the cross-correlation of student and teacher features to the identity.
+
+    Source: SDP specification, section 2.5: sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, divided by the hidden width
+    where `normalise` is set. It has a floor that depends on the number of rows (rank of C), so values of different batch
+    sizes do not compare. With fewer than 3 rows the term is 0.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        student: representations of the pruned network; gradient flows through centring and norm.
+        teacher: representations of the unpruned network for the same rows.
+        off_diagonal: lambda >= 0.
+        centre: subtract each feature's mean over the rows.
+        normalise: divide by the hidden width.
+        epsilon: added to each norm.
+    """
+    if len(student) < 3:
+        return student.float().sum() * 0.0
+    with torch.autocast(device_type=student.device.type, enabled=False):  # C needs fp32
+        matrix = correlation_matrix(student, teacher.detach(), centre=centre, epsilon=epsilon)
+    diagonal = matrix.diagonal()
+    on = (1.0 - diagonal).square().sum()
+    off = matrix.square().sum() - diagonal.square().sum()
+    loss = on + off_diagonal * off
+    return loss / matrix.shape[0] if normalise else loss

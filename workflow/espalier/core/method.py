@@ -1,0 +1,128 @@
+"""The contract between the loop and the methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from espalier.config.plans import IterativePlan, Training
+from espalier.core.batches import Batch
+from espalier.core.losses import Kind, task_loss
+from espalier.core.masks import Masks, Pruner
+from espalier.core.scores import magnitude
+
+Representation = Literal["first-token", "mean"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a method knows of the run it is part of. A step is one optimiser step, counted from 0."""
+
+    kind: Kind
+    seed: int
+    sparsity_before: float
+    target: float
+    bounds: tuple[int, ...]
+    """Steps at which learning-rate intervals end; the last one is the number of steps."""
+    removals: dict[int, float]
+    """Step → sparsity to reach before it runs; empty where masks stay as they are."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run."""
+        return self.bounds[-1]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a forward pass gives to the losses."""
+
+    logits: Float[Tensor, "batch classes"]
+    representation: Float[Tensor, "batch hidden"] | None = None
+    """One vector a row, where the method asks for it."""
+
+
+class Method:
+    """A method with empty answers; a method overrides what it needs.
+
+    The loop calls, in this order: `begin`, `parameter_groups`, then for each step `before_step`, `loss_terms` once a
+    micro-batch, `after_backward`, `after_step`; at last `end`. With settings of iterative pruning, `before_step`
+    removes weights by `scores` when the stage says so and `after_backward` keeps what is removed at zero.
+    """
+
+    settings_class: ClassVar[type[Training]]
+    needs_teacher: ClassVar[bool] = False
+
+    def __init__(self, settings: Training, stage: Stage) -> None:
+        self.settings = settings
+        self.stage = stage
+        self.pruner: Pruner | None = None
+        self.optimizer: torch.optim.Optimizer  # set by the loop once it exists
+        self.generator = torch.Generator().manual_seed(stage.seed)
+
+    @property
+    def representation(self) -> Representation | None:
+        """Which vector of each row `loss_terms` compares, if any."""
+        return None
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weight of each term of `loss_terms`."""
+        return {"task": 1.0}
+
+    def begin(self, student: nn.Module, masks: Masks | None) -> None:
+        """Attach masks to the student: those that it comes with, or full ones."""
+        if isinstance(self.settings, IterativePlan):
+            self.pruner = Pruner(student, allocation=self.settings.allocation, embeddings=self.settings.prune_embeddings)
+            if masks is not None:
+                self.pruner.load(masks)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters besides the student's, with learning rates of their own."""
+        return []
+
+    def scores(self) -> dict[str, Float[Tensor, "..."]]:
+        """Importance of every prunable weight, larger is kept: the magnitude, unless a method says otherwise."""
+        return {name: magnitude(weight) for name, weight in self.pruner.weights.items()}
+
+    def before_step(self, step: int) -> None:
+        """Remove weights where the stage says so."""
+        if self.pruner is not None and step in self.stage.removals:
+            self.pruner.remove(self.stage.removals[step], self.scores(), self.optimizer)
+
+    def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Float[Tensor, ""]]:
+        """Named, unweighted terms, each a mean over rows."""
+        return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
+
+    def after_backward(self, step: int) -> None:
+        """Read or change gradients, before they are clipped."""
+        if self.pruner is not None:
+            self.pruner.mask_gradients()
+
+    def after_step(self, step: int) -> dict[str, float]:
+        """What to log besides the losses."""
+        return {}
+
+    def end(self) -> Masks:
+        """The masks, final."""
+        return self.pruner.masks if self.pruner else {}
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of prunable weights removed so far."""
+        return self.pruner.sparsity if self.pruner else 0.0
+
+    def state_dict(self) -> dict[str, Tensor | Bool[Tensor, "..."]]:
+        """Everything that a resumed run needs, as tensors."""
+        masks = {f"mask/{name}": mask for name, mask in self.pruner.masks.items()} if self.pruner else {}
+        return {"generator": self.generator.get_state(), **masks}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state_dict` gave."""
+        self.generator.set_state(state["generator"])
+        if self.pruner is not None:
+            self.pruner.load({name.removeprefix("mask/"): mask for name, mask in state.items() if name.startswith("mask/")})

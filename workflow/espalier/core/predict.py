@@ -1,0 +1,94 @@
+"""Forward passes without training: predictions, scores, and the teacher's outputs for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from espalier.core.batches import Batch, Rows, in_length_order
+from espalier.core.losses import Kind, task_loss
+from espalier.core.method import Outputs, Representation
+from espalier.core.metrics import score
+from espalier.core.models import forward
+
+BATCH = 64
+"""Rows in a forward pass without gradients."""
+
+Scores = dict[str, dict[str, float]]
+"""Evaluation set → {"rows", "loss", metric …}."""
+
+
+@torch.no_grad()
+def all_logits(model: nn.Module, rows: Rows, accelerator: Accelerator) -> Float[Tensor, "rows classes"]:
+    """Logits of every row, in the table's order, fp32 on the CPU; the model is in eval mode meanwhile."""
+    return _all_outputs(model, rows, accelerator, None).logits
+
+
+def _all_outputs(model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None) -> Outputs:
+    training = model.training
+    model.eval()
+    order, logits, vectors = [], [], []
+    for picked in in_length_order(rows.lengths, BATCH):
+        with accelerator.autocast():
+            outputs = forward(model, rows.batch(picked, accelerator.device), representation)
+        order.append(picked)
+        logits.append(outputs.logits.float().cpu())
+        vectors += [] if outputs.representation is None else [outputs.representation.float().cpu()]
+    model.train(training)
+    back = torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))
+    return Outputs(torch.cat(logits)[back], torch.cat(vectors)[back] if vectors else None)
+
+
+def scores_of(logits: Float[Tensor, "rows classes"], rows: Rows, kind: Kind, metrics: Sequence[str]) -> Scores:
+    """Loss and metrics on each evaluation set, in the table's order of sets."""
+    labels = torch.from_numpy(rows.labels)
+    predictions = predictions_of(logits, kind)
+    result: Scores = {}
+    for name in dict.fromkeys(rows.sets.tolist()):
+        chosen = rows.sets == name
+        loss = task_loss(logits[torch.from_numpy(chosen)], labels[torch.from_numpy(chosen)], kind)
+        values = {metric: score(metric, rows.labels[chosen], predictions[chosen]) for metric in metrics}
+        result[name] = {"rows": int(chosen.sum()), "loss": float(loss), **values}
+    return result
+
+
+def predictions_of(logits: Float[Tensor, "rows classes"], kind: Kind) -> np.ndarray:
+    """Class indices, or real values."""
+    return logits.argmax(dim=-1).numpy() if kind == "classification" else logits.squeeze(-1).numpy()
+
+
+def evaluator(rows: Rows, kind: Kind, metrics: Sequence[str], accelerator: Accelerator) -> Callable[[nn.Module], Scores]:
+    """A function that scores a model on these rows."""
+    return lambda model: scores_of(all_logits(model, rows, accelerator), rows, kind, metrics)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A frozen teacher's outputs for every training row, computed once.
+
+    It is in eval mode, so its outputs for a row are constant: each is computed once before training, in an order that
+    does not depend on the run, and looked up afterwards.
+    """
+
+    outputs: Outputs
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None) -> Teacher:
+        """Run the teacher over all training rows."""
+        model.requires_grad_(False).eval().to(accelerator.device)
+        return cls(_all_outputs(model, rows, accelerator, representation))
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The outputs for these rows, on the batch's device."""
+        device, vectors = batch.input_ids.device, self.outputs.representation
+        return Outputs(
+            self.outputs.logits[batch.rows].to(device),
+            None if vectors is None else vectors[batch.rows].to(device),
+        )

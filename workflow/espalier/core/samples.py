@@ -1,0 +1,37 @@
+"""Parts of a table that are balanced like the whole; the same part every time."""
+
+from __future__ import annotations
+
+import random
+
+import pyarrow as pa
+
+SEED = 0
+"""Samples belong to the task, not to a run: every seed of a study sees the same rows."""
+
+
+def stratified(labels: list[int] | None, count: int, total: int) -> list[int]:
+    """Indices of `count` of `total` rows in ascending order, with every class in its share (largest remainders).
+
+    Args:
+        labels: class of each row; nothing when the rows have no classes.
+        count: 0 to `total`.
+        total: number of rows.
+    """
+    groups: dict[int, list[int]] = {}
+    for row, label in enumerate(labels or [0] * total):
+        groups.setdefault(label, []).append(row)
+    exact = {label: count * len(rows) / total for label, rows in groups.items()}
+    quota = {label: int(share) for label, share in exact.items()}
+    by_remainder = sorted(groups, key=lambda label: (quota[label] - exact[label], label))
+    for label in by_remainder[: count - sum(quota.values())]:
+        quota[label] += 1
+    generator = random.Random(SEED)
+    return sorted(row for label in sorted(groups) for row in generator.sample(groups[label], quota[label]))
+
+
+def split(table: pa.Table, labels: list[int] | None, count: int) -> tuple[pa.Table, pa.Table]:
+    """(a stratified sample of `count` rows, the other rows), both in the order of the table."""
+    taken = stratified(labels, count, table.num_rows)
+    chosen = set(taken)
+    return table.take(taken), table.take([row for row in range(table.num_rows) if row not in chosen])

@@ -1,0 +1,150 @@
+"""Means over seeds, and what can be said of a project from its table and its records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from espalier.core.results import TEACHER
+
+SUMMARISED = (
+    *("score", "sparsity_encoder", "sparsity_total", "params_total", "params_nonzero", "size_mib", "macs"),
+    *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32", "train_seconds", "samples_per_second"),
+)
+SAME_SPEED = (0.9, 1.1)
+"""Speed-ups in this range are called none: what repeated timings of one model differ by on a shared machine."""
+
+
+class Mean(NamedTuple):
+    """A mean over seeds, with its spread and count."""
+
+    mean: float
+    sd: float | None
+    """Sample standard deviation; None for one seed."""
+    n: int
+
+    @classmethod
+    def of(cls, values: pd.Series) -> Mean | None:
+        """Over the values that are there; None when there are none."""
+        there = values.dropna()
+        if there.empty:
+            return None
+        return cls(float(there.mean()), float(there.std(ddof=1)) if len(there) > 1 else None, len(there))
+
+    def rounded(self) -> dict[str, Any]:
+        """Six significant digits, for JSON."""
+        return {"mean": float(f"{self.mean:.6g}"), "sd": None if self.sd is None else float(f"{self.sd:.6g}"), "n": self.n}
+
+
+class Group(NamedTuple):
+    """All seeds of one base, task, plan and target."""
+
+    base: str
+    task: str
+    plan: str
+    method: str
+    target: float
+    metric: str
+    means: dict[str, Mean | None]
+    """Column → mean, None where there is no value; `gain` is the score minus the teacher's, seed by seed."""
+
+    @property
+    def percent(self) -> str:
+        """The target as it stands in paths."""
+        return f"{round(100 * self.target, 1):g}"
+
+
+def groups(table: pd.DataFrame) -> list[Group]:
+    """Every base, task, plan and target of the table, in its order."""
+    keys = ["base", "task", "plan", "method", "target", "metric"]
+    return [Group(*key, means=_means(rows)) for key, rows in table.groupby(keys, sort=False)]
+
+
+def _means(rows: pd.DataFrame) -> dict[str, Mean | None]:
+    columns = {column: rows[column] for column in SUMMARISED} | {"gain": rows["score"] - rows["teacher_score"]}
+    return {column: Mean.of(pd.to_numeric(values)) for column, values in columns.items()}
+
+
+def panels(found: list[Group]) -> Iterator[tuple[tuple[str, str], list[Group]]]:
+    """The groups of each (base, task)."""
+    for key in dict.fromkeys((group.base, group.task) for group in found):
+        yield key, [group for group in found if (group.base, group.task) == key]
+
+
+def nested(found: list[Group]) -> dict[str, Any]:
+    """Base → task → plan → percent → column → mean, sd, n: the form of metrics.json."""
+    tree: dict[str, Any] = {}
+    for group in found:
+        leaf = tree.setdefault(group.base, {}).setdefault(group.task, {}).setdefault(group.plan, {})
+        leaf[group.percent] = {key: mean.rounded() for key, mean in group.means.items() if mean and key != "gain"}
+    return tree
+
+
+class Speed(NamedTuple):
+    """Measured speed-ups of a kind of student at one batch size."""
+
+    batch: int
+    structured: bool
+    """Whether the students have fewer stored parameters than their teacher."""
+    students: int
+    lowest: float
+    highest: float
+    sparsest: float
+
+    @property
+    def none(self) -> bool:
+        """Whether every one of them is as fast as its teacher."""
+        return SAME_SPEED[0] <= self.lowest and self.highest <= SAME_SPEED[1]
+
+
+def speeds(table: pd.DataFrame) -> list[Speed]:
+    """What was measured for students that lost parameters, unstructured first; empty when nothing was."""
+    teachers = table[table["plan"] == TEACHER].set_index(["base", "task", "seed"])["params_total"]
+    keys = pd.MultiIndex.from_frame(table[["base", "task", "seed"]])
+    smaller = table["params_total"].to_numpy() < teachers.reindex(keys).to_numpy()
+    pruned = (table["plan"] != TEACHER) & (table["sparsity_encoder"] > 0)
+    found = []
+    for structured in (False, True):
+        for batch in (1, 32):
+            rows = table[pruned & (smaller == structured)].dropna(subset=[f"speedup_b{batch}"])
+            if len(rows):
+                lowest, highest = (float(limit) for limit in rows[f"speedup_b{batch}"].agg(["min", "max"]))
+                found.append(Speed(batch, structured, len(rows), lowest, highest, float(rows["sparsity_encoder"].max())))
+    return found
+
+
+class Selection(NamedTuple):
+    """How the checkpoints of some runs were selected, against the rows that give their score."""
+
+    base: str
+    task: str
+    rule: str
+    selected_on: str | None
+    scored_on: str
+    plans: tuple[str, ...]
+    runs: int
+
+    @property
+    def same_rows(self) -> bool:
+        """Whether the rows that selected the checkpoint also give the score."""
+        return self.rule == "best" and self.selected_on == self.scored_on
+
+
+def selections(records: list[Mapping[str, Any]], scored_on: Mapping[tuple[str, str], str]) -> list[Selection]:
+    """The distinct ways of selecting a checkpoint, with the runs that used each.
+
+    Args:
+        records: run.json contents with their `place`.
+        scored_on: (base, task) → name of the set that gives the score.
+    """
+    found: dict[tuple[str, str, str, str | None], list[str]] = {}
+    for record in records:
+        place, selected = record["place"], record["selected"]
+        key = (place.base, place.task, selected["checkpoint"], selected["set"])
+        found.setdefault(key, []).append(place.plan)
+    return [
+        Selection(base, task, rule, chosen, scored_on.get((base, task), "?"), tuple(dict.fromkeys(plans)), len(plans))
+        for (base, task, rule, chosen), plans in found.items()
+    ]

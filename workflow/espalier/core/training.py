@@ -1,0 +1,179 @@
+"""From prepared files to a trained model and its record: what the stages finetune, compress and recover share."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from espalier.config.base import Block
+from espalier.config.plans import IterativePlan, Plan, Training
+from espalier.config.project import Progress
+from espalier.config.specs import Goal, Machine
+from espalier.core.batches import Rows
+from espalier.core.device import pick_device, pick_precision, seed_everything
+from espalier.core.history import History
+from espalier.core.loop import Loop
+from espalier.core.masks import Masks
+from espalier.core.method import Method, Stage
+from espalier.core.models import open_student
+from espalier.core.predict import Teacher, evaluator
+from espalier.core.runtime import exclusive, read_json, sha256, sha256_text
+from espalier.core.saves import Saves
+from espalier.core.schedules import interval_bounds, sparsity_steps
+from espalier.provenance import code_digest
+
+PACKAGES = ("torch", "transformers", "accelerate", "numpy", "espalier")
+
+
+def accelerator_for(machine: Machine) -> Accelerator:
+    """Accelerate, set up for the device and the precision."""
+    device = pick_device(machine.device)
+    precision = pick_precision(machine.precision, device)
+    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+
+
+def method_class(entry: str) -> type[Method]:
+    """The class that `module:Class` names; no other method is imported."""
+    module, symbol = entry.split(":")
+    return getattr(import_module(module), symbol)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Input files of a training stage, and where it keeps what it needs to resume."""
+
+    task: Path
+    tokens: Sequence[Path]
+    """train.parquet and evaluation.parquet."""
+    work: Path
+    models: Sequence[Path] = ()
+    """Files of teacher and starting model, for the record."""
+
+
+@dataclass
+class Run:
+    """One training stage: opens the data, drives the loop, writes history and record."""
+
+    stage_name: str
+    spec: Block
+    seed: int
+    goal: Goal
+    machine: Machine
+    progress: Progress
+    settings: Training
+    files: Files
+
+    def __post_init__(self) -> None:
+        seed_everything(self.seed)
+        self.accelerator = accelerator_for(self.machine)
+        self.task: dict[str, Any] = read_json(self.files.task)
+
+    def open_rows(self, pad: int) -> None:
+        """Read the tokenised rows."""
+        train, evaluation = self.files.tokens
+        self.train_rows, self.evaluation_rows = Rows.read(train, pad), Rows.read(evaluation, pad)
+
+    def fixed_stage(self, epochs: float, sparsity: float = 0.0) -> Stage:
+        """A run of so many epochs in which nothing is removed."""
+        bounds = interval_bounds([epochs], self._steps_per_epoch)
+        return Stage(self.goal.kind, self.seed, sparsity, sparsity, tuple(bounds), {})
+
+    def pruning_stage(self, plan: Plan, first: bool, before: float, target: float) -> Stage:
+        """A stage of a plan's path: lengths in epochs become steps, the schedule becomes sparsities."""
+        bounds = interval_bounds(plan.intervals(first), self._steps_per_epoch)
+        removals: dict[int, float] = {}
+        if isinstance(plan, IterativePlan):
+            steps = [round(epoch * self._steps_per_epoch) for epoch in plan.prune_epochs(first)]
+            removals = dict(zip(steps, sparsity_steps(before, target, len(steps), plan.prune_schedule), strict=True))
+        return Stage(self.goal.kind, self.seed, before, target, tuple(bounds), removals)
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return math.ceil(len(self.train_rows) / self.settings.batch_size)
+
+    def train(
+        self,
+        student: PreTrainedModel,
+        method: Method,
+        *,
+        teacher: Sequence[Path] | None = None,
+        masks: Masks | None = None,
+        learning_rate: float | None = None,
+        history: Path,
+    ) -> dict[str, Any]:
+        """Train the student in place, write its history, and return the record."""
+        with exclusive(self.files.work):
+            saves = Saves(self.files.work, self._fingerprint(method))
+            taught = None
+            if method.needs_teacher and teacher:
+                taught = Teacher.of(open_student(teacher, self.goal.kind), self.train_rows, self.accelerator, method.representation)
+            seed_everything(self.seed)
+            loop = Loop(
+                student=student,
+                method=method,
+                rows=self.train_rows,
+                settings=self.settings,
+                learning_rate=learning_rate or self.settings.learning_rate,
+                progress=self.progress,
+                accelerator=self.accelerator,
+                evaluate=evaluator(self.evaluation_rows, self.goal.kind, [self.goal.metric], self.accelerator),
+                metric=self.goal.metric,
+                saves=saves,
+                history=History(self.files.work / "history.jsonl"),
+                teacher=taught,
+                masks=masks,
+            )
+            loop.run()
+            loop.history.write(history)
+            return self._record(loop, method)
+
+    def _fingerprint(self, method: Method) -> dict[str, Any]:
+        """Everything that the run depends on; a saved state with another fingerprint is not taken up."""
+        inputs = [self.files.task, *self.files.tokens, *self.files.models]
+        return {
+            "spec_sha256": sha256_text(self.spec.model_dump_json()),
+            "code_sha256": code_digest(f"espalier.stages.{self.stage_name}", f"{type(method).__module__}:{type(method).__name__}"),
+            "inputs": {str(path): sha256(path) for path in inputs},
+            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+            "device": str(self.accelerator.device),
+            "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
+            "threads": torch.get_num_threads(),
+        }
+
+    def _record(self, loop: Loop, method: Method) -> dict[str, Any]:
+        selected = {"checkpoint": self.settings.checkpoint, "set": loop.best.get("set"), "step": loop.best.get("step", loop.step)}
+        return {
+            "stage": self.stage_name,
+            "spec": self.spec.model_dump(mode="json"),
+            "seed": self.seed,
+            **loop.saves.fingerprint,
+            "train_seconds": round(loop.seconds, 3),
+            "samples_per_second": round(method.stage.steps * self.settings.batch_size / loop.seconds, 2),
+            "steps": loop.step,
+            "resumed_at": loop.saves.resumed_at,
+            "selected": selected,
+            "git_commit": _git_commit(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+
+def _git_commit() -> str | None:
+    """The commit of the working folder, with '+' where tracked files differ from it."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,10 @@
+"""NAME → "module:Class". A method is imported only when it runs; one line a method and nothing else changes."""
+
+METHODS = {
+    "dense": "espalier.methods.dense:Dense",
+    "random": "espalier.methods.random:Random",
+    "magnitude": "espalier.methods.magnitude:Magnitude",
+    "movement": "espalier.methods.movement:Movement",
+    "distil": "espalier.methods.distil:Distil",
+    "sdp": "espalier.methods.sdp:Sdp",
+}

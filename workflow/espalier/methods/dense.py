@@ -1,0 +1,15 @@
+"""No compression: training with the task loss alone.
+
+The control of every comparison (the same number of updates, nothing removed), and how teachers are fine-tuned.
+"""
+
+from __future__ import annotations
+
+from espalier.config.plans import DensePlan
+from espalier.core.method import Method
+
+
+class Dense(Method):
+    """Every answer of the contract is the empty one."""
+
+    settings_class = DensePlan

@@ -1,0 +1,26 @@
+"""Random pruning: uniform scores, the floor under every criterion. Task loss alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from espalier.config.plans import RandomPlan
+from espalier.core.method import Method
+
+
+class Random(Method):
+    """Draws new scores at each removal, from the method's own generator."""
+
+    settings_class = RandomPlan
+
+    def scores(self) -> dict[str, Tensor]:
+        """Uniform in [0, 1).
+
+        Source: SDP specification, section 3.5, row `random`.
+        Differs from the authors' code: no code is public.
+        """
+        return {
+            name: torch.rand(weight.shape, generator=self.generator).to(weight.device)
+            for name, weight in self.pruner.weights.items()
+        }

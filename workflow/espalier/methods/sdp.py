@@ -1,0 +1,83 @@
+"""SDP: self-distilled pruning.
+
+Paper: J. O'Neill, S. Dutta, H. Assem, "Deep Neural Compression Via Concurrent Pruning and Self-Distillation",
+arXiv 2109.15014 (2021). No public code; the body of the paper was not at hand, so formulas and constants that the
+abstract does not give are inferred (`../shared/methods/sdp.md` tags each) and stand in the configuration.
+
+Idea: a network is pruned by weight magnitude in repeated prune-then-retrain steps. While it retrains, the unpruned,
+fine-tuned version of the same network teaches it: the cross-correlation of the two networks' features over a batch is
+pushed to the identity. Distillation reaches the criterion only through the weights that it shapes.
+
+Symbols ↔ names
+    f_Theta, f_theta      teacher, student
+    s^T, s^S              teacher.logits, student.logits
+    z^T, z^S              teacher.representation, student.representation (last hidden state, before pooler and dropout)
+    C                     core.losses.correlation_matrix
+    lambda, beta          settings.cc.off_diagonal, settings.cc.beta
+    alpha, tau            settings.alpha, settings.temperature
+    M                     pruner.masks (True = kept)
+
+Objectives (section 2 of the specification), weights from `loss_weights`:
+    kld      (1 - alpha) L_task + alpha tau^2 KL
+    cos      L_task + beta_cos (1 - cos(z^S, z^T))
+    cc       L_task + beta L_CC / d
+    cc+kld   (1 - alpha) L_task + alpha tau^2 KL + beta L_CC / d
+
+Left out: token tasks; gradient-based criteria (section 7.2 b).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from espalier.config.plans import SdpPlan
+from espalier.core.batches import Batch
+from espalier.core.losses import cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
+from espalier.core.method import Method, Outputs, Representation
+
+
+class Sdp(Method):
+    """Magnitude pruning under a self-distillation objective."""
+
+    settings_class = SdpPlan
+    needs_teacher = True
+
+    @property
+    def representation(self) -> Representation | None:
+        """Logits are enough for the KL objective."""
+        return None if self.settings.objective == "kld" else self.settings.representation
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weights of the objective's terms."""
+        settings = self.settings
+        return {
+            "kld": {"task": 1.0 - settings.alpha, "kld": settings.alpha},
+            "cos": {"task": 1.0, "cos": settings.beta_cos},
+            "cc": {"task": 1.0, "cc": settings.cc.beta},
+            "cc+kld": {"task": 1.0 - settings.alpha, "kld": settings.alpha, "cc": settings.cc.beta},
+        }[settings.objective]
+
+    def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
+        """The objective's terms.
+
+        Source: SDP specification, sections 2.2 to 2.5.
+        Differs from the authors' code: no code is public.
+        """
+        settings = self.settings
+        terms = {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
+        if "kld" in self.loss_weights:
+            terms["kld"] = soft_label_loss(
+                student.logits, teacher.logits, temperature=settings.temperature, kind=self.stage.kind
+            )
+        if "cos" in self.loss_weights:
+            terms["cos"] = cosine_distance(student.representation, teacher.representation)
+        if "cc" in self.loss_weights:
+            terms["cc"] = cross_correlation_loss(
+                student.representation,
+                teacher.representation,
+                off_diagonal=settings.cc.off_diagonal,
+                centre=settings.cc.centre,
+                normalise=settings.cc.normalise,
+            )
+        return terms

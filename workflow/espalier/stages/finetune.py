@@ -1,0 +1,34 @@
+"""Fine-tune a base on a task: the teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from espalier.config.specs import FinetuneSpec
+from espalier.core.models import open_base, write_model
+from espalier.core.runtime import write_json
+from espalier.core.training import Files, Run
+from espalier.methods.dense import Dense
+
+
+def run(
+    spec: str, *, base: list[Path], task: Path, tokens: list[Path], work: Path, config: Path, weights: Path, history: Path, record: Path
+) -> None:
+    """Train with the task loss alone and write the model, its history and its record."""
+    wanted = FinetuneSpec.model_validate_json(spec)
+    session = Run(
+        stage_name="finetune",
+        spec=wanted,
+        seed=wanted.seed,
+        goal=wanted.goal,
+        machine=wanted.machine,
+        progress=wanted.progress,
+        settings=wanted.settings,
+        files=Files(task, tokens, work, base),
+    )
+    model = open_base(base, wanted.goal.kind, session.task["classes"])
+    session.open_rows(model.config.pad_token_id)
+    stage = session.fixed_stage(wanted.settings.epochs)
+    result = session.train(model, Dense(wanted.settings, stage), history=history)
+    write_model(model, config, weights)
+    write_json(record, result)

@@ -1,0 +1,207 @@
+"""report: one page and two pictures that say what came out, how sure it is, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from espalier.config.specs import ReportSpec
+from espalier.core.curves import Curves, read_curves
+from espalier.core.figures import Look, Quality, looks, panel_figures, quality_figure, quality_file, training_file, variables
+from espalier.core.results import TEACHER, Place, by_place, is_recovery, place_of, read_fields, read_table
+from espalier.core.runtime import atomic
+from espalier.core.summary import Group, Mean, groups, panels, selections, speeds
+
+DIGEST_SHOWN = 10
+"""Characters of a digest that are printed; the whole one is in the title attribute."""
+
+RECORDED = (
+    *("stage", "seed", "spec_sha256", "code_sha256", "inputs", "versions", "device", "precision", "threads", "steps"),
+    *("train_seconds", "samples_per_second", "resumed_at", "selected", "git_commit", "finished"),
+)
+"""What the page shows of a run.json."""
+
+
+def run(
+    spec: str,
+    *,
+    table: Path,
+    histories: list[Path],
+    records: list[Path],
+    scores: list[Path],
+    tasks: list[Path],
+    report: Path,
+    quality: Path,
+    training: Path,
+) -> None:
+    """Write report.html and the standalone figures; the same inputs give the same bytes.
+
+    Args:
+        spec: a `ReportSpec` as JSON.
+        table: table.csv.
+        histories: history.parquet of every stage, teacher and recovery.
+        records: run.json of the same.
+        scores: scores.json of every student and teacher.
+        tasks: task.json of every task.
+        report: where the page goes.
+        quality: where the picture of score against sparsity goes.
+        training: where the picture of the training curves goes.
+    """
+    settings = ReportSpec.model_validate_json(spec)
+    rows = read_table(table)
+    found = groups(rows)
+    runs = _records(records)
+    scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in by_place(scores).items()}
+    goals = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
+    known_tasks = {content["name"]: content for content in (read_fields(path, ("name",)) for path in tasks)}
+    steps = {run["place"]: run["steps"] for run in runs if not run["recovery"]}
+    curves = read_curves(histories, steps, goals)
+    qualities = [_quality(key, inside, goals[key][0], known_tasks) for key, inside in panels(found)]
+    look = looks(list(dict.fromkeys(rows["plan"])))
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            project=settings.project,
+            overview=_overview(rows),
+            summaries=[_summary(key, inside, scored, known_tasks) for key, inside in panels(found)],
+            qualities=[Markup(quality_figure(each, look)) for each in qualities],
+            has_majority=any(each.majority is not None for each in qualities),
+            speeds=speeds(rows),
+            curves=[_pictures(each, look) for each in curves],
+            sets=_sets(scored),
+            selections=selections(runs, {key: goal[0] for key, goal in goals.items()}),
+            environments=_environments(runs),
+            runs=runs,
+            train_seconds=sum(run["train_seconds"] for run in runs),
+            light=variables(dark=False),
+            dark=variables(dark=True),
+        )
+    )
+    for path, text in ((report, page), (quality, quality_file(qualities, look)), (training, training_file(curves, look))):
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _records(paths: Iterable[Path]) -> list[dict[str, Any]]:
+    """run.json contents in table order, with `place` and `recovery`."""
+    found = [read_fields(path, RECORDED) | {"place": place_of(path), "recovery": is_recovery(path)} for path in paths]
+    return sorted(found, key=lambda record: (record["place"].order, record["recovery"]))
+
+
+def _quality(key: tuple[str, str], inside: list[Group], chosen: str, known_tasks: Mapping[str, Any]) -> Quality:
+    base, task = key
+    metric = inside[0].metric
+    majority = _majority(known_tasks.get(task, {}), chosen) if metric == "accuracy" else None
+    return Quality(f"{base} on {task}", metric, inside, majority)
+
+
+def _pictures(curves: Curves, look: dict[str, Look]) -> dict[str, Any]:
+    """The training panels of one plan, under the heading they belong to."""
+    pictures = [Markup(figure) for figure in panel_figures(curves, look)]
+    return {"place": f"{curves.base} on {curves.task}", "curves": curves, "pictures": pictures}
+
+
+def _majority(task: Mapping[str, Any], chosen: str) -> float | None:
+    return (task.get("majority") or {}).get(chosen)
+
+
+def _summary(
+    key: tuple[str, str], inside: list[Group], scored: Mapping[Place, Any], known_tasks: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The headline table of one base and task."""
+    content = next(content for place, content in scored.items() if (place.base, place.task) == key)
+    return {
+        "base": key[0],
+        "task": key[1],
+        "metric": content["metric"],
+        "set": content["set"],
+        "rows": content["sets"].get(content["set"], {}).get("rows"),
+        "majority": _majority(known_tasks.get(key[1], {}), content["set"]),
+        "groups": inside,
+    }
+
+
+def _overview(rows: pd.DataFrame) -> dict[str, list[Any]]:
+    """What the project holds, in the order of the table."""
+    plans = rows[rows["plan"] != TEACHER]
+    return {
+        "bases": list(dict.fromkeys(rows["base"])),
+        "tasks": list(dict.fromkeys(rows["task"])),
+        "plans": list(dict.fromkeys(plans["plan"])),
+        "seeds": sorted({int(seed) for seed in rows["seed"]}),
+    }
+
+
+def _sets(scored: Mapping[Place, Any]) -> list[dict[str, Any]]:
+    """Every metric on every evaluation set, as means over seeds."""
+    flat = [
+        {"base": place.base, "task": place.task, "plan": place.plan, "percent": place.percent, "set": name, "metric": metric}
+        | {"value": value, "rows": values.get("rows")}
+        for place, content in scored.items()
+        for name, values in content["sets"].items()
+        for metric, value in values.items()
+        if metric != "rows"
+    ]
+    if not flat:
+        return []
+    keys = ["base", "task", "plan", "percent", "set", "metric"]
+    grouped = pd.DataFrame(flat).groupby(keys, sort=False)
+    return [
+        dict(zip(keys, key, strict=True)) | {"mean": Mean.of(pd.to_numeric(inside["value"])), "rows": inside["rows"].iloc[0]}
+        for key, inside in grouped
+    ]
+
+
+def _environments(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Distinct machines and versions, with the number of runs in each."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in runs:
+        environment = {key: record.get(key) for key in ("device", "precision", "threads", "git_commit", "versions")}
+        entry = found.setdefault(json.dumps(environment, sort_keys=True), environment | {"runs": 0})
+        entry["runs"] += 1
+    return list(found.values())
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("espalier"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"mean": _mean, "short": _short, "duration": _duration, "percent": _percent, "count": _count}
+    return environment
+
+
+def _mean(mean: Mean | None, decimals: int = 3, sign: bool = False) -> str:
+    """`0.874 ± 0.003`; without spread for one seed; a dash for nothing."""
+    if mean is None:
+        return "–"
+    value = f"{mean.mean:{'+' if sign else ''},.{decimals}f}".replace("-", "−")
+    return value if mean.sd is None else f"{value} ± {mean.sd:,.{decimals}f}"
+
+
+def _short(digest: object) -> str:
+    return str(digest)[:DIGEST_SHOWN]
+
+
+def _duration(seconds: float | int) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def _percent(fraction: float | int) -> str:
+    return f"{100 * fraction:.1f}".removesuffix(".0") + " %"
+
+
+def _count(number: float | int) -> str:
+    return f"{number:,.0f}"

@@ -1,0 +1,48 @@
+"""Turn a task's rows into token ids, once for each base and length."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, List, Value
+from transformers import AutoTokenizer
+
+from espalier.config.specs import TokeniseSpec
+from espalier.core.runtime import UserError, atomic
+
+TYPES = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
+"""Columns that are kept of what the tokenizer gives, and how they are stored."""
+
+
+def run(
+    spec: str, *, tokenizer: list[Path], train: Path, evaluation: Path, tokens_train: Path, tokens_evaluation: Path
+) -> None:
+    """Write input_ids (and token_type_ids, where the tokenizer gives them) beside label and set, without padding."""
+    settings = TokeniseSpec.model_validate_json(spec)
+    folder = tokenizer[0].parent
+    encoder = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if settings.max_length > encoder.model_max_length:
+        raise UserError(
+            f"max_length: got {settings.max_length}; the tokenizer in {folder} takes at most {encoder.model_max_length} tokens"
+        )
+    for rows, tokens in ((train, tokens_train), (evaluation, tokens_evaluation)):
+        _tokenise(encoder, settings.max_length, rows, tokens)
+
+
+def _tokenise(encoder: Any, max_length: int, rows: Path, tokens: Path) -> None:
+    with tempfile.TemporaryDirectory() as cache:
+        data = Dataset.from_parquet(str(rows), cache_dir=cache)
+        texts = [name for name in ("text_a", "text_b") if name in data.column_names]
+
+        def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+            encoded = encoder(*(batch[name] for name in texts), truncation="longest_first", max_length=max_length)
+            return {name: encoded[name] for name in TYPES if name in encoded}
+
+        encoded = data.map(encode, batched=True, remove_columns=texts, desc=f"tokenise {rows.name}")
+        for name in set(TYPES) & set(encoded.column_names):
+            encoded = encoded.cast_column(name, TYPES[name])
+        with atomic(tokens) as temporary:
+            encoded.to_parquet(str(temporary))
+    print(f"{tokens.name}: {len(encoded):,} rows, {sum(map(len, encoded['input_ids'])) / len(encoded):.1f} tokens a row")

@@ -1,0 +1,61 @@
+# What the rules share: constants, and functions from a job's wildcards to its inputs and parameters.
+import sys
+from functools import cache
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, f"{workflow.basedir}/workflow")  # the package of this clone, whatever is installed
+
+from espalier import config as settings  # the name `parse` belongs to Snakemake here
+from espalier.config import TEACHER, ConfigError, specs
+from espalier.config.paths import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
+from espalier.methods import METHODS
+from espalier.provenance import code_digest, run_this_clone, work_folder
+
+run_this_clone()
+try:
+    study = settings.parse(config)
+    check_files(study)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+layout = Layout(study)
+NAME = "[a-z0-9][a-z0-9-]*"
+PLAN = f"(?!{TEACHER}/){NAME}"  # in rules that teachers do not go through
+LOCK = "envs/requirements.lock"
+RESULTS = layout.root
+BASE = f"{RESULTS}/bases/{{base}}"
+PREPARED = f"{RESULTS}/prepared/{{task}}"
+TOKENS = f"{RESULTS}/{{base}}/{{task}}/tokens"
+STUDENT = f"{RESULTS}/{{base}}/{{task}}/seed{{seed}}/{{plan}}/{{percent}}"
+TEACHER_FOLDER = f"{RESULTS}/{{base}}/{{task}}/seed{{seed}}/{TEACHER}/0"
+TRAINING_THREADS = 8  # an upper bound; Snakemake lowers it to --cores
+ALL_THREADS = workflow.resource_settings.cores or TRAINING_THREADS  # for a job that must have its machine alone
+
+
+@cache
+def _json(make, *names):
+    return make(study, *names).model_dump_json()
+
+
+def spec(make, *wildcards):
+    """The part of the configuration that a job reads, as JSON; the names of the wildcards that it depends on."""
+    return lambda w: _json(make, *(int(w[name]) if name == "seed" else w[name] for name in wildcards))
+
+
+student_spec = spec(specs.compress_spec, "task", "plan", "seed", "percent")
+
+
+def code(stage, *more):
+    """A digest of a stage's code and of all that it uses."""
+    return lambda w: code_digest(f"espalier.stages.{stage}", *more)
+
+
+def method_code(stage):
+    """A digest of a stage's and its method's code."""
+    return lambda w: code_digest(f"espalier.stages.{stage}", METHODS[study.plans[w.plan].method])
+
+
+def work(stage, spec, code):
+    """Where a run keeps its checkpoints: outside all outputs, another folder for other parameters."""
+    return lambda w: work_folder(stage, "/".join(w), spec(w), code(w))

@@ -1,0 +1,51 @@
+# Students: a path of stages, each from the student of the stage before.
+#   in:   the teacher · the base, the teacher or the stage before · results/{project}/{base}/{task}/tokens/
+#   out:  results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/
+
+
+rule compress:
+    """Compress a student to the next target of its path, under its teacher."""
+    input:
+        teacher=inside(TEACHER_FOLDER, MODEL),
+        start=lambda w: layout.start(*w),
+        task=rules.prepare.output.task,
+        tokens=[rules.tokenise.output.train, rules.tokenise.output.evaluation],
+        lock=LOCK,
+    output:
+        config=f"{STUDENT}/config.json",
+        weights=f"{STUDENT}/model.safetensors",
+        masks=f"{STUDENT}/masks.safetensors",
+        structure=f"{STUDENT}/structure.json",
+        history=f"{STUDENT}/history.parquet",
+        record=f"{STUDENT}/run.json",
+    log:
+        f"logs/compress/{STUDENT}.log",
+    benchmark:
+        f"benchmarks/compress/{STUDENT}.tsv"
+    wildcard_constraints:
+        plan=PLAN,
+    conda:
+        "../../envs/espalier.yaml"
+    threads: TRAINING_THREADS
+    resources:
+        gpu=1,
+    params:
+        spec=student_spec,
+        code=method_code("compress"),
+        work=work("compress", student_spec, method_code("compress")),
+    shell:
+        r"""
+        python -m espalier compress \
+            --spec {params.spec:q} \
+            --teacher {input.teacher:q} \
+            --start {input.start:q} \
+            --task {input.task:q} \
+            --tokens {input.tokens:q} \
+            --work {params.work:q} \
+            --config {output.config:q} \
+            --weights {output.weights:q} \
+            --masks {output.masks:q} \
+            --structure {output.structure:q} \
+            --history {output.history:q} \
+            --record {output.record:q} >{log:q} 2>&1
+        """

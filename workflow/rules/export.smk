@@ -1,0 +1,36 @@
+# Models to take away.
+#   in:   the weights of a teacher, a student or a recovered student · results/{project}/bases/{base}/
+#   out:  results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/compact/
+
+
+rule export:
+    """Write a model that opens anywhere, with its tokenizer."""
+    input:
+        student=lambda w: inside(layout.final(*w), MODEL),
+        tokenizer=inside(BASE, TOKENIZER),
+        lock=LOCK,
+    output:
+        config=f"{STUDENT}/compact/config.json",
+        weights=f"{STUDENT}/compact/model.safetensors",
+        tokenizer_json=f"{STUDENT}/compact/tokenizer.json",
+        tokenizer_config=f"{STUDENT}/compact/tokenizer_config.json",
+    log:
+        f"logs/export/{STUDENT}.log",
+    benchmark:
+        f"benchmarks/export/{STUDENT}.tsv"
+    conda:
+        "../../envs/espalier.yaml"
+    params:
+        spec=spec(specs.export_spec, "task"),
+        code=code("export"),
+    shell:
+        r"""
+        python -m espalier export \
+            --spec {params.spec:q} \
+            --student {input.student:q} \
+            --tokenizer {input.tokenizer:q} \
+            --config {output.config:q} \
+            --weights {output.weights:q} \
+            --tokenizer-json {output.tokenizer_json:q} \
+            --tokenizer-config {output.tokenizer_config:q} >{log:q} 2>&1
+        """

@@ -1,0 +1,47 @@
+# Recovery: training at the final masks. It is a branch: the next stage of the path starts from the stage itself.
+#   in:   results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/ · the teacher
+#   out:  results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/recovered/
+
+
+rule recover:
+    """Train a student on at its final masks."""
+    input:
+        teacher=inside(TEACHER_FOLDER, MODEL),
+        start=inside(STUDENT, STUDENT_FILES),
+        task=rules.prepare.output.task,
+        tokens=[rules.tokenise.output.train, rules.tokenise.output.evaluation],
+        lock=LOCK,
+    output:
+        config=f"{STUDENT}/recovered/config.json",
+        weights=f"{STUDENT}/recovered/model.safetensors",
+        history=f"{STUDENT}/recovered/history.parquet",
+        record=f"{STUDENT}/recovered/run.json",
+    log:
+        f"logs/recover/{STUDENT}.log",
+    benchmark:
+        f"benchmarks/recover/{STUDENT}.tsv"
+    wildcard_constraints:
+        plan=PLAN,
+    conda:
+        "../../envs/espalier.yaml"
+    threads: TRAINING_THREADS
+    resources:
+        gpu=1,
+    params:
+        spec=student_spec,
+        code=method_code("recover"),
+        work=work("recover", student_spec, method_code("recover")),
+    shell:
+        r"""
+        python -m espalier recover \
+            --spec {params.spec:q} \
+            --teacher {input.teacher:q} \
+            --start {input.start:q} \
+            --task {input.task:q} \
+            --tokens {input.tokens:q} \
+            --work {params.work:q} \
+            --config {output.config:q} \
+            --weights {output.weights:q} \
+            --history {output.history:q} \
+            --record {output.record:q} >{log:q} 2>&1
+        """

@@ -1,0 +1,43 @@
+# Teachers.
+#   in:   results/{project}/bases/{base}/ · {base}/{task}/tokens/
+#   out:  results/{project}/{base}/{task}/seed{seed}/teacher/0/
+
+
+rule finetune:
+    """Fine-tune a base on a task: the teacher."""
+    input:
+        base=inside(BASE, MODEL),
+        task=rules.prepare.output.task,
+        tokens=[rules.tokenise.output.train, rules.tokenise.output.evaluation],
+        lock=LOCK,
+    output:
+        config=f"{TEACHER_FOLDER}/config.json",
+        weights=f"{TEACHER_FOLDER}/model.safetensors",
+        history=f"{TEACHER_FOLDER}/history.parquet",
+        record=f"{TEACHER_FOLDER}/run.json",
+    log:
+        f"logs/finetune/{TEACHER_FOLDER}.log",
+    benchmark:
+        f"benchmarks/finetune/{TEACHER_FOLDER}.tsv"
+    conda:
+        "../../envs/espalier.yaml"
+    threads: TRAINING_THREADS
+    resources:
+        gpu=1,
+    params:
+        spec=spec(specs.finetune_spec, "task", "seed"),
+        code=code("finetune"),
+        work=work("finetune", spec(specs.finetune_spec, "task", "seed"), code("finetune")),
+    shell:
+        r"""
+        python -m espalier finetune \
+            --spec {params.spec:q} \
+            --base {input.base:q} \
+            --task {input.task:q} \
+            --tokens {input.tokens:q} \
+            --work {params.work:q} \
+            --config {output.config:q} \
+            --weights {output.weights:q} \
+            --history {output.history:q} \
+            --record {output.record:q} >{log:q} 2>&1
+        """
