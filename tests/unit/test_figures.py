@@ -84,10 +84,11 @@ def test_points_lie_at_measured_sparsity_and_the_teacher_is_a_line():
     assert (levels["teacher, mean"], levels["most frequent class"]) == (0.9, 0.5)
 
 
-def test_a_guess_far_below_goes_to_the_legend():
+def test_a_guess_far_below_is_written_instead_of_drawn():
     axes = Figure().subplots()
     draw_quality(axes, quality(group("sdp", 0.5, 0.88), majority=0.1), looks(["sdp"]))
-    assert "most frequent class: 0.100, below" in axes.get_legend_handles_labels()[1]
+    assert [text.get_text() for text in axes.texts] == ["↓ most frequent class: 0.100"]
+    assert "most frequent class" not in axes.get_legend_handles_labels()[1]
     assert axes.get_ylim()[0] > 0.8
 
 

@@ -75,7 +75,7 @@ def test_every_section_is_there(two_seeds):
 
 def test_scores_stand_with_their_spread_and_count(two_seeds):
     _, page = two_seeds
-    assert "sdp-cc (sdp) 97.5 % 0.601 ± 0.001 −0.300 ± 0.000 2 97.5 % 58.5 % 415 86.1 3 min 27 s" in words(page)
+    assert "sdp-cc (sdp) 97.5 % 2 0.601 ± 0.001 −0.300 ± 0.000 97.5 % 58.5 % 415 86.1 3 min 27 s" in words(page)
     assert "most frequent class gives an accuracy of 0.550" in words(page)
 
 
@@ -149,7 +149,7 @@ def test_hostile_text_is_shown_and_not_obeyed(tmp_path):
 def test_one_seed_without_recovery_shows_no_spread(tmp_path):
     root = project(tmp_path, seeds=(7,), recovered=False, scores=SMALL)
     text = words(make_report(root))
-    assert "sdp-cc (sdp) 50 % 0.887 −0.020 1 50 %" in text
+    assert "sdp-cc (sdp) 50 % 1 0.887 −0.020 50.0 %" in text
     assert "1 seed (7)" in text
 
 

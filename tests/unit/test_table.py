@@ -163,7 +163,8 @@ def test_metrics_are_means_over_seeds(three_seeds):
     root, _ = three_seeds
     leaf = json.loads((root / "metrics.json").read_text())["base"]["tiny"]["sdp-cc"]["97.5"]
     assert leaf["score"] == {"mean": 0.604333, "sd": 0.00493288, "n": 3}
-    assert leaf["train_seconds"] == {"mean": 207.0, "sd": 0.0, "n": 3}
+    assert leaf["train_seconds"] == {"mean": 207, "sd": 0.0, "n": 3}
+    assert leaf["macs"] == {"mean": 123456789012, "sd": 0.0, "n": 3}
     assert "latency_b32_ms" not in leaf
 
 

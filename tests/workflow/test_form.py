@@ -13,11 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
-RULES = {
-    name: body
-    for file in FILES
-    for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)*)", file.read_text(), re.MULTILINE)
-}
+RULE = re.compile(r"^rule (\w+):\n((?:    .*\n|\n)*)", re.MULTILINE)
+RULES = {name: body for file in FILES for name, body in RULE.findall(file.read_text())}
 CACHEABLE = {"fetch", "prepare"}
 """Snakemake's cache between workflows refuses rules with a benchmark."""
 
@@ -57,10 +54,8 @@ def test_rule_files_are_short():
 )
 def test_the_tools_agree(command):
     program = Path(sys.executable).with_name(command[0])
-    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"  # snakefmt looks for shfmt there
-    result = subprocess.run(
-        [program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "PATH": path}
-    )
+    environment = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}  # snakefmt looks for shfmt there
+    result = subprocess.run([program, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -33,7 +33,7 @@ def test_missing_files_are_named_together(clone, small):
     message = refusal(clone)
     assert f"tasks.rte.train: no such file: {clone.folder}/no/train.parquet" in message
     assert f"tasks.rte.validation.easy: no such file: {clone.folder}/no/easy.csv" in message
-    assert f"bases.mine.path (model.safetensors): no such file: {clone.folder}/models/mine/model.safetensors" in message
+    assert f"bases.mine.path: no such file: {clone.folder}/models/mine/config.json" in message
 
 
 @pytest.mark.parametrize("text", ["project: [\n", "", "- a list\n"])

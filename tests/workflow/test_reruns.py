@@ -74,22 +74,19 @@ def test_editing_a_method_runs_its_plans(finished, file, line, jobs):
 
 
 def test_editing_a_loss_runs_the_methods_that_use_it(finished):
-    finished.edit(
-        f"{MODULE}/core/losses.py", "def cosine_distance(", "def cosine_distance_before(): ...\n\n\ndef cosine_distance("
-    )
+    losses, loss = f"{MODULE}/core/losses.py", "def cosine_distance("
+    finished.edit(losses, loss, f"def nobody_uses_this(): ...\n\n\n{loss}")
     assert finished.jobs() == set()
-    finished.edit(f"{MODULE}/core/losses.py", "def cosine_distance(", "@(lambda function: function)\ndef cosine_distance(")
+    finished.edit(losses, loss, f"@(lambda function: function)\n{loss}")
     assert finished.jobs() == SDP
 
 
 def test_a_new_method_runs_nothing_else(finished, small):
-    finished.edit(f"{MODULE}/methods/__init__.py", "METHODS = {", 'METHODS = {\n    "new": "espalier.methods.new:New",')
-    finished.edit(
-        f"{MODULE}/config/plans.py",
-        "class RandomPlan(",
-        'class NewPlan(IterativePlan):\n    method: Literal["new"]\n\n\nclass RandomPlan(',
-    )
-    finished.edit(f"{MODULE}/config/plans.py", "DensePlan | RandomPlan", "DensePlan | NewPlan | RandomPlan")
+    registry, plans = f"{MODULE}/methods/__init__.py", f"{MODULE}/config/plans.py"
+    settings = 'class NewPlan(IterativePlan):\n    method: Literal["new"]\n\n\n'
+    finished.edit(registry, "METHODS = {", 'METHODS = {\n    "new": "espalier.methods.new:New",')
+    finished.edit(plans, "class RandomPlan(", f"{settings}class RandomPlan(")
+    finished.edit(plans, "DensePlan | RandomPlan", "DensePlan | NewPlan | RandomPlan")
     source = (finished.folder / MODULE / "methods/magnitude.py").read_text()
     (finished.folder / MODULE / "methods/new.py").write_text(source.replace("Magnitude", "New"))
     assert finished.jobs() == set()

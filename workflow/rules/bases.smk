@@ -7,7 +7,7 @@
 rule fetch:
     """Get a pre-trained encoder and check its digest."""
     input:
-        files=lambda w: base_files(study, w.base).values(),
+        files=lambda w: base_files(study, w.base),
         lock=LOCK,
     output:
         config=f"{BASE}/config.json",

@@ -55,7 +55,7 @@ rule report:
         "../../envs/espalier.yaml"
     params:
         spec=spec(specs.report_spec),
-        code=code("report"),
+        code=code("report", "file:templates/report.html.j2"),
     shell:
         r"""
         python -m espalier report \

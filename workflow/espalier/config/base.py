@@ -54,7 +54,9 @@ def nearest(word: object, known: Sequence[str]) -> str:
 
 def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
     """Readable lines, one for each problem that pydantic found in `model`."""
-    return [_line(details, model, prefix) for details in error.errors(include_url=False)]
+    problems = error.errors(include_url=False)
+    around = {details["loc"][:depth] for details in problems for depth in range(len(details["loc"]))}
+    return [_line(details, model, prefix) for details in problems if details["loc"] not in around]  # the innermost says it
 
 
 def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
@@ -79,7 +81,7 @@ def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
     if kind == "string_pattern_mismatch":
         return f"{place}: got {got!r}; allowed: {_PATTERNS.get(context['pattern'], context['pattern'])}"
     if kind == "value_error":
-        return f"{place}: {context['error']}"
+        return f"{place}: {context['error']}".removeprefix("(top level): ")
     if kind == "float_type" and isinstance(got, str):
         return f"{place}: got the text {got!r}; a number is needed (YAML reads 3e-5 as text: write 3.0e-5)"
     message = details["msg"].removeprefix("Input should be ").removeprefix("a valid ")

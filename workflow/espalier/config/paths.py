@@ -14,6 +14,8 @@ from espalier.config.specs import percent_of
 MODEL = ("config.json", "model.safetensors")
 STUDENT_FILES = (*MODEL, "masks.safetensors")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
+LOCAL_BASE_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
+"""Configuration, weights and vocabularies of a base in a local folder."""
 
 
 def inside(folder: str, names: tuple[str, ...]) -> list[str]:
@@ -98,10 +100,13 @@ def task_files(config: Config, task: str) -> dict[str, str]:
     return {"train": str(block.train)} | {f"validation.{name}" if named else "validation": path for name, path in sets.items()}
 
 
-def base_files(config: Config, base: str) -> dict[str, str]:
-    """Key of the configuration → file of the user's, for a base in a local folder."""
+def base_files(config: Config, base: str) -> list[str]:
+    """Files of the user's, for a base in a local folder: config.json, there or not, and all that may belong to it."""
     block = config.bases[base]
-    return {f"path ({name})": f"{block.path}/{name}" for name in (*MODEL, *TOKENIZER)} if isinstance(block, LocalBase) else {}
+    if not isinstance(block, LocalBase):
+        return []
+    found = [path.name for path in Path(block.path).glob("*") if path.suffix in LOCAL_BASE_SUFFIXES]
+    return [f"{block.path}/{name}" for name in sorted({"config.json", *found})]
 
 
 def check_files(config: Config) -> None:
@@ -110,8 +115,8 @@ def check_files(config: Config) -> None:
     Raises:
         ConfigError: naming each that is missing.
     """
-    needed = {f"tasks.{task}.{key}": path for task in config.tasks for key, path in task_files(config, task).items()}
-    needed |= {f"bases.{base}.{key}": path for base in config.bases for key, path in base_files(config, base).items()}
-    problems = [f"{key}: no such file: {Path(path).absolute()}" for key, path in needed.items() if not Path(path).is_file()]
+    needed = [(f"tasks.{task}.{key}", path) for task in config.tasks for key, path in task_files(config, task).items()]
+    needed += [(f"bases.{base}.path", path) for base in config.bases for path in base_files(config, base)]
+    problems = [f"{key}: no such file: {Path(path).absolute()}" for key, path in needed if not Path(path).is_file()]
     if problems:
         raise ConfigError(problems)

@@ -56,7 +56,11 @@ def collect(base: Base, scratch: Path) -> Path:
 def _hub(base: HubBase, scratch: Path) -> Path:
     try:
         found = huggingface_hub.snapshot_download(
-            base.id, revision=base.revision, allow_patterns=list(WANTED), local_dir=scratch / "hub"
+            base.id,
+            revision=base.revision,
+            allow_patterns=list(WANTED),
+            ignore_patterns="*/*",  # what lies in sub-folders belongs to other runtimes
+            local_dir=scratch / "hub",
         )
     except (OSError, ValueError) as error:
         raise UserError(f"base {base.id} at revision {base.revision}: {error}") from error
@@ -192,7 +196,9 @@ def save_tokenizer(folder: Path, target: Path, vocabulary: int | None) -> Path:
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
     if vocabulary is not None and len(tokenizer) > vocabulary:
         raise UserError(f"{folder}: the tokenizer has {len(tokenizer):,} tokens, but the model's vocab_size is {vocabulary:,}")
-    tokenizer.name_or_path = ""  # otherwise a temporary path is saved
+    tokenizer.name_or_path = ""  # a temporary path, and how it was opened, are nothing to save
+    for key in ("local_files_only", "is_local", "trust_remote_code"):
+        tokenizer.init_kwargs.pop(key, None)
     tokenizer.save_pretrained(target)
     if not (target / "tokenizer.json").is_file():
         raise UserError(

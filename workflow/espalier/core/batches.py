@@ -56,7 +56,7 @@ class Rows:
         sets = np.asarray(table["set"].to_pylist()) if "set" in table.column_names else None
         ids = column.flatten().to_numpy()
         offsets = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])
-        return cls(ids, types, offsets, table["label"].to_numpy(), sets, pad)
+        return cls(ids, types, offsets, table["label"].to_numpy().copy(), sets, pad)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -58,12 +58,16 @@ def passages(docstring: str) -> list[str]:
 
 def clean(text: str) -> str:
     """One line without reStructuredText and Markdown; roles such as :class:`~x.y` become the bare name `y`."""
-    text = _LABELLED.sub(r"\1", text)
-    text = _ROLE.sub(lambda found: found[1].rsplit(".", 1)[-1] if " " not in found[1] else found[1], text)
-    text = _MARKDOWN_LINK.sub(r"\1", text)
-    text = _FOOTNOTE.sub("", text)
-    text = _QUOTED.sub(r"\1", text)
-    text = _EMPHASIS.sub(r"\2", text)
+    if "`" in text:
+        text = _LABELLED.sub(r"\1", text)
+        text = _ROLE.sub(lambda found: found[1].rsplit(".", 1)[-1] if " " not in found[1] else found[1], text)
+    if "[" in text:
+        text = _MARKDOWN_LINK.sub(r"\1", text)
+        text = _FOOTNOTE.sub("", text)
+    if "`" in text:
+        text = _QUOTED.sub(r"\1", text)
+    if "*" in text:
+        text = _EMPHASIS.sub(r"\2", text)
     return " ".join(text.split())
 
 
@@ -74,8 +78,9 @@ def prose(block: str, *, words: tuple[int, int]) -> str | None:
         block: a paragraph or a sentence as written.
         words: fewest and most words.
     """
-    if len(block) > 12 * words[1] or ":math:" in block or _LIST.match(block):
-        return None
+    few, cased = len(block.split()) < words[0], not block[:1].islower()
+    if few or not cased or len(block) > 12 * words[1] or ":math:" in block or _LIST.match(block):
+        return None  # the cheap tests first: most blocks end here
     text = clean(block)
     sane = words[0] <= len(text.split()) <= words[1] and len(_NOT_LETTER.sub("", text)) >= 0.85 * len(text)
     natural = text[:1].isupper() and not text.endswith(":") and text.isprintable() and not _NOT_PROSE.search(text)

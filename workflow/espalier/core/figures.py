@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -122,15 +123,13 @@ def draw_quality(axes: Axes, quality: Quality, look: dict[str, Look]) -> None:
 
 
 def _draw_majority(axes: Axes, share: float) -> None:
-    """A line, unless it lies so far under the results that showing it would flatten them: then the legend has its value."""
+    """A line, unless it lies so far under the results that showing it would flatten them: then its value as text."""
     lowest, highest = axes.get_ylim()
-    near = share > lowest - (highest - lowest)
-    label = "most frequent class" if near else f"most frequent class: {share:.3f}, below"
-    style = {"color": LIGHT["muted"], "linestyle": ":", "linewidth": 1.4, "label": label}
-    if near:
-        axes.axhline(share, **style)
+    label = "most frequent class"
+    if share > lowest - (highest - lowest):
+        axes.axhline(share, color=LIGHT["muted"], linestyle=":", linewidth=1.4, label=label)
     else:
-        axes.plot([], [], **style)
+        axes.text(0.015, 0.025, f"↓ {label}: {share:.3f}", color=LIGHT["muted"], fontsize=8.5, transform=axes.transAxes)
 
 
 def draw_panel(axes: Axes, panel: Panel, curves: Curves, look: Look) -> None:
@@ -189,10 +188,10 @@ def _spans_decades(lines: Sequence[Line]) -> bool:
 
 def quality_figure(quality: Quality, look: dict[str, Look]) -> str:
     """One panel for the page."""
-    with _figure((5.0, 3.9)) as figure:
+    with _figure((5.0, 3.3)) as figure:
         axes = figure.subplots()
         draw_quality(axes, quality, look)
-        _legend(figure, [axes])
+        figure.set_figheight(3.3 + 0.2 * _legend(figure, [axes]))
         return _inline(figure, f"quality {quality.title}", f"{quality.metric} against encoder sparsity, {quality.title}")
 
 
@@ -239,17 +238,26 @@ def training_file(found: Sequence[Curves], look: dict[str, Look]) -> str:
         return _svg(figure, "training")
 
 
-def _legend(figure: Figure, grid: Sequence[Axes]) -> None:
-    """Plans first, then the reference lines; as many columns as the longest label leaves room for."""
+def _legend(figure: Figure, grid: Sequence[Axes]) -> int:
+    """Plans first, then the reference lines, below the panels; returns the number of rows it takes."""
     found: dict[str, Any] = {}
     for axes in grid:
         handles, labels = axes.get_legend_handles_labels()
         found = dict(zip(labels, handles, strict=True)) | found
-    if found:
-        names = sorted(found, key=lambda name: name.startswith(("teacher, mean", "most frequent class")))
-        widest = (36 + 5.2 * max(map(len, names))) / 72
-        columns = max(1, min(len(names), int(figure.get_figwidth() / widest)))
-        figure.legend([found[name] for name in names], names, loc="outside lower center", ncols=columns)
+    if not found:
+        return 0
+    names = sorted(found, key=lambda name: name.startswith(("teacher, mean", "most frequent class")))
+    columns = _columns(names, 72 * figure.get_figwidth())
+    figure.legend([found[name] for name in names], names, loc="outside lower center", ncols=columns)
+    return math.ceil(len(names) / columns)
+
+
+def _columns(names: Sequence[str], width: float) -> int:
+    """The most legend columns that fit into `width` points, as matplotlib fills them: column by column."""
+    for columns in range(len(names), 1, -1):
+        if sum(40 + 5.0 * max(map(len, part)) for part in np.array_split(np.array(names), columns)) <= width:
+            return columns
+    return 1
 
 
 @contextmanager

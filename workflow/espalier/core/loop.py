@@ -52,6 +52,8 @@ class Loop:
     seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)
     """Score and step of the best evaluation so far, where the best checkpoint is asked for."""
+    last_finite: dict[str, float] = field(default_factory=dict)
+    """Loss terms of the last step that was looked at."""
 
     def run(self) -> None:
         """Train to the last step; the student then holds the weights to keep."""
@@ -146,13 +148,9 @@ class Loop:
         self.seconds += elapsed
         rate = self._rows_seen / elapsed
         means: dict[str, float] = {}
-        finite: dict[str, float] = {}
         for step, totals, norm, extra in self._pending:
             values = {name: float(value) for name, value in totals.items()}
-            for name, value in values.items():
-                if not math.isfinite(value):
-                    self._diverged(step, name or "total", value, finite)
-            finite = {"step": step, **values}
+            self._check_finite(step, values)
             for name, value in (values | {"gradient_norm": float(norm)} | extra).items():
                 means[name] = means.get(name, 0.0) + value / len(self._pending)
         loss = means.pop("", 0.0)
@@ -167,12 +165,20 @@ class Loop:
         self._pending: list[tuple[int, dict[str, Tensor], Tensor, dict[str, float]]] = []
         self._rows_seen, self._began = 0, time.perf_counter()
 
-    def _diverged(self, step: int, term: str, value: float, finite: dict[str, float]) -> None:
-        known = ", ".join(f"{name or 'total'} {number:.4g}" for name, number in finite.items()) or "none since the last log"
-        raise UserError(
-            f"training diverged at step {step} of {self.method.stage.steps}: loss term '{term}' is {value}; "
-            f"last finite values: {known}; lower learning_rate ({self.learning_rate:g}) or the term's weight"
-        )
+    def _check_finite(self, step: int, values: dict[str, float]) -> None:
+        """Stop a diverged run.
+
+        Raises:
+            UserError: a loss is infinite or not a number; with the step, the term and the last finite values.
+        """
+        for name, value in values.items():
+            if not math.isfinite(value):
+                known = ", ".join(f"{term or 'total'} {number:.4g}" for term, number in self.last_finite.items())
+                raise UserError(
+                    f"training diverged at step {step} of {self.method.stage.steps}: loss term '{name or 'total'}' is {value}; "
+                    f"last finite values: {known or 'none'}; lower learning_rate ({self.learning_rate:g}) or the term's weight"
+                )
+        self.last_finite = values
 
     def _evaluate(self, bar: tqdm) -> None:
         scores = self.evaluate(self.model)

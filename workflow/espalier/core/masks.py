@@ -106,13 +106,13 @@ def write_masks(path: Path, masks: Masks) -> None:
     packed = {name: np.packbits(mask.cpu().numpy()) for name, mask in masks.items()}
     shapes = {name: "x".join(map(str, mask.shape)) for name, mask in masks.items()}
     with atomic(path) as temporary:
-        save_file(packed, temporary, metadata=shapes)
+        save_file(packed, temporary, metadata={"format": "bits", **shapes})
 
 
 def read_masks(path: Path) -> Masks:
     """Read masks; `Pruner.load` checks that they fit the model."""
     with safe_open(path, framework="numpy") as file:
-        shapes = file.metadata() or {}
+        shapes = file.metadata()
         packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     masks = {}
     for name, bits in packed.items():

@@ -20,7 +20,7 @@ from espalier.core.models import forward
 BATCH = 64
 """Rows in a forward pass without gradients."""
 
-Scores = dict[str, dict[str, float]]
+Scores = dict[str, dict[str, float | int]]
 """Evaluation set → {"rows", "loss", metric …}."""
 
 

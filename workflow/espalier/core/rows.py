@@ -8,7 +8,7 @@ counts from 1 and leaves the line of column names out.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,7 +203,7 @@ def _every_class(place: str, train: pa.Table, classes: Sequence[str]) -> None:
         )
 
 
-def _refuse_first(split: Split, name: str, bad: pa.ChunkedArray, message: Callable[[int], str]) -> None:
+def _refuse_first(split: Split, name: str, bad: pa.Array | pa.ChunkedArray, message: Callable[[int], str]) -> None:
     """Refuse the split for the first row that is bad; `message` takes its index."""
     row = pc.index(bad, True).as_py()
     if row >= 0:
@@ -212,5 +212,5 @@ def _refuse_first(split: Split, name: str, bad: pa.ChunkedArray, message: Callab
         raise UserError(f"{split.place}, data row {row + 1}, column '{name}': {message(row)}{also}")
 
 
-def _allowed(names: Sequence[str]) -> str:
+def _allowed(names: Iterable[str]) -> str:
     return f"allowed: {', '.join(names)}"

@@ -34,8 +34,12 @@ class Mean(NamedTuple):
         return cls(float(there.mean()), float(there.std(ddof=1)) if len(there) > 1 else None, len(there))
 
     def rounded(self) -> dict[str, Any]:
-        """Six significant digits, for JSON."""
-        return {"mean": float(f"{self.mean:.6g}"), "sd": None if self.sd is None else float(f"{self.sd:.6g}"), "n": self.n}
+        """For JSON: six significant digits, and whole numbers as they are."""
+        return {"mean": _digits(self.mean), "sd": None if self.sd is None else _digits(self.sd), "n": self.n}
+
+
+def _digits(value: float) -> float | int:
+    return int(value) if value.is_integer() and abs(value) >= 10 else float(f"{value:.6g}")
 
 
 class Group(NamedTuple):

@@ -55,38 +55,47 @@ def run(
     """
     settings = ReportSpec.model_validate_json(spec)
     rows = read_table(table)
-    found = groups(rows)
     runs = _records(records)
     scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in by_place(scores).items()}
-    goals = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
     known_tasks = {content["name"]: content for content in (read_fields(path, ("name",)) for path in tasks)}
+    goals = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
     steps = {run["place"]: run["steps"] for run in runs if not run["recovery"]}
     curves = read_curves(histories, steps, goals)
-    qualities = [_quality(key, inside, goals[key][0], known_tasks) for key, inside in panels(found)]
+    qualities = [_quality(key, inside, goals[key][0], known_tasks) for key, inside in panels(groups(rows))]
     look = looks(list(dict.fromkeys(rows["plan"])))
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
             project=settings.project,
-            overview=_overview(rows),
-            summaries=[_summary(key, inside, scored, known_tasks) for key, inside in panels(found)],
             qualities=[Markup(quality_figure(each, look)) for each in qualities],
             has_majority=any(each.majority is not None for each in qualities),
-            speeds=speeds(rows),
             curves=[_pictures(each, look) for each in curves],
-            sets=_sets(scored),
-            selections=selections(runs, {key: goal[0] for key, goal in goals.items()}),
-            environments=_environments(runs),
-            runs=runs,
-            train_seconds=sum(run["train_seconds"] for run in runs),
             light=variables(dark=False),
             dark=variables(dark=True),
+            **_words(rows, runs, scored, known_tasks),
         )
     )
     for path, text in ((report, page), (quality, quality_file(qualities, look)), (training, training_file(curves, look))):
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def _words(
+    rows: pd.DataFrame, runs: list[dict[str, Any]], scored: Mapping[Place, Any], known_tasks: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the page says in text and tables."""
+    sets = {(place.base, place.task): content["set"] for place, content in scored.items()}
+    return {
+        "overview": _overview(rows),
+        "summaries": [_summary(key, inside, scored, known_tasks) for key, inside in panels(groups(rows))],
+        "speeds": speeds(rows),
+        "sets": _sets(scored),
+        "selections": selections(runs, sets),
+        "environments": _environments(runs),
+        "runs": runs,
+        "train_seconds": sum(run["train_seconds"] for run in runs),
+    }
 
 
 def _records(paths: Iterable[Path]) -> list[dict[str, Any]]:

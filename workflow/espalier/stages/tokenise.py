@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, List, Value
+from datasets import Dataset, Features, List, Value
 from transformers import AutoTokenizer
 
 from espalier.config.specs import TokeniseSpec
@@ -36,13 +36,14 @@ def _tokenise(encoder: Any, max_length: int, rows: Path, tokens: Path) -> None:
         data = Dataset.from_parquet(str(rows), cache_dir=cache)
         texts = [name for name in ("text_a", "text_b") if name in data.column_names]
 
+        kept = {name: kind for name, kind in TYPES.items() if name in encoder.model_input_names}
+
         def encode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
             encoded = encoder(*(batch[name] for name in texts), truncation="longest_first", max_length=max_length)
-            return {name: encoded[name] for name in TYPES if name in encoded}
+            return {name: encoded[name] for name in kept}
 
-        encoded = data.map(encode, batched=True, remove_columns=texts, desc=f"tokenise {rows.name}")
-        for name in set(TYPES) & set(encoded.column_names):
-            encoded = encoded.cast_column(name, TYPES[name])
+        features = Features(kept | {name: kind for name, kind in data.features.items() if name not in texts})
+        encoded = data.map(encode, batched=True, remove_columns=texts, features=features, desc=f"tokenise {rows.name}")
         with atomic(tokens) as temporary:
             encoded.to_parquet(str(temporary))
     print(f"{tokens.name}: {len(encoded):,} rows, {sum(map(len, encoded['input_ids'])) / len(encoded):.1f} tokens a row")

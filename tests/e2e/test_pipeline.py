@@ -1,0 +1,118 @@
+"""The whole DAG, for real, on a two-layer encoder and a few rows of text."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+
+import pandas as pd
+import pytest
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests import tiny
+
+pytestmark = pytest.mark.slow
+FAST = {"batch_size": 16, "learning_rate": 2.0e-3, "evaluate_every": 0.5}
+CONFIG = {
+    "project": "whole",
+    "seeds": [1, 2],
+    "bases": {"tiny": {"source": "local", "path": "tiny"}},
+    "tasks": {
+        "sorts": {
+            "kind": "classification",
+            "source": "files",
+            "train": "train.csv",
+            "validation": {"first": "first.csv", "second": "second.csv"},
+            "text": ["left", "right"],
+            "label": "sort",
+            "metric": "accuracy",
+            "also": ["macro-f1"],
+            "max_length": 24,
+            "holdout": 0.2,
+        },
+        "grades": {
+            "kind": "regression",
+            "source": "files",
+            "train": "train.csv",
+            "validation": "first.csv",
+            "text": ["left"],
+            "label": "grade",
+            "metric": "spearman",
+            "max_length": 24,
+        },
+    },
+    "teacher": {"epochs": 6.0, "checkpoint": "best", **FAST},
+    "plans": {
+        "dense": {"method": "dense", "epochs": 1.0, "start": "teacher", **FAST},
+        "magnitude": {"method": "magnitude", "path": [0.5], "recover": {"epochs": 0.0}, **FAST},
+        "sdp": {"method": "sdp", "path": [0.5, 0.8], "start": "teacher", **FAST},
+    },
+    "measure": {"repeats": 3, "length": 16},
+    "progress": {"log_every": 2, "save_every": 5},
+}
+
+
+def write_rows(path, count, seed):
+    generator = random.Random(seed)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["left", "right", "sort", "grade"])
+        for _ in range(count):
+            third = generator.randrange(3)
+            sides = [" ".join(f"word{20 * third + generator.randrange(20)}" for _ in range(4)) for _ in range(2)]
+            writer.writerow([*sides, ("low", "middle", "high")[third], third + generator.random()])
+
+
+@pytest.fixture(scope="module")
+def whole(make_clone, tmp_path_factory):
+    clone = make_clone(tmp_path_factory.mktemp("whole"))
+    tiny.write_base(clone.folder / "tiny")
+    for seed, (name, count) in enumerate([("train", 240), ("first", 60), ("second", 60)]):
+        write_rows(clone.folder / f"{name}.csv", count, seed)
+    clone.write_config(CONFIG)
+    result = clone.snakemake("--cores", "2", "--resources", "gpu=1")
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    return clone
+
+
+def test_a_second_run_has_nothing_to_do(whole):
+    assert whole.jobs() == set()
+
+
+def test_the_table_has_a_row_for_every_teacher_and_student(whole):
+    table = pd.read_csv(whole.folder / "results/whole/table.csv")
+    assert len(table) == 2 * 2 * (1 + 1 + 1 + 2)
+    assert table.drop(columns=["latency_b1_ms", "latency_b32_ms"]).notna().all(axis=None)
+    students = table[~table["plan"].isin(["teacher", "dense"])]
+    assert (students["sparsity_encoder"] - students["target"]).abs().max() < 1e-3
+    teachers = table[(table["plan"] == "teacher") & (table["task"] == "sorts")]
+    assert (teachers["score"] > 0.6).all(), "a teacher that learned nothing tests nothing"
+
+
+def test_the_report_is_there_and_whole(whole):
+    page = (whole.folder / "results/whole/report.html").read_text()
+    assert "sorts" in page and "sdp" in page and page.rstrip().endswith("</html>")
+    assert json.loads((whole.folder / "results/whole/metrics.json").read_text())["tiny"]["sorts"]["sdp"]["80"]["score"]["n"] == 2
+
+
+def test_held_out_rows_selected_the_teacher(whole):
+    record = json.loads((whole.folder / "results/whole/tiny/sorts/seed1/teacher/0/run.json").read_text())
+    assert record["selected"]["set"] == "selection"
+    scores = json.loads((whole.folder / "results/whole/tiny/sorts/seed1/teacher/0/scores.json").read_text())
+    assert scores["set"] == "first" and list(scores["sets"]) == ["first", "second", "selection"]
+
+
+def test_a_compact_model_opens_with_the_stock_classes(whole):
+    folder = whole.folder / "results/whole/tiny/sorts/seed1/sdp/80/compact"
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    logits = model(**tokenizer("word1 word2", "word3", return_tensors="pt")).logits
+    assert logits.shape == (1, 3) and set(model.config.label2id) == {"low", "middle", "high"}
+
+
+def test_one_more_target_runs_that_stage_alone(whole):
+    more = {**CONFIG, "plans": {**CONFIG["plans"], "sdp": {**CONFIG["plans"]["sdp"], "path": [0.5, 0.8, 0.9]}}}
+    whole.write_config(more, "more.yaml")
+    jobs = whole.jobs("--configfile", "more.yaml")
+    assert {job for job in jobs if job.startswith("compress")} == {"compress 1 sdp 90", "compress 2 sdp 90"}

@@ -1,0 +1,95 @@
+"""One loop run on a tiny model, for any method and settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from espalier.config.plans import AnyPlan
+from espalier.config.project import Progress
+from espalier.core.batches import Rows
+from espalier.core.history import History
+from espalier.core.loop import Loop
+from espalier.core.method import Stage
+from espalier.core.predict import Teacher, evaluator
+from espalier.core.saves import Saves
+from espalier.core.schedules import interval_bounds, sparsity_steps
+from espalier.core.training import method_class
+from espalier.methods import METHODS
+from pydantic import TypeAdapter
+from tests import tiny
+
+PLANS = {
+    "dense": {"method": "dense", "epochs": 2.0},
+    "random": {"method": "random", "path": [0.6]},
+    "magnitude": {"method": "magnitude", "path": [0.6], "prune_steps": 2},
+    "magnitude-global": {"method": "magnitude", "path": [0.6], "allocation": "global"},
+    "movement": {"method": "movement", "path": [0.6]},
+    "distil": {"method": "distil", "path": [0.6]},
+    "sdp-kld": {"method": "sdp", "path": [0.6], "objective": "kld"},
+    "sdp-cos": {"method": "sdp", "path": [0.6], "objective": "cos"},
+    "sdp-cc": {"method": "sdp", "path": [0.6], "objective": "cc", "prune_steps": 2, "prune_schedule": "cubic"},
+    "sdp-cc-kld": {"method": "sdp", "path": [0.6], "objective": "cc+kld", "representation": "mean"},
+}
+"""Every row of the behaviour matrix."""
+
+
+class Harness:
+    """Everything that one run needs, on 64 rows."""
+
+    def __init__(self, folder: Path, kind: str = "classification") -> None:
+        self.folder, self.kind = folder, kind
+        task = tiny.write_task(folder / f"task-{kind}", kind=kind)
+        self.train, self.evaluation = (Rows.read(task / f"{name}.parquet", pad=0) for name in ("train", "evaluation"))
+        self.metric = "accuracy" if kind == "classification" else "spearman"
+        self.classes = 3 if kind == "classification" else 1
+
+    def loop(self, plan: dict, student=None, teacher=None, seed: int = 0, work: str = "work", masks=None, **changes) -> Loop:
+        settings = TypeAdapter(AnyPlan).validate_python({"batch_size": 16, **plan})
+        per_epoch = -(-len(self.train) // settings.batch_size)
+        steps = [round(epoch * per_epoch) for epoch in settings.prune_epochs(True)]
+        schedule = getattr(settings, "prune_schedule", "uniform")
+        levels = sparsity_steps(0.0, settings.path[0], len(steps), schedule) if steps and masks is None else []
+        bounds = tuple(interval_bounds(settings.intervals(True), per_epoch))
+        stage = Stage(self.kind, seed, 0.0, settings.path[0], bounds, dict(zip(steps, levels, strict=False)))
+        method = method_class(METHODS[settings.method])(settings, stage)
+        accelerator = tiny.accelerator()
+        student = student or tiny.classifier(1, self.classes, problem_type=None)
+        taught = None
+        if method.needs_teacher:
+            taught = Teacher.of(teacher or tiny.classifier(2, self.classes), self.train, accelerator, method.representation)
+        (self.folder / work).mkdir(exist_ok=True)
+        torch.manual_seed(seed)
+        arguments = {
+            "student": student,
+            "method": method,
+            "rows": self.train,
+            "settings": settings,
+            "learning_rate": 1e-3,
+            "progress": Progress(log_every=3, save_every=4),
+            "accelerator": accelerator,
+            "evaluate": evaluator(self.evaluation, self.kind, [self.metric], accelerator),
+            "metric": self.metric,
+            "saves": Saves(self.folder / work, {"plan": str(plan), "seed": seed}),
+            "history": History(self.folder / work / "history.jsonl"),
+            "teacher": taught,
+            "masks": masks,
+        }
+        return Loop(**{**arguments, **changes})
+
+    def run(self, plan: dict, **arguments) -> Loop:
+        loop = self.loop(plan, **arguments)
+        loop.run()
+        return loop
+
+
+@pytest.fixture
+def harness(tmp_path):
+    return Harness(tmp_path)
+
+
+@pytest.fixture(params=list(PLANS))
+def plan(request):
+    return PLANS[request.param]

@@ -1,0 +1,32 @@
+"""Movement pruning: the score is the sum of -w dL/dw, whatever Adam makes of the gradient."""
+
+import torch
+
+
+def test_scores_are_the_sum_over_steps(harness):
+    loop = harness.loop({"method": "movement", "path": [0.5]})
+    method, expected = loop.method, {}
+    after = method.after_backward
+
+    def record(step):
+        for name, weight in method.pruner.weights.items():
+            expected[name] = expected.get(name, 0) - weight.detach() * weight.grad
+        after(step)
+
+    method.after_backward = record
+    loop.run()
+    for name, score in method.scores().items():
+        torch.testing.assert_close(score, expected[name])
+
+
+def test_later_stages_gather_scores_before_they_remove(harness):
+    settings = harness.loop({"method": "movement", "path": [0.5, 0.8], "dense_epochs": 0.5}).settings
+    assert settings.prune_epochs(first_stage=False) == [0.5]
+    assert settings.intervals(first_stage=False) == [0.5, 1.0]
+
+
+def test_it_is_not_magnitude_in_disguise(harness):
+    moved = harness.run({"method": "movement", "path": [0.5]}, work="a").method.end()
+    large = harness.run({"method": "magnitude", "path": [0.5]}, work="b").method.end()
+    overlap = [float((moved[name] == large[name]).float().mean()) for name in moved]
+    assert max(overlap) < 0.95

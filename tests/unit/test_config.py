@@ -1,0 +1,173 @@
+"""The configuration is read strictly; what is wrong is said at once, with place, value and what is allowed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from espalier.config import Config, ConfigError, parse
+from espalier.config.base import Block
+from espalier.config.schema import schema
+from espalier.tasks import KNOWN
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = (ROOT / "config.yaml").read_text()
+FILES = {"source": "files", "train": "a.csv", "validation": "b.csv"}
+OWN = {"kind": "classification", **FILES, "text": ["text"], "label": "label", "metric": "accuracy"}
+SDP = {"method": "sdp", "path": [0.5]}
+
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    # kind of error: (blocks that replace those of a good configuration, message)
+    "unknown key": ({"sedes": [1]}, "(top level): unknown key 'sedes'; did you mean 'seeds'?"),
+    "unknown key in a plan": (
+        {"plans": {"sdp": SDP | {"objektive": "cc"}}},
+        "plans.sdp: unknown key 'objektive'; did you mean 'objective'?",
+    ),
+    "unknown key, two blocks deep": (
+        {"plans": {"sdp": SDP | {"cc": {"lamda": 1.0}}}},
+        "plans.sdp.cc: unknown key 'lamda'; allowed: beta, centre, normalise, off_diagonal",
+    ),
+    "missing block": ({"bases": None}, "bases: got None; needed: dictionary"),
+    "missing key": ({"plans": {"sdp": {"method": "sdp"}}}, "plans.sdp.path: missing; this key is required"),
+    "missing method": ({"plans": {"sdp": {"path": [0.5]}}}, "plans.sdp.method: missing; this key is required"),
+    "unknown method": (
+        {"plans": {"sdp": {"method": "spd", "path": [0.5]}}},
+        "plans.sdp.method: got 'spd'; allowed: dense, random, magnitude, movement, distil, sdp; did you mean 'sdp'?",
+    ),
+    "unknown choice": ({"device": "gpu"}, "device: got 'gpu'; allowed: auto, cpu, cuda"),
+    "text for a number": (
+        {"teacher": {"learning_rate": "3e-5"}},
+        "teacher.learning_rate: got the text '3e-5'; a number is needed (YAML reads 3e-5 as text: write 3.0e-5)",
+    ),
+    "number out of range": ({"plans": {"sdp": SDP | {"path": [1.5]}}}, "plans.sdp.path.[0]: got 1.5; needed: less than 1"),
+    "path that falls": ({"plans": {"sdp": SDP | {"path": [0.9, 0.5]}}}, "plans.sdp: path must ascend, got 0.5 after 0.9"),
+    "path too fine": ({"plans": {"sdp": SDP | {"path": [0.12345]}}}, "plans.sdp: path has at most three decimals, got 0.12345"),
+    "dense that prunes": ({"plans": {"d": {"method": "dense", "path": [0.5]}}}, "plans.d: method dense removes nothing"),
+    "name that is no path": ({"project": "../x"}, "project: got '../x'; allowed: lower-case letters, digits and hyphens"),
+    "plan name that is no path": (
+        {"plans": {"A b": SDP}},
+        "plans.A b: got 'A b'; allowed: lower-case letters, digits",
+    ),
+    "reserved plan": ({"plans": {"teacher": SDP}}, "plans.teacher: this name is taken by the teacher itself"),
+    "seed twice": ({"seeds": [1, 1]}, "seeds: each seed once, got [1, 1]"),
+    "unknown task": ({"tasks": {"docs-libary": None}}, "tasks.docs-libary: not a known task; did you mean 'docs-library'?"),
+    "metric of another kind": (
+        {"tasks": {"mine": OWN | {"metric": "pearson"}}},
+        "tasks.mine: metric 'pearson' does not fit kind classification; allowed: accuracy, f1, macro-f1, matthews",
+    ),
+    "file without a format": ({"tasks": {"mine": OWN | {"train": "a.xlsx"}}}, "tasks.mine: file 'a.xlsx' has no known format"),
+    "files without files": (
+        {"tasks": {"rte": {"source": "files"}}},
+        "tasks.rte: kind classification with source files needs",
+    ),
+    "short commit": (
+        {"bases": {"bert": {"source": "hub", "id": "google-bert/bert-base-uncased", "revision": "main"}}},
+        "bases.bert.revision: got 'main'; allowed: a full git commit: 40 hexadecimal digits",
+    ),
+    "folder outside the wheel": (
+        {"bases": {"b": {"source": "package", "package": "a==1", "folder": "../etc", "sha256": "0" * 64}}},
+        "bases.b: folder '../etc' must lie inside the wheel",
+    ),
+    "statistic of part of a batch": (
+        {"plans": {"sdp": SDP | {"micro_batch_size": 8}}},
+        "plans.sdp: objective 'cc' is a statistic of the whole batch: micro_batch_size 8 below batch_size 32",
+    ),
+    "settings for a task that is not there": (
+        {"teacher": {"per_task": {"docs-libary": {"epochs": 1.0}}}},
+        "teacher.per_task.docs-libary: no such task; did you mean 'docs-library'?",
+    ),
+    "bad settings for one task": (
+        {"teacher": {"per_task": {"docs-library": {"epoch": 1.0}}}},
+        "teacher.per_task.docs-library: unknown key 'epoch'; did you mean 'epochs'?",
+    ),
+}
+
+
+def problems(raw: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(raw)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_configuration_is_refused(small, change, message):
+    found = problems(small | change)
+    assert len(found) == 1
+    assert found[0].startswith(message)
+
+
+def test_all_problems_are_said_at_once(small):
+    small |= {"sedes": [1], "device": "gpu", "project": "A", "tasks": {"nothing-known": {}}}
+    small["plans"] = {"a": SDP | {"objektive": "cc"}, "b": {"method": "magnitude"}}
+    found = problems(small)
+    places = ["tasks.nothing-known", "project", "device", "plans.a", "plans.b.path", "(top level)"]
+    assert sorted(line.split(":")[0] for line in found) == sorted(places)
+    assert str(ConfigError(found)).splitlines()[0] == "the configuration has 6 problems:"
+
+
+def test_a_known_task_keeps_what_the_user_does_not_say(small):
+    task = parse(small | {"tasks": {"rte": FILES}}).tasks["rte"]
+    assert (task.text, task.metric, task.classes) == (("sentence1", "sentence2"), "accuracy", ("entailment", "not_entailment"))
+    assert (task.source, task.id, task.revision) == ("files", None, None)
+
+
+def test_settings_for_one_task_go_over_the_others(small):
+    small["plans"]["sdp"]["per_task"] = {"docs-library": {"recover": {"epochs": 6.0}, "batch_size": 16}}
+    plan = parse(small).plan_for("sdp", "docs-library")
+    assert (plan.recover.epochs, plan.recover.learning_rate, plan.batch_size, plan.path) == (6.0, None, 16, (0.5, 0.9))
+
+
+def test_the_known_tasks_are_complete(small):
+    tasks = parse(small | {"tasks": dict.fromkeys(KNOWN)}).tasks
+    assert len(tasks) == 12
+    assert list(tasks["mnli"].evaluation_sets) == ["matched", "mismatched"]
+
+
+def test_the_shipped_configuration_is_good():
+    raw = yaml.safe_load(SHIPPED)
+    jsonschema.validate(raw, schema())
+    assert [plan.method for plan in parse(raw).plans.values()] == ["dense", "magnitude", "sdp"]
+
+
+def blocks(block: type[Block] = Block) -> list[type[Block]]:
+    """All blocks that a configuration is made of."""
+    found = [found for child in block.__subclasses__() for found in (child, *blocks(child))]
+    return [found for found in found if found.__module__ != "espalier.config.specs"]
+
+
+@pytest.mark.parametrize("block", blocks(), ids=lambda block: block.__name__)
+def test_the_shipped_configuration_shows_every_key(block):
+    keys = re.findall(r"(?<![\w-])\w+(?=:)|(?<=^#   )\w+(?=  )", SHIPPED, re.MULTILINE)
+    shared = re.search(r"^#   (.*): as for the teacher$", SHIPPED, re.MULTILINE)[1].split(", ")
+    assert set(block.model_fields) <= {*keys, *shared}
+
+
+def test_the_shipped_configuration_states_the_defaults(small):
+    raw = yaml.safe_load(SHIPPED)
+    for name in ("teacher", "measure", "progress"):
+        assert parse(small | {name: raw[name]}) == parse(small)
+    commented = dict(re.findall(r"^#   +(\w+): (.+?)  +#", SHIPPED, re.MULTILINE))
+    settings = {name: field.default for block in blocks() if block is not Config for name, field in block.model_fields.items()}
+    for name in ("dense_epochs", "prune_steps", "prune_schedule", "objective", "representation", "off_diagonal", "beta_cos"):
+        assert yaml.safe_load(commented[name]) == settings[name], name
+
+
+def test_every_line_of_the_shipped_configuration_fits():
+    assert max(map(len, SHIPPED.splitlines())) <= 128
+    assert SHIPPED.startswith("# yaml-language-server: $schema=workflow/schemas/config.schema.json\n")
+
+
+def test_the_schema_is_current():
+    assert json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()) == schema(), "run `make schema`"
+
+
+@pytest.mark.parametrize("change", [{"sedes": [1]}, {"device": "gpu"}, {"tasks": {"mine": {}}}, {"tasks": {"A": OWN}}])
+def test_the_schema_refuses_what_the_program_refuses(small, change):
+    jsonschema.validate(small, schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(small | change, schema())

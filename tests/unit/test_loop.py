@@ -1,0 +1,101 @@
+"""What the loop promises whatever the method."""
+
+import copy
+
+import pytest
+import torch
+
+from espalier.core.loop import selection_set
+from espalier.core.runtime import UserError
+from tests import tiny
+from tests.methods.conftest import Harness
+
+DENSE = {"method": "dense", "epochs": 1.0}
+
+
+@pytest.fixture
+def harness(tmp_path):
+    return Harness(tmp_path)
+
+
+def gradients(harness, plan, micro, **changes):
+    student = tiny.classifier(1, harness.classes, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    loop = harness.loop({**plan, "micro_batch_size": micro, "clip_norm": 1e9}, student=student, work=f"micro{micro}", **changes)
+    found = {}
+
+    def keep(step):
+        if step == 0:
+            found.update({name: parameter.grad.clone() for name, parameter in student.named_parameters()})
+
+    loop.method.after_backward = keep
+    loop.run()
+    return found
+
+
+@pytest.mark.parametrize("plan", [DENSE, {"method": "distil", "path": [0.5]}, {"method": "sdp", "path": [0.5], "objective": "cos"}])
+@pytest.mark.parametrize("micro", [1, 5, 8])
+def test_micro_batches_leave_the_gradient_as_it_is(harness, plan, micro):
+    whole, pieces = gradients(harness, plan, 16), gradients(harness, plan, micro)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(pieces[name], gradient, atol=2e-6, rtol=1e-4)
+
+
+def test_biases_and_layer_norms_have_no_weight_decay(harness):
+    loop = harness.loop({**DENSE, "weight_decay": 0.3})
+    decayed, plain = loop._make_optimizer().param_groups
+    assert decayed["weight_decay"] == 0.3 and plain["weight_decay"] == 0.0
+    names = {id(parameter): name for name, parameter in loop.student.named_parameters()}
+    assert all("bias" in names[id(p)] or "LayerNorm" in names[id(p)] for p in plain["params"])
+    assert not any("bias" in names[id(p)] or "LayerNorm" in names[id(p)] for p in decayed["params"])
+    assert len(decayed["params"]) + len(plain["params"]) == len(names)
+
+
+def test_divergence_names_step_term_and_last_finite_values(harness):
+    loop = harness.loop(DENSE)
+    terms = loop.method.loss_terms
+
+    def break_at(batch, student, teacher, step):
+        found = terms(batch, student, teacher, step)
+        return {"task": found["task"] * float("nan")} if step == 2 else found
+
+    loop.method.loss_terms = break_at
+    with pytest.raises(UserError, match=r"diverged at step 3 of 4: loss term 'task' is nan; last finite values: task \d"):
+        loop.run()
+    assert not (harness.folder / "work/state.pt").exists()
+
+
+def test_best_checkpoint_is_the_best_evaluation_at_the_target(harness):
+    plan = {"method": "magnitude", "path": [0.5], "epochs_per_step": 3.0, "checkpoint": "best"}
+    scores = iter([0.99, 0.5, 0.8, 0.6])
+    seen = []
+
+    def evaluate(model):
+        seen.append(copy.deepcopy({name: tensor.clone() for name, tensor in model.state_dict().items()}))
+        return {"validation": {"rows": 1, "loss": 0.0, "accuracy": next(scores)}}
+
+    loop = harness.run(plan, evaluate=evaluate)
+    assert loop.best == {"score": 0.8, "step": 12, "set": "validation"}  # 0.99 came before the last removal
+    assert all(torch.equal(tensor, seen[2][name]) for name, tensor in loop.student.state_dict().items())
+
+
+def test_held_out_rows_select_where_there_are_any():
+    assert selection_set({"matched": {}, "selection": {}}) == "selection"
+    assert selection_set({"matched": {}, "mismatched": {}}) == "matched"
+
+
+def test_a_saved_state_of_other_inputs_is_not_taken_up(harness):
+    loop = harness.loop({**DENSE, "epochs": 2.0})
+    stop = RuntimeError("stopped")
+    one_step = loop._one_step
+    loop._one_step = lambda picked: one_step(picked) if loop.step < 5 else (_ for _ in ()).throw(stop)
+    with pytest.raises(RuntimeError, match="stopped"):
+        loop.run()
+    assert (harness.folder / "work/state.pt").exists()
+    again = harness.loop({**DENSE, "epochs": 2.0}, seed=1)
+    again.run()
+    assert again.saves.resumed_at == []
+
+
+def test_fractions_of_an_epoch_stop_in_the_middle(harness):
+    loop = harness.run({**DENSE, "epochs": 1.5})
+    assert loop.step == 6

@@ -1,0 +1,87 @@
+"""Loss terms against the hand-worked vectors of the SDP specification, section 2.6."""
+
+import math
+
+import pytest
+import torch
+
+from espalier.core.losses import correlation_matrix, cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
+
+TEACHER = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0], [1.0, 3.0]])
+STUDENT = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 2.0]])
+
+
+def test_equal_uncorrelated_states_give_the_identity_and_no_loss():
+    matrix = correlation_matrix(TEACHER, TEACHER, epsilon=0.0)
+    torch.testing.assert_close(matrix, torch.eye(2), atol=1e-6, rtol=0)
+    assert cross_correlation_loss(TEACHER, TEACHER, off_diagonal=0.005, epsilon=0.0).abs() < 1e-6
+
+
+def test_the_worked_example():
+    matrix = correlation_matrix(STUDENT, TEACHER, epsilon=0.0)
+    expected = torch.tensor([[0.816497, 0.132453], [0.0, 0.973329]])
+    torch.testing.assert_close(matrix, expected, atol=1e-6, rtol=0)
+    on = float((1 - matrix.diagonal()).square().sum())
+    off = float(matrix.square().sum() - matrix.diagonal().square().sum())
+    assert (on, off) == pytest.approx((0.034385, 0.017544), abs=1e-6)
+    total = cross_correlation_loss(STUDENT, TEACHER, off_diagonal=0.005, normalise=False, epsilon=0.0)
+    scaled = cross_correlation_loss(STUDENT, TEACHER, off_diagonal=0.005, epsilon=0.0)
+    assert (float(total), float(scaled)) == pytest.approx((0.034473, 0.017236), abs=1e-6)
+
+
+def test_soft_labels_of_the_worked_example():
+    teacher, student = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([[1.0, 0.5, -1.0]])
+    kld = soft_label_loss(student, teacher, temperature=2.0, kind="classification")
+    task = task_loss(student, torch.tensor([0]), "classification")
+    assert float(kld) == pytest.approx(0.224055, abs=1e-6)
+    assert float(task) == pytest.approx(0.554957, abs=1e-6)
+    assert float(0.5 * task + 0.5 * kld) == pytest.approx(0.389506, abs=1e-6)
+
+
+def test_regression_is_the_squared_error_of_one_output():
+    logits, labels = torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0])
+    assert float(task_loss(logits, labels, "regression")) == pytest.approx((1 + 4) / 2)
+    assert float(soft_label_loss(logits, logits + 2, temperature=2.0, kind="regression")) == pytest.approx(4.0)
+
+
+def test_a_constant_feature_gives_zeros_not_nan():
+    states = torch.cat([STUDENT, torch.full((4, 1), 5.0)], dim=1)
+    matrix = correlation_matrix(states, states)
+    assert matrix.isfinite().all()
+    assert matrix[2].abs().max() == 0 and matrix[:, 2].abs().max() == 0
+
+
+def test_fewer_than_three_rows_skip_the_term_but_keep_the_graph():
+    states = STUDENT[:2].clone().requires_grad_()
+    loss = cross_correlation_loss(states, TEACHER[:2], off_diagonal=0.005)
+    loss.backward()
+    assert loss == 0 and states.grad.abs().max() == 0
+
+
+def test_gradient_reaches_the_student_only():
+    student, teacher = STUDENT.clone().requires_grad_(), TEACHER.clone().requires_grad_()
+    cross_correlation_loss(student, teacher, off_diagonal=0.005).backward()
+    assert student.grad.abs().sum() > 0 and teacher.grad is None
+
+
+def test_the_small_batch_floor_of_the_specification():
+    torch.manual_seed(0)
+    states = torch.randn(32, 768)
+    matrix = correlation_matrix(states, states, epsilon=0.0)
+    off = float(matrix.square().sum() - matrix.diagonal().square().sum())
+    assert off >= 768**2 / 31 - 768 - 0.5
+    assert round(768**2 / 31 - 768) == 18259
+
+
+def test_cosine_of_equal_opposite_and_orthogonal_rows():
+    rows = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    assert float(cosine_distance(rows, 3 * rows)) == pytest.approx(0.0, abs=1e-6)
+    assert float(cosine_distance(rows, -rows)) == pytest.approx(2.0, abs=1e-6)
+    assert float(cosine_distance(rows, rows.flip(0))) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_bf16_inputs_are_computed_in_fp32():
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = cross_correlation_loss(STUDENT.bfloat16(), TEACHER.bfloat16(), off_diagonal=0.005)
+    assert loss.dtype == torch.float32
+    assert math.isclose(float(loss), 0.017236, abs_tol=1e-4)

@@ -1,0 +1,76 @@
+"""The command line of the stages follows from their signatures; the user's mistakes are said in plain words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from espalier import __main__ as program
+from espalier.config.specs import ExportSpec
+from espalier.core.runtime import UserError
+
+
+def run(spec: str, *, tokens: list[Path], task: Path, tokens_train: Path) -> None:
+    """Do something."""
+    if task.name == "bad":
+        raise UserError(f"{task} is bad; allowed: good")
+    ExportSpec.model_validate_json(spec)
+    called.update(spec=spec, tokens=tokens, task=task, tokens_train=tokens_train)
+
+
+called: dict[str, object] = {}
+PATHS = ["--tokens", "a", "b", "--task", "c", "--tokens-train", "d"]
+SPEC = '{"kind":"regression"}'
+
+
+@pytest.fixture(autouse=True)
+def stage(monkeypatch):
+    called.clear()
+    monkeypatch.setattr(program, "STAGES", {"export": Path("export.py")})
+    monkeypatch.setattr(program, "summary", lambda file: "Do something.")
+    monkeypatch.setattr(program, "import_module", lambda name: SimpleNamespace(run=run))
+
+
+def test_options_come_from_the_signature():
+    assert program.main(["export", "--spec", SPEC, *PATHS]) == 0
+    assert called == {"spec": SPEC, "tokens": [Path("a"), Path("b")], "task": Path("c"), "tokens_train": Path("d")}
+
+
+def test_a_mistake_of_the_user_s_is_one_line(capsys):
+    assert program.main(["export", "--spec", SPEC, *[path.replace("c", "bad") for path in PATHS]]) == 1
+    assert capsys.readouterr().err == "export: bad is bad; allowed: good\n"
+
+
+def test_a_bad_spec_is_said_key_by_key(capsys):
+    assert program.main(["export", "--spec", '{"kind":"tokens","x":1}', *PATHS]) == 1
+    kind, extra = capsys.readouterr().err.splitlines()
+    assert kind == "export: --spec kind: Input should be 'classification' or 'regression'; got 'tokens'"
+    assert extra == "export: --spec x: Extra inputs are not permitted; got 1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["exprt"], "invalid choice: 'exprt' (choose from 'export')"),
+        (["export", "--spec", SPEC], "the following arguments are required: --tokens, --task, --tokens-train"),
+        (["export", "--spec", SPEC, *PATHS, "--more", "x"], "unrecognized arguments: --more x"),
+    ],
+)
+def test_wrong_options_are_refused(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        program.main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_lists_every_stage_and_imports_none():
+    run_it = "import runpy, sys; sys.argv = ['espalier', '--help']\ntry: runpy.run_module('espalier', run_name='__main__')\n"
+    look = "finally: print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)), file=sys.stderr)"
+    result = subprocess.run([sys.executable, "-c", run_it + look], capture_output=True, text=True, check=False)
+    stages = sorted(file.stem for file in Path(program.__file__).parent.glob("stages/[a-z]*.py"))
+    listed = [line.split()[0] for line in result.stdout.partition("stages:\n")[2].splitlines()]
+    assert listed == stages
+    assert result.stderr == "[]\n"

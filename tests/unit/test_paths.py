@@ -1,0 +1,80 @@
+"""Folders, and what a stage starts from."""
+
+from __future__ import annotations
+
+import pytest
+from espalier.config import ConfigError, parse
+from espalier.config.paths import Layout, base_files, check_files, task_files
+
+SEED = "results/small/minilm/docs-library/seed42"
+STUDENT = ["config.json", "model.safetensors", "masks.safetensors"]
+
+
+@pytest.fixture
+def layout(small) -> Layout:
+    small["plans"]["fine"] = {"method": "sdp", "path": [0.5, 0.975], "start": "teacher", "recover": {"epochs": 0.0}}
+    small["tasks"]["docs-corpus"] = None
+    return Layout(parse(small))
+
+
+def test_a_path_reads_as_a_sentence(layout):
+    assert layout.student("minilm", "docs-library", 42, "fine", "97.5") == f"{SEED}/fine/97.5"
+    assert layout.percents("fine") == ["50", "97.5"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "percent", "start"),
+    [
+        ("sdp", "50", [f"results/small/bases/minilm/{name}" for name in STUDENT[:2]]),
+        ("fine", "50", [f"{SEED}/teacher/0/{name}" for name in STUDENT[:2]]),
+        ("sdp", "90", [f"{SEED}/sdp/50/{name}" for name in STUDENT]),
+        ("fine", "97.5", [f"{SEED}/fine/50/{name}" for name in STUDENT]),
+    ],
+)
+def test_a_stage_starts_from(layout, plan, percent, start):
+    assert layout.start("minilm", "docs-library", "42", plan, percent) == start
+
+
+@pytest.mark.parametrize(("plan", "folder"), [("sdp", "sdp/50/recovered"), ("fine", "fine/50"), ("teacher", "teacher/50")])
+def test_the_final_weights_are(layout, plan, folder):
+    assert layout.final("minilm", "docs-library", "42", plan, "50") == f"{SEED}/{folder}"
+
+
+def test_teachers_students_and_recoveries(layout):
+    students = ["teacher/0", "magnitude/50", "sdp/50", "sdp/90", "fine/50", "fine/97.5"]
+    recovered = ["magnitude/50/recovered", "sdp/50/recovered", "sdp/90/recovered"]
+    assert layout.students() == [f"{SEED}/{name}" for name in students]
+    assert layout.runs() == [f"{SEED}/{name}" for name in students + recovered]
+    assert layout.corpora() == ["results/small/minilm/docs-corpus/tokens"]
+
+
+def test_the_user_s_files(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "base/config.json", "base/vocab.txt", "base/model.safetensors", "base/notes.bin"):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    small["tasks"] = {
+        "rte": {"source": "files", "train": "a.csv", "validation": {"easy": "a.csv", "hard": "a.csv"}},
+        "cola": None,
+    }
+    small["bases"] |= {"mine": {"source": "local", "path": "base"}}
+    config = parse(small)
+    assert task_files(config, "rte") == {"train": "a.csv", "validation.easy": "a.csv", "validation.hard": "a.csv"}
+    assert task_files(config, "cola") == {}
+    assert base_files(config, "mine") == ["base/config.json", "base/model.safetensors", "base/vocab.txt"]
+    assert base_files(config, "minilm") == []
+    check_files(config)
+
+
+def test_missing_files_are_all_named(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small["tasks"] = {"rte": {"source": "files", "train": "a.csv", "validation": "b.csv"}}
+    small["bases"] |= {"mine": {"source": "local", "path": "base"}}
+    with pytest.raises(ConfigError) as caught:
+        check_files(parse(small))
+    assert caught.value.problems == [
+        f"tasks.rte.train: no such file: {tmp_path}/a.csv",
+        f"tasks.rte.validation: no such file: {tmp_path}/b.csv",
+        f"bases.mine.path: no such file: {tmp_path}/base/config.json",
+    ]

@@ -1,0 +1,40 @@
+import subprocess
+import sys
+
+import pytest
+
+from espalier.core import device, runtime
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "file.json"
+    runtime.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        runtime.write_json(path, {"a": float("nan")})
+    with pytest.raises(OSError, match="disk"), runtime.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert runtime.read_json(path) == {"a": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_two_processes_exclude_each_other_and_the_holder_is_named(tmp_path):
+    code = "import sys; from pathlib import Path; from espalier.core.runtime import exclusive\nwith exclusive(Path(sys.argv[1])): pass"
+    with runtime.exclusive(tmp_path):
+        result = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    assert "is in use by process" in result.stderr
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 0
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(runtime.UserError, match="device: got 'cuda', but torch sees no GPU"):
+        device.pick_device("cuda")
+    assert device.pick_device("auto").type == "cpu"
+
+
+@pytest.mark.parametrize(("flags", "precision"), [("fpu avx512_bf16", "bf16"), ("fpu avx2", "fp32")])
+def test_bf16_is_chosen_where_the_processor_computes_it(monkeypatch, flags, precision):
+    monkeypatch.setattr("pathlib.Path.read_text", lambda self: f"flags : {flags}\n")
+    assert device.pick_precision("auto", device.torch.device("cpu")) == precision
+    assert device.pick_precision("fp32", device.torch.device("cpu")) == "fp32"
