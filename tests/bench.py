@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from espalier.config.plans import SdpPlan
 from espalier.config.project import Progress
+from espalier.config.specs import Machine
 from espalier.core.batches import Rows
 from espalier.core.history import History
 from espalier.core.loop import Loop
@@ -21,7 +21,6 @@ from espalier.core.models import open_base
 from espalier.core.predict import Teacher
 from espalier.core.saves import Saves
 from espalier.core.training import accelerator_for
-from espalier.config.specs import Machine
 from espalier.methods.sdp import Sdp
 
 BATCH, MEAN_LENGTH, STEPS, WARMUP = 32, 53, 30, 5
@@ -53,7 +52,7 @@ def seconds_a_step(base: list[Path], work: Path) -> float:
         rows=rows,
         settings=method.settings,
         learning_rate=1e-5,
-        progress=Progress(log_every=1000, save_every=1000),
+        progress=Progress(log_every=1000),
         accelerator=accelerator,
         evaluate=lambda model: {"validation": {"rows": 0, "loss": 0.0, "accuracy": 0.0}},
         metric="accuracy",

@@ -55,10 +55,7 @@ def write_task(folder: Path, rows: int = 64, kind: str = "classification", seed:
     for offset, (name, count) in enumerate((("train", rows), ("evaluation", rows // 2))):
         generator = np.random.default_rng(seed + offset)
         labels = np.arange(count) % 3
-        ids = [
-            [2, *(4 + 20 * label + generator.integers(0, 20, generator.integers(3, 12))).tolist(), 3]
-            for label in labels
-        ]
+        ids = [[2, *(4 + 20 * label + generator.integers(0, 20, generator.integers(3, 12))).tolist(), 3] for label in labels]
         columns = {
             "input_ids": pa.array(ids, pa.list_(pa.int32())),
             "token_type_ids": pa.array([[0] * len(row) for row in ids], pa.list_(pa.int8())),

@@ -49,7 +49,7 @@ CONFIG = {
         "sdp": {"method": "sdp", "path": [0.5, 0.8], "start": "teacher", **FAST},
     },
     "measure": {"repeats": 3, "length": 16},
-    "progress": {"log_every": 2, "save_every": 5},
+    "progress": {"log_every": 2},
 }
 
 
@@ -93,7 +93,9 @@ def test_the_table_has_a_row_for_every_teacher_and_student(whole):
 def test_the_report_is_there_and_whole(whole):
     page = (whole.folder / "results/whole/report.html").read_text()
     assert "sorts" in page and "sdp" in page and page.rstrip().endswith("</html>")
-    assert json.loads((whole.folder / "results/whole/metrics.json").read_text())["tiny"]["sorts"]["sdp"]["80"]["score"]["n"] == 2
+    assert (
+        json.loads((whole.folder / "results/whole/metrics.json").read_text())["tiny"]["sorts"]["sdp"]["80"]["score"]["n"] == 2
+    )
 
 
 def test_held_out_rows_selected_the_teacher(whole):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from espalier.config.plans import AnyPlan
 from espalier.config.project import Progress
+from espalier.core import loop as loop_module
 from espalier.core.batches import Rows
 from espalier.core.history import History
 from espalier.core.loop import Loop
@@ -19,6 +19,7 @@ from espalier.core.schedules import interval_bounds, sparsity_steps
 from espalier.core.training import method_class
 from espalier.methods import METHODS
 from pydantic import TypeAdapter
+
 from tests import tiny
 
 PLANS = {
@@ -68,7 +69,7 @@ class Harness:
             "rows": self.train,
             "settings": settings,
             "learning_rate": 1e-3,
-            "progress": Progress(log_every=3, save_every=4),
+            "progress": Progress(log_every=3),
             "accelerator": accelerator,
             "evaluate": evaluator(self.evaluation, self.kind, [self.metric], accelerator),
             "metric": self.metric,
@@ -86,7 +87,8 @@ class Harness:
 
 
 @pytest.fixture
-def harness(tmp_path):
+def harness(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_module, "SAVE_EVERY", 1)
     return Harness(tmp_path)
 
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from espalier.core.batches import epoch_order
 from espalier.core.losses import correlation_matrix, cross_correlation_loss, soft_label_loss
 from espalier.core.masks import Pruner
 from espalier.core.schedules import interval_bounds, learning_rate_factor, sparsity_steps
 from espalier.core.scores import keep_highest, magnitude
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests import tiny
 
 sparsity = st.floats(0.0, 0.98)
@@ -29,7 +29,12 @@ def test_sparsity_rises_and_ends_exactly_on_target(first, second, steps, kind):
     assert all(later >= earlier - 1e-12 for earlier, later in zip([before, *levels], levels, strict=False))
 
 
-@given(st.lists(st.floats(0.01, 5.0), min_size=1, max_size=6), st.integers(1, 50), st.floats(0.0, 1.0), st.sampled_from(["linear", "constant"]))
+@given(
+    st.lists(st.floats(0.01, 5.0), min_size=1, max_size=6),
+    st.integers(1, 50),
+    st.floats(0.0, 1.0),
+    st.sampled_from(["linear", "constant"]),
+)
 def test_the_learning_rate_is_a_factor(epochs, per_epoch, warmup, schedule):
     bounds = interval_bounds(epochs, per_epoch)
     factors = [learning_rate_factor(step, bounds, warmup, schedule) for step in range(bounds[-1])]

@@ -2,10 +2,10 @@ import copy
 
 import pytest
 import torch
-
 from espalier.core.cost import cost_of, macs, parameter_counts, sparsities
 from espalier.core.masks import prunable_weights
 from espalier.core.models import write_model
+
 from tests import tiny
 
 
@@ -37,7 +37,13 @@ def test_every_batch_size_is_timed_for_both_models(tmp_path):
     model = tiny.classifier()
     write_model(model, tmp_path / "config.json", tmp_path / "model.safetensors")
     cost = cost_of(
-        model, tiny.classifier(), tmp_path / "model.safetensors", batch_sizes=[1, 4], length=16, repeats=3, device=torch.device("cpu")
+        model,
+        tiny.classifier(),
+        tmp_path / "model.safetensors",
+        batch_sizes=[1, 4],
+        length=16,
+        repeats=3,
+        device=torch.device("cpu"),
     )
     assert cost["latency_ms"].keys() == cost["dense_latency_ms"].keys() == cost["speedup"].keys() == {"1", "4"}
     for times in (*cost["latency_ms"].values(), *cost["dense_latency_ms"].values()):

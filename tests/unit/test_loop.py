@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-
 from espalier.core.loop import selection_set
 from espalier.core.runtime import UserError
+
 from tests import tiny
 from tests.methods.conftest import Harness
 
@@ -14,7 +14,8 @@ DENSE = {"method": "dense", "epochs": 1.0}
 
 
 @pytest.fixture
-def harness(tmp_path):
+def harness(tmp_path, monkeypatch):
+    monkeypatch.setattr("espalier.core.loop.SAVE_EVERY", 1)
     return Harness(tmp_path)
 
 
@@ -32,7 +33,9 @@ def gradients(harness, plan, micro, **changes):
     return found
 
 
-@pytest.mark.parametrize("plan", [DENSE, {"method": "distil", "path": [0.5]}, {"method": "sdp", "path": [0.5], "objective": "cos"}])
+@pytest.mark.parametrize(
+    "plan", [DENSE, {"method": "distil", "path": [0.5]}, {"method": "sdp", "path": [0.5], "objective": "cos"}]
+)
 @pytest.mark.parametrize("micro", [1, 5, 8])
 def test_micro_batches_leave_the_gradient_as_it_is(harness, plan, micro):
     whole, pieces = gradients(harness, plan, 16), gradients(harness, plan, micro)

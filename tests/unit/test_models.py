@@ -1,9 +1,9 @@
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-
 from espalier.core.models import forward, open_base, open_student, pool, write_model
 from espalier.core.runtime import UserError
+from safetensors.torch import load_file, save_file
+
 from tests import tiny
 
 
@@ -48,7 +48,7 @@ def test_a_student_opens_strictly(tmp_path, change):
     else:
         tensors["extra"] = torch.zeros(1)
     save_file(tensors, weights, metadata={"format": "pt"})
-    with pytest.raises(UserError, match="does not fit its config.json"):
+    with pytest.raises(UserError, match=r"does not fit its config\.json"):
         open_student([config, weights], "classification")
 
 

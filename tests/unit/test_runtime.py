@@ -2,7 +2,6 @@ import subprocess
 import sys
 
 import pytest
-
 from espalier.core import device, runtime
 
 
@@ -19,7 +18,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
 
 
 def test_two_processes_exclude_each_other_and_the_holder_is_named(tmp_path):
-    code = "import sys; from pathlib import Path; from espalier.core.runtime import exclusive\nwith exclusive(Path(sys.argv[1])): pass"
+    imports = "import sys; from pathlib import Path; from espalier.core.runtime import exclusive"
+    code = f"{imports}\nwith exclusive(Path(sys.argv[1])): pass"
     with runtime.exclusive(tmp_path):
         result = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert "is in use by process" in result.stderr

@@ -1,5 +1,6 @@
-import pytest
+from itertools import pairwise
 
+import pytest
 from espalier.core.schedules import interval_bounds, learning_rate_factor, sparsity_steps
 
 
@@ -11,7 +12,7 @@ def test_geometric_keeps_the_same_fraction_at_each_removal():
     remaining = [1 - s for s in sparsity_steps(0.0, 1 - 0.9**22, 22, "geometric")]
     assert remaining[10] == pytest.approx(0.314, abs=5e-4)
     assert remaining[21] == pytest.approx(0.0985, abs=5e-5)
-    assert all(later / earlier == pytest.approx(0.9) for earlier, later in zip(remaining, remaining[1:], strict=False))
+    assert all(later / earlier == pytest.approx(0.9) for earlier, later in pairwise(remaining))
 
 
 def test_cubic_ramp_shared_with_spd():

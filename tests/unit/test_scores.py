@@ -1,5 +1,4 @@
 import torch
-
 from espalier.core.scores import keep_highest, magnitude, movement_update
 
 

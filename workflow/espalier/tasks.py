@@ -21,7 +21,13 @@ NLI = ("entailment", "not_entailment")
 
 KNOWN: dict[str, dict[str, Any]] = {
     "cola": GLUE
-    | {"name": "cola", "text": ("sentence",), "classes": ("unacceptable", "acceptable"), "metric": "matthews", "also": ("accuracy",)},
+    | {
+        "name": "cola",
+        "text": ("sentence",),
+        "classes": ("unacceptable", "acceptable"),
+        "metric": "matthews",
+        "also": ("accuracy",),
+    },
     "sst2": GLUE | {"name": "sst2", "text": ("sentence",), "classes": ("negative", "positive"), "metric": "accuracy"},
     "mrpc": GLUE
     | {

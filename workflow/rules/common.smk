@@ -44,6 +44,7 @@ def spec(make, *wildcards):
 
 
 student_spec = spec(specs.compress_spec, "task", "plan", "seed", "percent")
+recovery_spec = spec(specs.recover_spec, "task", "plan", "seed", "percent")
 
 
 def code(stage, *more):

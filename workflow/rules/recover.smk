@@ -28,9 +28,9 @@ rule recover:
     resources:
         gpu=1,
     params:
-        spec=student_spec,
+        spec=recovery_spec,
         code=method_code("recover"),
-        work=work("recover", student_spec, method_code("recover")),
+        work=work("recover", recovery_spec, method_code("recover")),
     shell:
         r"""
         python -m espalier recover \

@@ -47,7 +47,7 @@ class Teacher(Training):
     """Fine-tuning of a base on a task."""
 
     epochs: Positive = 3.0
-    per_task: dict[str, dict[str, Any]] = {}
+    per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings for single tasks, e.g. {rte: {epochs: 6.0}}."""
 
 
@@ -69,7 +69,7 @@ class Plan(Training):
     start: Literal["pretrained", "teacher"] = "pretrained"
     """The first stage starts from the pre-trained base with a new head, or from the fine-tuned teacher."""
     recover: Recover = Recover()
-    per_task: dict[str, dict[str, Any]] = {}
+    per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings for single tasks, e.g. {rte: {recover: {epochs: 6.0}}}."""
 
     @model_validator(mode="after")
@@ -106,6 +106,7 @@ class DensePlan(Plan):
         return self
 
     def intervals(self, first_stage: bool) -> list[float]:
+        """One interval."""
         return [self.epochs]
 
 
@@ -134,11 +135,13 @@ class IterativePlan(Plan):
         return self
 
     def intervals(self, first_stage: bool) -> list[float]:
+        """The dense epochs, then one interval a removal; or all as one."""
         dense = [self.dense_epochs] if first_stage and self.dense_epochs else []
         parts = dense + [self.epochs_per_step] * self.prune_steps
         return parts if self.restart_schedule else [sum(parts)]
 
     def prune_epochs(self, first_stage: bool) -> list[float]:
+        """After the dense epochs, then at equal distances."""
         begin = self.dense_epochs if first_stage else 0.0
         return [begin + step * self.epochs_per_step for step in range(self.prune_steps)]
 
@@ -163,9 +166,11 @@ class MovementPlan(IterativePlan):
     """Training before the first removal of every stage: scores are gathered there."""
 
     def intervals(self, first_stage: bool) -> list[float]:
+        """Every stage has its dense epochs."""
         return super().intervals(first_stage=True)
 
     def prune_epochs(self, first_stage: bool) -> list[float]:
+        """Every stage has its dense epochs."""
         return super().prune_epochs(first_stage=True)
 
 

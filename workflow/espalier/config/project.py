@@ -30,12 +30,11 @@ class Measure(Block):
 
 
 class Progress(Block):
-    """How often a training run writes; none of it changes a result."""
+    """How often a training run writes."""
 
     log_every: Annotated[int, Field(ge=1)] = 20
-    """Steps between two rows of history; losses are checked for divergence at the same time."""
-    save_every: Annotated[int, Field(ge=1)] = 200
-    """Steps between two saved states; a killed run loses at most this many."""
+    """Optimiser steps between two rows of history; losses are checked for divergence at the same time, and the state is
+    saved every tenth time, so a killed run loses at most ten times as many steps."""
 
 
 class Config(Block):
@@ -114,7 +113,9 @@ def parse(raw: dict[str, Any]) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         reported = tuple(problem.split(":")[0] for problem in problems)
-        raise ConfigError(problems + [line for line in describe(error, Config) if not (reported and line.startswith(reported))]) from None
+        raise ConfigError(
+            problems + [line for line in describe(error, Config) if not (reported and line.startswith(reported))]
+        ) from None
     problems += _per_task_problems(config)
     if problems:
         raise ConfigError(problems)
@@ -136,7 +137,10 @@ def _unknown_tasks(raw: dict[str, Any]) -> list[str]:
 def _per_task_problems(config: Config) -> list[str]:
     """Check every combination of settings and task that will run."""
     problems = []
-    owners: list[tuple[str, Block]] = [("teacher", config.teacher), *((f"plans.{name}", plan) for name, plan in config.plans.items())]
+    owners: list[tuple[str, Block]] = [
+        ("teacher", config.teacher),
+        *((f"plans.{name}", plan) for name, plan in config.plans.items()),
+    ]
     for place, settings in owners:
         for task in settings.per_task:
             where = f"{place}.per_task.{task}"

@@ -110,18 +110,22 @@ def _machine(config: Config) -> Machine:
 
 
 def fetch_spec(config: Config, base: str) -> FetchSpec:
+    """What `fetch` reads."""
     return FetchSpec(base=config.bases[base])
 
 
 def prepare_spec(config: Config, task: str) -> PrepareSpec:
+    """What `prepare` reads."""
     return PrepareSpec(name=task, task=config.tasks[task])
 
 
 def tokenise_spec(config: Config, task: str) -> TokeniseSpec:
+    """What `tokenise` reads."""
     return TokeniseSpec(max_length=config.tasks[task].max_length)
 
 
 def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
+    """What `finetune` reads."""
     return FinetuneSpec(
         seed=seed,
         goal=_goal(config.tasks[task]),
@@ -132,35 +136,48 @@ def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
 
 
 def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
+    """A stage does not depend on how its student is recovered afterwards."""
+    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "per_task", "recover"})
+
+
+def recover_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
+    """The stage's spec and how to recover."""
+    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "per_task"})
+
+
+def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str, leave_out: set[str]) -> CompressSpec:
     settings = config.plan_for(plan, task)
     target, before = stage_of(settings.path, percent)
-    fields = settings.model_dump(mode="json", exclude={"path", "per_task"})
     return CompressSpec(
         seed=seed,
         goal=_goal(config.tasks[task]),
         machine=_machine(config),
         progress=config.progress,
         method=METHODS[settings.method],
-        plan=fields,
+        plan=settings.model_dump(mode="json", exclude=leave_out),
         sparsity_before=before,
         target=target,
     )
 
 
 def export_spec(config: Config, task: str) -> ExportSpec:
+    """What `export` reads."""
     return ExportSpec(kind=config.tasks[task].kind)
 
 
 def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
+    """What `evaluate` reads."""
     block = config.tasks[task]
     return EvaluateSpec(kind=block.kind, metrics=(block.metric, *block.also), machine=_machine(config))
 
 
 def measure_spec(config: Config, task: str) -> MeasureSpec:
+    """What `measure` reads."""
     return MeasureSpec(kind=config.tasks[task].kind, machine=_machine(config), measure=config.measure)
 
 
 def report_spec(config: Config) -> ReportSpec:
+    """What `table` and `report` read."""
     return ReportSpec(project=config.project, methods={name: plan.method for name, plan in config.plans.items()})
 
 

@@ -196,14 +196,16 @@ def save_tokenizer(folder: Path, target: Path, vocabulary: int | None) -> Path:
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
     if vocabulary is not None and len(tokenizer) > vocabulary:
         raise UserError(f"{folder}: the tokenizer has {len(tokenizer):,} tokens, but the model's vocab_size is {vocabulary:,}")
-    tokenizer.name_or_path = ""  # a temporary path, and how it was opened, are nothing to save
-    for key in ("local_files_only", "is_local", "trust_remote_code"):
-        tokenizer.init_kwargs.pop(key, None)
-    tokenizer.save_pretrained(target)
-    if not (target / "tokenizer.json").is_file():
+    if not tokenizer.is_fast:
         raise UserError(
             f"{folder}: the tokenizer ({type(tokenizer).__name__}) has no fast form, so no tokenizer.json can be saved"
         )
+    tokenizer.name_or_path = ""  # a temporary path, and how it was opened, are nothing to save
+    for key in ("local_files_only", "is_local", "trust_remote_code"):
+        tokenizer.init_kwargs.pop(key, None)
+    tokenizer.backend_tokenizer.no_truncation()  # lengths are the tasks' business
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.save_pretrained(target)
     return target
 
 

@@ -52,7 +52,9 @@ class Rows:
         """Read a parquet file that the tokenise stage wrote; `pad` is the tokenizer's padding id."""
         table = pq.read_table(path).combine_chunks()
         column = table["input_ids"].combine_chunks()
-        types = table["token_type_ids"].combine_chunks().flatten().to_numpy() if "token_type_ids" in table.column_names else None
+        types = (
+            table["token_type_ids"].combine_chunks().flatten().to_numpy() if "token_type_ids" in table.column_names else None
+        )
         sets = np.asarray(table["set"].to_pylist()) if "set" in table.column_names else None
         ids = column.flatten().to_numpy()
         offsets = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])

@@ -96,7 +96,14 @@ def _wait(device: torch.device) -> None:
 
 
 def cost_of(
-    student: PreTrainedModel, dense: PreTrainedModel, weights: Path, *, batch_sizes: Sequence[int], length: int, repeats: int, device: torch.device
+    student: PreTrainedModel,
+    dense: PreTrainedModel,
+    weights: Path,
+    *,
+    batch_sizes: Sequence[int],
+    length: int,
+    repeats: int,
+    device: torch.device,
 ) -> dict[str, Any]:
     """Everything that cost.json holds."""
     counts, dense_counts = parameter_counts(student), parameter_counts(dense)

@@ -25,6 +25,9 @@ from espalier.core.runtime import UserError
 from espalier.core.saves import Saves
 from espalier.core.schedules import learning_rate_factor
 
+SAVE_EVERY = 10
+"""Rows of history between two saved states."""
+
 
 @dataclass
 class Loop:
@@ -132,7 +135,7 @@ class Loop:
         last = self.step == self.method.stage.steps
         every = round(self.settings.evaluate_every * self.steps_per_epoch)
         evaluates = last or (every > 0 and self.step % every == 0)
-        saves = self.step % self.progress.save_every == 0 and not last
+        saves = self.step % (SAVE_EVERY * self.progress.log_every) == 0 and not last
         if last or evaluates or saves or self.step % self.progress.log_every == 0:
             bar.set_postfix(self._log(), refresh=False)
         if evaluates:

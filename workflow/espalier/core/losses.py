@@ -12,7 +12,9 @@ from torch import Tensor
 Kind = Literal["classification", "regression"]
 
 
-def task_loss(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"] | Float[Tensor, " batch"], kind: Kind) -> Float[Tensor, ""]:
+def task_loss(
+    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"] | Float[Tensor, " batch"], kind: Kind
+) -> Float[Tensor, ""]:
     """Cross-entropy over classes, or the mean squared error of a single output.
 
     Source: SDP specification, section 2.2.

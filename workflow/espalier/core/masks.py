@@ -41,7 +41,9 @@ def prunable_weights(model: nn.Module, embeddings: bool = False) -> dict[str, nn
     LayerNorm, pooler and classifier are never pruned.
     """
     prefix, stack = encoder_layers(model)
-    weights = {f"{prefix}.{name}.weight": module.weight for name, module in stack.named_modules() if isinstance(module, nn.Linear)}
+    weights = {
+        f"{prefix}.{name}.weight": module.weight for name, module in stack.named_modules() if isinstance(module, nn.Linear)
+    }
     if embeddings:
         table = model.get_input_embeddings().weight
         weights |= {name: parameter for name, parameter in model.named_parameters() if parameter is table}

@@ -16,7 +16,6 @@ from espalier.core.losses import Kind
 from espalier.core.method import Outputs, Representation
 from espalier.core.runtime import UserError, atomic
 
-
 AUTO_CLASS: dict[Kind, type] = {
     "classification": AutoModelForSequenceClassification,
     "regression": AutoModelForSequenceClassification,

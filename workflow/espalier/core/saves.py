@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,3 @@ class Saves:
     def read_best(self) -> dict[str, Tensor]:
         """The best weights."""
         return load_file(self.folder / "best.safetensors")
-
-    def remove(self) -> None:
-        """Delete the folder: the run is done and its results are in place."""
-        shutil.rmtree(self.folder, ignore_errors=True)

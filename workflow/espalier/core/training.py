@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from espalier.core.masks import Masks
 from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
 from espalier.core.predict import Teacher, evaluator
-from espalier.core.runtime import exclusive, read_json, sha256, sha256_text
+from espalier.core.runtime import exclusive, read_json, sha256, sha256_text, write_json
 from espalier.core.saves import Saves
 from espalier.core.schedules import interval_bounds, sparsity_steps
 from espalier.provenance import code_digest
@@ -118,7 +119,9 @@ class Run:
             saves = Saves(self.files.work, self._fingerprint(method))
             taught = None
             if method.needs_teacher and teacher:
-                taught = Teacher.of(open_student(teacher, self.goal.kind), self.train_rows, self.accelerator, method.representation)
+                taught = Teacher.of(
+                    open_student(teacher, self.goal.kind), self.train_rows, self.accelerator, method.representation
+                )
             seed_everything(self.seed)
             loop = Loop(
                 student=student,
@@ -139,12 +142,19 @@ class Run:
             loop.history.write(history)
             return self._record(loop, method)
 
+    def finish(self, path: Path, record: dict[str, Any]) -> None:
+        """Write the record, last of all outputs, and drop what was kept for resuming."""
+        write_json(path, record)
+        shutil.rmtree(self.files.work)
+
     def _fingerprint(self, method: Method) -> dict[str, Any]:
         """Everything that the run depends on; a saved state with another fingerprint is not taken up."""
         inputs = [self.files.task, *self.files.tokens, *self.files.models]
         return {
             "spec_sha256": sha256_text(self.spec.model_dump_json()),
-            "code_sha256": code_digest(f"espalier.stages.{self.stage_name}", f"{type(method).__module__}:{type(method).__name__}"),
+            "code_sha256": code_digest(
+                f"espalier.stages.{self.stage_name}", f"{type(method).__module__}:{type(method).__name__}"
+            ),
             "inputs": {str(path): sha256(path) for path in inputs},
             "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
             "device": str(self.accelerator.device),
@@ -153,7 +163,11 @@ class Run:
         }
 
     def _record(self, loop: Loop, method: Method) -> dict[str, Any]:
-        selected = {"checkpoint": self.settings.checkpoint, "set": loop.best.get("set"), "step": loop.best.get("step", loop.step)}
+        selected = {
+            "checkpoint": self.settings.checkpoint,
+            "set": loop.best.get("set"),
+            "step": loop.best.get("step", loop.step),
+        }
         return {
             "stage": self.stage_name,
             "spec": self.spec.model_dump(mode="json"),

@@ -52,4 +52,4 @@ def run(
     write_model(student, config, weights)
     write_masks(masks, method.end())
     write_json(structure, structure_of(method.end(), wanted.target))
-    write_json(record, result)
+    session.finish(record, result)

@@ -6,13 +6,21 @@ from pathlib import Path
 
 from espalier.config.specs import FinetuneSpec
 from espalier.core.models import open_base, write_model
-from espalier.core.runtime import write_json
 from espalier.core.training import Files, Run
 from espalier.methods.dense import Dense
 
 
 def run(
-    spec: str, *, base: list[Path], task: Path, tokens: list[Path], work: Path, config: Path, weights: Path, history: Path, record: Path
+    spec: str,
+    *,
+    base: list[Path],
+    task: Path,
+    tokens: list[Path],
+    work: Path,
+    config: Path,
+    weights: Path,
+    history: Path,
+    record: Path,
 ) -> None:
     """Train with the task loss alone and write the model, its history and its record."""
     wanted = FinetuneSpec.model_validate_json(spec)
@@ -31,4 +39,4 @@ def run(
     stage = session.fixed_stage(wanted.settings.epochs)
     result = session.train(model, Dense(wanted.settings, stage), history=history)
     write_model(model, config, weights)
-    write_json(record, result)
+    session.finish(record, result)

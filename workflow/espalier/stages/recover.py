@@ -8,7 +8,6 @@ from pathlib import Path
 from espalier.config.specs import CompressSpec
 from espalier.core.masks import read_masks
 from espalier.core.models import open_student, write_model
-from espalier.core.runtime import write_json
 from espalier.core.training import Files, Run, method_class
 
 
@@ -46,4 +45,4 @@ def run(
     rate = settings.recover.learning_rate
     result = session.train(student, method, teacher=teacher, masks=masks, learning_rate=rate, history=history)
     write_model(student, config, weights)
-    write_json(record, result)
+    session.finish(record, result)
