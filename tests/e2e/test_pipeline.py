@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 FAST = {"batch_size": 16, "learning_rate": 2.0e-3, "evaluate_every": 0.5}
 CONFIG = {
     "project": "whole",
-    "seeds": [1, 2],
+    "seeds": [1],
     "bases": {"tiny": {"source": "local", "path": "tiny"}},
     "tasks": {
         "sorts": {
@@ -44,7 +44,6 @@ CONFIG = {
     },
     "teacher": {"epochs": 6.0, "checkpoint": "best", **FAST},
     "plans": {
-        "dense": {"method": "dense", "epochs": 1.0, "start": "teacher", **FAST},
         "magnitude": {"method": "magnitude", "path": [0.5], "recover": {"epochs": 0.0}, **FAST},
         "sdp": {"method": "sdp", "path": [0.5, 0.8], "start": "teacher", **FAST},
     },
@@ -82,9 +81,9 @@ def test_a_second_run_has_nothing_to_do(whole):
 
 def test_the_table_has_a_row_for_every_teacher_and_student(whole):
     table = pd.read_csv(whole.folder / "results/whole/table.csv")
-    assert len(table) == 2 * 2 * (1 + 1 + 1 + 2)
+    assert len(table) == 2 * (1 + 1 + 2)
     assert table.drop(columns=["latency_b1_ms", "latency_b32_ms"]).notna().all(axis=None)
-    students = table[~table["plan"].isin(["teacher", "dense"])]
+    students = table[table["plan"] != "teacher"]
     assert (students["sparsity_encoder"] - students["target"]).abs().max() < 1e-3
     teachers = table[(table["plan"] == "teacher") & (table["task"] == "sorts")]
     assert (teachers["score"] > 0.6).all(), "a teacher that learned nothing tests nothing"
@@ -94,7 +93,7 @@ def test_the_report_is_there_and_whole(whole):
     page = (whole.folder / "results/whole/report.html").read_text()
     assert "sorts" in page and "sdp" in page and page.rstrip().endswith("</html>")
     assert (
-        json.loads((whole.folder / "results/whole/metrics.json").read_text())["tiny"]["sorts"]["sdp"]["80"]["score"]["n"] == 2
+        json.loads((whole.folder / "results/whole/metrics.json").read_text())["tiny"]["sorts"]["sdp"]["80"]["score"]["n"] == 1
     )
 
 
@@ -117,4 +116,4 @@ def test_one_more_target_runs_that_stage_alone(whole):
     more = {**CONFIG, "plans": {**CONFIG["plans"], "sdp": {**CONFIG["plans"]["sdp"], "path": [0.5, 0.8, 0.9]}}}
     whole.write_config(more, "more.yaml")
     jobs = whole.jobs("--configfile", "more.yaml")
-    assert {job for job in jobs if job.startswith("compress")} == {"compress 1 sdp 90", "compress 2 sdp 90"}
+    assert {job for job in jobs if job.startswith("compress")} == {"compress 1 sdp 90"}

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from espalier.core.batches import Batch, Rows, in_length_order
 from espalier.core.losses import Kind, task_loss
@@ -27,14 +28,17 @@ Scores = dict[str, dict[str, float | int]]
 @torch.no_grad()
 def all_logits(model: nn.Module, rows: Rows, accelerator: Accelerator) -> Float[Tensor, "rows classes"]:
     """Logits of every row, in the table's order, fp32 on the CPU; the model is in eval mode meanwhile."""
-    return _all_outputs(model, rows, accelerator, None).logits
+    return _all_outputs(model, rows, accelerator, None, "").logits
 
 
-def _all_outputs(model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None) -> Outputs:
+def _all_outputs(
+    model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None, progress: str
+) -> Outputs:
     training = model.training
     model.eval()
     order, logits, vectors = [], [], []
-    for picked in in_length_order(rows.lengths, BATCH):
+    batches = list(in_length_order(rows.lengths, BATCH))
+    for picked in tqdm(batches, progress, unit="batch", mininterval=5.0, disable=not progress):
         with accelerator.autocast():
             outputs = forward(model, rows.batch(picked, accelerator.device), representation)
         order.append(picked)
@@ -83,7 +87,7 @@ class Teacher:
     def of(cls, model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None) -> Teacher:
         """Run the teacher over all training rows."""
         model.requires_grad_(False).eval().to(accelerator.device)
-        return cls(_all_outputs(model, rows, accelerator, representation))
+        return cls(_all_outputs(model, rows, accelerator, representation, "teacher"))
 
     def __call__(self, batch: Batch) -> Outputs:
         """The outputs for these rows, on the batch's device."""

@@ -148,7 +148,10 @@ class Run:
         shutil.rmtree(self.files.work)
 
     def _fingerprint(self, method: Method) -> dict[str, Any]:
-        """Everything that the run depends on; a saved state with another fingerprint is not taken up."""
+        """What the run is; a saved state with another fingerprint is not taken up.
+
+        Device and threads are left out: a run that moves to another machine goes on, if not to the same last bit.
+        """
         inputs = [self.files.task, *self.files.tokens, *self.files.models]
         return {
             "spec_sha256": sha256_text(self.spec.model_dump_json()),
@@ -157,9 +160,6 @@ class Run:
             ),
             "inputs": {str(path): sha256(path) for path in inputs},
             "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
-            "device": str(self.accelerator.device),
-            "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
-            "threads": torch.get_num_threads(),
         }
 
     def _record(self, loop: Loop, method: Method) -> dict[str, Any]:
@@ -173,6 +173,9 @@ class Run:
             "spec": self.spec.model_dump(mode="json"),
             "seed": self.seed,
             **loop.saves.fingerprint,
+            "device": str(self.accelerator.device),
+            "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
+            "threads": torch.get_num_threads(),
             "train_seconds": round(loop.seconds, 3),
             "samples_per_second": round(method.stage.steps * self.settings.batch_size / loop.seconds, 2),
             "steps": loop.step,

@@ -1,0 +1,56 @@
+"""The README's results are those of the committed studies."""
+
+import json
+
+import pytest
+from espalier import evidence
+from espalier.core.runtime import UserError
+
+from tests.conftest import ROOT
+
+HEADER = (
+    "base,task,plan,method,seed,target,metric,score,teacher_score,"
+    + ",".join(
+        ("sparsity_encoder,sparsity_total,params_total,params_nonzero,size_mib,macs,latency_b1_ms,latency_b32_ms", "speedup_b1")
+    )
+    + ",speedup_b32,train_seconds,samples_per_second"
+)
+REST = ",0,0,1,1,1,1,1,1,1,1,1,1"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results, folder = tmp_path / "results/mine", tmp_path / "workflow/experiments/mine"
+    for path in (results / "figures", results / "prepared/fruit", folder):
+        path.mkdir(parents=True)
+    rows = [("teacher", 1, 0.0, 0.9), ("teacher", 2, 0.0, 0.8), ("sdp", 1, 0.5, 0.7), ("sdp", 2, 0.5, 0.6)]
+    lines = [f"b,fruit,{plan},{plan},{seed},{target},accuracy,{score},0.9{REST}" for plan, seed, target, score in rows]
+    (results / "table.csv").write_text("\n".join([HEADER, *lines]) + "\n")
+    for name in ("metrics.json", "figures/quality.svg", "report.html"):
+        (results / name).write_text(name)
+    card = {"sets": ["validation"], "majority": {"validation": 0.25}, "rows": {"train": 2000, "validation": 20}}
+    (results / "prepared/fruit/task.json").write_text(json.dumps(card))
+    (folder / "config.yaml").write_text("project: mine\n")
+    (tmp_path / "README.md").write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")
+    return tmp_path
+
+
+def test_a_study_is_collected_and_the_readme_follows(study):
+    evidence.collect("mine")
+    evidence.renew(study / "README.md")
+    text = (study / "README.md").read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert "2,000 training and 20 evaluation rows; the most frequent class gives 0.250" in text
+    assert "| teacher | 0.850 ± 0.071 (2) |  |" in text and "| sdp |  | 0.650 ± 0.071 (2) |" in text
+    assert (study / "workflow/experiments/mine/figures/quality.svg").read_text() == "figures/quality.svg"
+
+
+def test_a_study_that_was_not_run_is_refused(study):
+    with pytest.raises(UserError, match="yours: needs results/yours/report"):
+        evidence.collect("yours")
+
+
+def test_the_readme_holds_the_results_of_the_committed_studies(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert evidence.results_block() in (ROOT / "README.md").read_text()

@@ -1,0 +1,88 @@
+"""The small files of a study that are committed, and the README's results, which are drawn from them.
+
+`python -m espalier.evidence demo sdp-small` copies tables, metrics, figures and task cards of these finished projects to
+`workflow/experiments/`; without names nothing is copied. Either way the README's results are written anew.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from espalier.core.results import TEACHER
+from espalier.core.runtime import UserError, atomic, read_json
+from espalier.core.summary import Group, Mean, groups, panels
+
+EXPERIMENTS = Path("workflow/experiments")
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+COPIED = ("table.csv", "metrics.json", "figures/*.svg", "prepared/*/task.json")
+
+
+def collect(project: str) -> None:
+    """Copy a project's small results beside its configuration, in place of the earlier ones.
+
+    Raises:
+        UserError: the project has no report yet, or no folder under workflow/experiments.
+    """
+    source, target = Path("results") / project, EXPERIMENTS / project
+    if not (source / "report.html").is_file() or not (target / "config.yaml").is_file():
+        raise UserError(f"{project}: needs {source}/report.html and {target}/config.yaml; run the study first")
+    for pattern in COPIED:
+        for path in sorted(source.glob(pattern)):
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(copy) as temporary:
+                shutil.copyfile(path, temporary)
+
+
+def results_block() -> str:
+    """The README's results: one table for each base and task of each study that has been run."""
+    parts = []
+    for table in sorted(EXPERIMENTS.glob("*/table.csv")):
+        folder = table.parent
+        for (base, task), found in panels(groups(pd.read_csv(table))):
+            card = read_json(folder / f"prepared/{task}/task.json")
+            parts.append("\n".join(_task_table(folder, base, task, found, card)))
+    return "\n\n".join(parts)
+
+
+def _task_table(folder: Path, base: str, task: str, found: list[Group], card: dict) -> list[str]:
+    targets = sorted({group.target for group in found})
+    guess = card["majority"][card["sets"][0]] if found[0].metric == "accuracy" else 0.0
+    rows = card["rows"]
+    head = (
+        f"**{task}** with {base} ([{folder.name}]({folder})): {found[0].metric}, mean ± standard deviation (seeds); "
+        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation rows; the most frequent class gives {guess:.3f}."
+    )
+    names = ["dense" if target == 0 else f"{100 * target:g} % removed" for target in targets]
+    lines = [head, "", f"| plan | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    for plan in sorted({group.plan for group in found}, key=lambda plan: (plan != TEACHER, plan)):
+        scores = {group.target: group.means["score"] for group in found if group.plan == plan}
+        lines.append(f"| {plan} | {' | '.join(_cell(scores.get(target)) for target in targets)} |")
+    return lines
+
+
+def _cell(score: Mean | None) -> str:
+    if score is None:
+        return ""
+    return f"{score.mean:.3f} ± {score.sd:.3f} ({score.n})" if score.sd is not None else f"{score.mean:.3f} ({score.n})"
+
+
+def renew(readme: Path) -> None:
+    """Write the results between the README's two marks."""
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    with atomic(readme) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n{results_block()}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    try:
+        for name in sys.argv[1:]:
+            collect(name)
+        renew(Path("README.md"))
+    except UserError as error:
+        sys.exit(f"evidence: {error}")
