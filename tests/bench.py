@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from espalier.config.plans import SdpPlan
 from espalier.config.project import Progress
 from espalier.config.specs import Machine

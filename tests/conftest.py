@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two-layer models: more threads only wait for each other
 
 ROOT = Path(__file__).parents[1]
 LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.egg-info", "experiments")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from espalier.config import parse
 from espalier.config.specs import compress_spec, finetune_spec
 from espalier.core.runtime import read_json, sha256
-
 from tests import tiny
 
 pytestmark = pytest.mark.slow

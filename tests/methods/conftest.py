@@ -6,20 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import TypeAdapter
+
 from espalier.config.plans import AnyPlan
 from espalier.config.project import Progress
 from espalier.core import loop as loop_module
 from espalier.core.batches import Rows
 from espalier.core.history import History
 from espalier.core.loop import Loop
-from espalier.core.method import Stage
 from espalier.core.predict import Teacher, evaluator
 from espalier.core.saves import Saves
-from espalier.core.schedules import interval_bounds, sparsity_steps
-from espalier.core.training import method_class
+from espalier.core.training import method_class, pruning_stage
 from espalier.methods import METHODS
-from pydantic import TypeAdapter
-
 from tests import tiny
 
 PLANS = {
@@ -50,11 +48,7 @@ class Harness:
     def loop(self, plan: dict, student=None, teacher=None, seed: int = 0, work: str = "work", masks=None, **changes) -> Loop:
         settings = TypeAdapter(AnyPlan).validate_python({"batch_size": 16, **plan})
         per_epoch = -(-len(self.train) // settings.batch_size)
-        steps = [round(epoch * per_epoch) for epoch in settings.prune_epochs(True)]
-        schedule = getattr(settings, "prune_schedule", "uniform")
-        levels = sparsity_steps(0.0, settings.path[0], len(steps), schedule) if steps and masks is None else []
-        bounds = tuple(interval_bounds(settings.intervals(True), per_epoch))
-        stage = Stage(self.kind, seed, 0.0, settings.path[0], bounds, dict(zip(steps, levels, strict=False)))
+        stage = pruning_stage(settings, self.kind, seed, per_epoch, masks is None, 0.0, settings.path[0])
         method = method_class(METHODS[settings.method])(settings, stage)
         accelerator = tiny.accelerator()
         student = student or tiny.classifier(1, self.classes, problem_type=None)

@@ -2,6 +2,8 @@
 
 import torch
 
+from espalier.core.training import pruning_stage
+
 
 def test_scores_are_the_sum_over_steps(harness):
     loop = harness.loop({"method": "movement", "path": [0.5]})
@@ -21,8 +23,8 @@ def test_scores_are_the_sum_over_steps(harness):
 
 def test_later_stages_gather_scores_before_they_remove(harness):
     settings = harness.loop({"method": "movement", "path": [0.5, 0.8], "dense_epochs": 0.5}).settings
-    assert settings.prune_epochs(first_stage=False) == [0.5]
-    assert settings.intervals(first_stage=False) == [0.5, 1.0]
+    stage = pruning_stage(settings, "classification", 0, 10, first=False, before=0.5, target=0.8)
+    assert stage.bounds == (5, 15) and stage.removals == {5: 0.8}
 
 
 def test_it_is_not_magnitude_in_disguise(harness):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
+
 from espalier.config.plans import AnyPlan
 from espalier.core.batches import Batch
 from espalier.core.losses import correlation_matrix, cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
 from espalier.core.method import Outputs, Stage
 from espalier.core.models import forward
 from espalier.methods.sdp import Sdp
-from pydantic import TypeAdapter, ValidationError
-
 from tests import tiny
 
 STAGE = Stage("classification", 0, 0.0, 0.5, (4,), {})

@@ -2,14 +2,14 @@
 
 import numpy as np
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from espalier.core.batches import epoch_order
 from espalier.core.losses import correlation_matrix, cross_correlation_loss, soft_label_loss
 from espalier.core.masks import Pruner
 from espalier.core.schedules import interval_bounds, learning_rate_factor, sparsity_steps
 from espalier.core.scores import keep_highest, magnitude
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests import tiny
 
 sparsity = st.floats(0.0, 0.98)

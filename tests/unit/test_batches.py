@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from espalier.core.batches import Rows, epoch_order, in_length_order
 
+from espalier.core.batches import Rows, epoch_order, in_length_order
 from tests import tiny
 
 

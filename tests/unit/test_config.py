@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
 from espalier.config import Config, ConfigError, parse
 from espalier.config.base import Block
 from espalier.config.schema import schema

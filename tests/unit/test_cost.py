@@ -2,10 +2,10 @@ import copy
 
 import pytest
 import torch
+
 from espalier.core.cost import cost_of, macs, parameter_counts, sparsities
 from espalier.core.masks import prunable_weights
 from espalier.core.models import write_model
-
 from tests import tiny
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from espalier.core import docs
 from espalier.core.docs_text import clean, first_sentence, key, mask, passages, prose
 

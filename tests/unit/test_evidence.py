@@ -3,9 +3,9 @@
 import json
 
 import pytest
+
 from espalier import evidence
 from espalier.core.runtime import UserError
-
 from tests.conftest import ROOT
 
 HEADER = (

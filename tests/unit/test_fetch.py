@@ -12,10 +12,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from espalier.core.bases import unpack
 from espalier.core.runtime import UserError, read_json, sha256
 from espalier.stages import fetch
-from safetensors.torch import load_file, save_file
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "small", "tree"]

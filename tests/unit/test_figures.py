@@ -6,6 +6,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
+from test_table import found, project, write
+
 from espalier.core.curves import LONGEST, Curves, Line, Panel, read_curves
 from espalier.core.figures import (
     DARK,
@@ -23,8 +26,6 @@ from espalier.core.figures import (
 )
 from espalier.core.results import by_place
 from espalier.core.summary import Group, Mean
-from matplotlib.figure import Figure
-from test_table import found, project, write
 
 
 def group(plan: str, sparsity: float, score: float, sd: float | None = 0.01, n: int = 3) -> Group:

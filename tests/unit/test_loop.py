@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+
 from espalier.core.loop import selection_set
 from espalier.core.runtime import UserError
-
 from tests import tiny
 from tests.methods.conftest import Harness
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from espalier.core.losses import correlation_matrix, cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
 
 TEACHER = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0], [1.0, 3.0]])

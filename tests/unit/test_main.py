@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from espalier import __main__ as program
 from espalier.config.specs import ExportSpec
 from espalier.core.runtime import UserError

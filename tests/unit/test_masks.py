@@ -1,9 +1,9 @@
 import pytest
 import torch
+
 from espalier.core.masks import Pruner, prunable_weights, read_masks, structure_of, write_masks
 from espalier.core.runtime import UserError
 from espalier.core.scores import magnitude
-
 from tests import tiny
 
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from espalier.core.models import forward, open_base, open_student, pool, write_model
-from espalier.core.runtime import UserError
 from safetensors.torch import load_file, save_file
 
+from espalier.core.models import forward, open_base, open_student, pool, write_model
+from espalier.core.runtime import UserError
 from tests import tiny
 
 

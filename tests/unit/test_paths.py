@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from espalier.config import ConfigError, parse
 from espalier.config.paths import Layout, base_files, check_files, task_files
 

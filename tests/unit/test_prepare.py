@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from espalier.config.data import Task
 from espalier.config.specs import PrepareSpec
 from espalier.core.runtime import UserError

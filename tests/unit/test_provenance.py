@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from espalier import provenance
 from espalier.provenance import code_digest, run_this_clone, work_folder
 

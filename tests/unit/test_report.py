@@ -10,9 +10,10 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from test_table import SPEC, found, make_table, project, write
+
 from espalier.core.summary import selections, speeds
 from espalier.stages import report
-from test_table import SPEC, found, make_table, project, write
 
 SMALL = {"teacher": {"0": 0.9}, "dense": {"0": 0.89}, "sdp-cc": {"50": 0.88}}
 HOSTILE = "<script>alert('1')</script>\"&$x^2$"

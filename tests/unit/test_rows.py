@@ -10,6 +10,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from espalier.config.data import Task
 from espalier.core import docs, rows
 from espalier.core.runtime import UserError

@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 import pytest
+
 from espalier.core.schedules import interval_bounds, learning_rate_factor, sparsity_steps
 
 

@@ -1,4 +1,5 @@
 import torch
+
 from espalier.core.scores import keep_highest, magnitude, movement_update
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+
 from espalier.core.results import COLUMNS, Place, place_of
 from espalier.core.runtime import UserError
 from espalier.stages import table

@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import BertTokenizer
+
 from espalier.core.runtime import UserError
 from espalier.stages import tokenise
-from transformers import BertTokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]
 CLS, SEP, A, B = 2, 3, 5, 6

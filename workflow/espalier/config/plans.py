@@ -82,13 +82,9 @@ class Plan(Training):
                 raise ValueError(f"path has at most three decimals, got {target}")
         return self
 
-    def intervals(self, first_stage: bool) -> list[float]:
-        """Lengths, in epochs, of the learning-rate intervals of a stage."""
+    def parts(self, first_stage: bool) -> list[float]:
+        """Lengths, in epochs, of the parts of a stage."""
         raise NotImplementedError
-
-    def prune_epochs(self, first_stage: bool) -> list[float]:
-        """Epochs, counted from the start of the stage, at which weights are removed."""
-        return []
 
 
 class DensePlan(Plan):
@@ -105,8 +101,8 @@ class DensePlan(Plan):
             raise ValueError(f"method dense removes nothing, so its path is [0.0]; got {list(self.path)}")
         return self
 
-    def intervals(self, first_stage: bool) -> list[float]:
-        """One interval."""
+    def parts(self, first_stage: bool) -> list[float]:
+        """One part."""
         return [self.epochs]
 
 
@@ -134,16 +130,14 @@ class IterativePlan(Plan):
             raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control")
         return self
 
-    def intervals(self, first_stage: bool) -> list[float]:
-        """The dense epochs, then one interval a removal; or all as one."""
-        dense = [self.dense_epochs] if first_stage and self.dense_epochs else []
-        parts = dense + [self.epochs_per_step] * self.prune_steps
-        return parts if self.restart_schedule else [sum(parts)]
+    def parts(self, first_stage: bool) -> list[float]:
+        """The dense epochs, where there are any, then one part after each removal."""
+        dense = [self.dense_epochs] if self.begins_dense(first_stage) else []
+        return dense + [self.epochs_per_step] * self.prune_steps
 
-    def prune_epochs(self, first_stage: bool) -> list[float]:
-        """After the dense epochs, then at equal distances."""
-        begin = self.dense_epochs if first_stage else 0.0
-        return [begin + step * self.epochs_per_step for step in range(self.prune_steps)]
+    def begins_dense(self, first_stage: bool) -> bool:
+        """Whether a part comes before the first removal."""
+        return first_stage and self.dense_epochs > 0
 
 
 class RandomPlan(IterativePlan):
@@ -165,13 +159,9 @@ class MovementPlan(IterativePlan):
     dense_epochs: Positive = 1.0
     """Training before the first removal of every stage: scores are gathered there."""
 
-    def intervals(self, first_stage: bool) -> list[float]:
-        """Every stage has its dense epochs."""
-        return super().intervals(first_stage=True)
-
-    def prune_epochs(self, first_stage: bool) -> list[float]:
-        """Every stage has its dense epochs."""
-        return super().prune_epochs(first_stage=True)
+    def begins_dense(self, first_stage: bool) -> bool:
+        """Every stage begins with its dense epochs."""
+        return True
 
 
 class DistilPlan(IterativePlan):

@@ -44,23 +44,24 @@ class Goal(Block):
     metric: Metric
 
 
-class FinetuneSpec(Block):
-    """Train a teacher."""
+class TrainingSpec(Block):
+    """What every training stage reads."""
 
     seed: int
     goal: Goal
     machine: Machine
     progress: Progress
+
+
+class FinetuneSpec(TrainingSpec):
+    """Train a teacher."""
+
     settings: Teacher
 
 
-class CompressSpec(Block):
+class CompressSpec(TrainingSpec):
     """Run one stage of a path, or recover its student."""
 
-    seed: int
-    goal: Goal
-    machine: Machine
-    progress: Progress
     method: str
     """`module:Class`."""
     plan: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
@@ -18,14 +19,13 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from espalier.config.base import Block
 from espalier.config.plans import IterativePlan, Plan, Training
-from espalier.config.project import Progress
-from espalier.config.specs import Goal, Machine
+from espalier.config.specs import CompressSpec, Machine, TrainingSpec
 from espalier.core.batches import Rows
 from espalier.core.device import pick_device, pick_precision, seed_everything
 from espalier.core.history import History
 from espalier.core.loop import Loop
+from espalier.core.losses import Kind
 from espalier.core.masks import Masks
 from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
@@ -51,6 +51,34 @@ def method_class(entry: str) -> type[Method]:
     return getattr(import_module(module), symbol)
 
 
+def read_plan(spec: str) -> tuple[CompressSpec, type[Method], Plan]:
+    """A student's spec, its method, and the plan's settings as the method's own class checks them."""
+    wanted = CompressSpec.model_validate_json(spec)
+    method = method_class(wanted.method)
+    return wanted, method, method.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": [wanted.target]}))
+
+
+def pruning_stage(plan: Plan, kind: Kind, seed: int, steps_per_epoch: int, first: bool, before: float, target: float) -> Stage:
+    """A stage of a plan's path: lengths in epochs become steps, the schedule becomes sparsities.
+
+    Args:
+        plan: the method's settings.
+        kind: kind of the task.
+        seed: of the run.
+        steps_per_epoch: optimiser steps in one pass over the rows.
+        first: whether this is the path's first stage.
+        before: target sparsity of the stage before.
+        target: target sparsity of this stage.
+    """
+    bounds = interval_bounds(plan.parts(first), steps_per_epoch)
+    removals: dict[int, float] = {}
+    if isinstance(plan, IterativePlan):
+        starts = [0, *bounds[:-1]][plan.begins_dense(first) :]
+        removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.prune_schedule), strict=True))
+        bounds = bounds if plan.restart_schedule else bounds[-1:]
+    return Stage(kind, seed, before, target, tuple(bounds), removals)
+
+
 @dataclass(frozen=True)
 class Files:
     """Input files of a training stage, and where it keeps what it needs to resume."""
@@ -68,17 +96,13 @@ class Run:
     """One training stage: opens the data, drives the loop, writes history and record."""
 
     stage_name: str
-    spec: Block
-    seed: int
-    goal: Goal
-    machine: Machine
-    progress: Progress
+    spec: TrainingSpec
     settings: Training
     files: Files
 
     def __post_init__(self) -> None:
-        seed_everything(self.seed)
-        self.accelerator = accelerator_for(self.machine)
+        seed_everything(self.spec.seed)
+        self.accelerator = accelerator_for(self.spec.machine)
         self.task: dict[str, Any] = read_json(self.files.task)
 
     def open_rows(self, pad: int) -> None:
@@ -89,16 +113,11 @@ class Run:
     def fixed_stage(self, epochs: float, sparsity: float = 0.0) -> Stage:
         """A run of so many epochs in which nothing is removed."""
         bounds = interval_bounds([epochs], self._steps_per_epoch)
-        return Stage(self.goal.kind, self.seed, sparsity, sparsity, tuple(bounds), {})
+        return Stage(self.spec.goal.kind, self.spec.seed, sparsity, sparsity, tuple(bounds), {})
 
     def pruning_stage(self, plan: Plan, first: bool, before: float, target: float) -> Stage:
-        """A stage of a plan's path: lengths in epochs become steps, the schedule becomes sparsities."""
-        bounds = interval_bounds(plan.intervals(first), self._steps_per_epoch)
-        removals: dict[int, float] = {}
-        if isinstance(plan, IterativePlan):
-            steps = [round(epoch * self._steps_per_epoch) for epoch in plan.prune_epochs(first)]
-            removals = dict(zip(steps, sparsity_steps(before, target, len(steps), plan.prune_schedule), strict=True))
-        return Stage(self.goal.kind, self.seed, before, target, tuple(bounds), removals)
+        """A stage of a plan's path."""
+        return pruning_stage(plan, self.spec.goal.kind, self.spec.seed, self._steps_per_epoch, first, before, target)
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -120,19 +139,19 @@ class Run:
             taught = None
             if method.needs_teacher and teacher:
                 taught = Teacher.of(
-                    open_student(teacher, self.goal.kind), self.train_rows, self.accelerator, method.representation
+                    open_student(teacher, self.spec.goal.kind), self.train_rows, self.accelerator, method.representation
                 )
-            seed_everything(self.seed)
+            seed_everything(self.spec.seed)
             loop = Loop(
                 student=student,
                 method=method,
                 rows=self.train_rows,
                 settings=self.settings,
                 learning_rate=learning_rate or self.settings.learning_rate,
-                progress=self.progress,
+                progress=self.spec.progress,
                 accelerator=self.accelerator,
-                evaluate=evaluator(self.evaluation_rows, self.goal.kind, [self.goal.metric], self.accelerator),
-                metric=self.goal.metric,
+                evaluate=evaluator(self.evaluation_rows, self.spec.goal.kind, [self.spec.goal.metric], self.accelerator),
+                metric=self.spec.goal.metric,
                 saves=saves,
                 history=History(self.files.work / "history.jsonl"),
                 teacher=taught,
@@ -171,7 +190,7 @@ class Run:
         return {
             "stage": self.stage_name,
             "spec": self.spec.model_dump(mode="json"),
-            "seed": self.seed,
+            "seed": self.spec.seed,
             **loop.saves.fingerprint,
             "device": str(self.accelerator.device),
             "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",

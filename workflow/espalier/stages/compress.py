@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from espalier.config.specs import CompressSpec
 from espalier.core.masks import read_masks, structure_of, write_masks
 from espalier.core.models import open_base, open_student, write_model
 from espalier.core.runtime import write_json
-from espalier.core.training import Files, Run, method_class
+from espalier.core.training import Files, Run, read_plan
 
 
 def run(
@@ -28,19 +26,8 @@ def run(
     record: Path,
 ) -> None:
     """Compress and write the student with its masks, what it kept, its history and its record."""
-    wanted = CompressSpec.model_validate_json(spec)
-    kind = method_class(wanted.method)
-    settings = kind.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": [wanted.target]}))
-    session = Run(
-        stage_name="compress",
-        spec=wanted,
-        seed=wanted.seed,
-        goal=wanted.goal,
-        machine=wanted.machine,
-        progress=wanted.progress,
-        settings=settings,
-        files=Files(task, tokens, work, [*teacher, *start]),
-    )
+    wanted, kind, settings = read_plan(spec)
+    session = Run("compress", wanted, settings, Files(task, tokens, work, [*teacher, *start]))
     files = {path.name: path for path in start}
     first = "masks.safetensors" not in files
     fresh = first and settings.start == "pretrained"

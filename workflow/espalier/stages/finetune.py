@@ -24,16 +24,7 @@ def run(
 ) -> None:
     """Train with the task loss alone and write the model, its history and its record."""
     wanted = FinetuneSpec.model_validate_json(spec)
-    session = Run(
-        stage_name="finetune",
-        spec=wanted,
-        seed=wanted.seed,
-        goal=wanted.goal,
-        machine=wanted.machine,
-        progress=wanted.progress,
-        settings=wanted.settings,
-        files=Files(task, tokens, work, base),
-    )
+    session = Run("finetune", wanted, wanted.settings, Files(task, tokens, work, base))
     model = open_base(base, wanted.goal.kind, session.task["classes"])
     session.open_rows(model.config.pad_token_id)
     stage = session.fixed_stage(wanted.settings.epochs)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from espalier.config.specs import CompressSpec
 from espalier.core.masks import read_masks
 from espalier.core.models import open_student, write_model
-from espalier.core.training import Files, Run, method_class
+from espalier.core.training import Files, Run, read_plan
 
 
 def run(
@@ -25,19 +23,8 @@ def run(
     record: Path,
 ) -> None:
     """Recover under the method's own loss and write the student, its history and its record."""
-    wanted = CompressSpec.model_validate_json(spec)
-    kind = method_class(wanted.method)
-    settings = kind.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": [wanted.target]}))
-    session = Run(
-        stage_name="recover",
-        spec=wanted,
-        seed=wanted.seed,
-        goal=wanted.goal,
-        machine=wanted.machine,
-        progress=wanted.progress,
-        settings=settings,
-        files=Files(task, tokens, work, [*teacher, *start]),
-    )
+    wanted, kind, settings = read_plan(spec)
+    session = Run("recover", wanted, settings, Files(task, tokens, work, [*teacher, *start]))
     student = open_student(start, wanted.goal.kind)
     session.open_rows(student.config.pad_token_id)
     method = kind(settings, session.fixed_stage(settings.recover.epochs, wanted.target))

@@ -1,0 +1,42 @@
+"""Lengths in epochs become steps; what a record holds."""
+
+import pytest
+from pydantic import TypeAdapter
+
+from espalier.config.plans import AnyPlan
+from espalier.core.training import pruning_stage
+
+
+def stage(first=True, before=0.0, target=0.9, steps_per_epoch=10, **settings):
+    plan = TypeAdapter(AnyPlan).validate_python({"method": "magnitude", "path": [target], **settings})
+    return pruning_stage(plan, "classification", 0, steps_per_epoch, first, before, target)
+
+
+def test_the_default_stage_is_dense_then_removes_then_trains():
+    assert stage().bounds == (10, 20) and stage().removals == {10: 0.9}
+
+
+def test_a_later_stage_removes_at_once():
+    later = stage(first=False, before=0.5)
+    assert later.bounds == (10,) and later.removals == {0: 0.9}
+
+
+def test_the_papers_single_run_is_a_path_of_one_target():
+    run = stage(prune_steps=9)
+    assert list(run.removals) == list(range(10, 100, 10)) and run.steps == 100
+    assert list(run.removals.values()) == pytest.approx([0.1 * k for k in range(1, 10)])
+
+
+def test_without_restarts_the_rate_has_one_interval():
+    run = stage(prune_steps=3, restart_schedule=False)
+    assert run.bounds == (40,) and len(run.removals) == 3
+
+
+@pytest.mark.parametrize("dense_epochs", [0.0, 0.001, 0.26, 1.0])
+@pytest.mark.parametrize("epochs_per_step", [0.001, 0.04, 0.33, 1.7])
+@pytest.mark.parametrize("steps_per_epoch", [1, 3, 10])
+def test_every_removal_happens_before_the_end_at_a_step_of_its_own(dense_epochs, epochs_per_step, steps_per_epoch):
+    run = stage(dense_epochs=dense_epochs, epochs_per_step=epochs_per_step, prune_steps=4, steps_per_epoch=steps_per_epoch)
+    assert len(run.removals) == 4 and max(run.removals) < run.steps
+    assert run.removals[max(run.removals)] == 0.9
+    assert set(run.removals) - {0} <= set(run.bounds), "a removal begins a learning-rate interval"
