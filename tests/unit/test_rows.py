@@ -68,6 +68,16 @@ def test_class_names_are_read_from_parquet(tmp_path: Path) -> None:
     assert found.train["label"].to_pylist() == [0, 1]
 
 
+def test_class_names_in_another_order_are_refused(tmp_path: Path) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    data = datasets.Dataset.from_dict({"text": ["bad", "good"], "label": [0, 1]}, features=features)
+    for name in ("train", "validation"):
+        data.to_parquet(str(tmp_path / f"{name}.parquet"))
+    with pytest.raises(UserError, match=r"column 'label': its numbers stand for neg, pos in this order, but .* are pos, neg"):
+        rows.read("mine", task(tmp_path, ".parquet", classes=["pos", "neg"]))
+    assert rows.read("mine", task(tmp_path, ".parquet", classes=["no", "yes"])).classes == ("no", "yes"), "a renaming"
+
+
 @pytest.mark.parametrize("labels", [[0, 1], [0.0, 1.0], [False, True], ["0", "1"], ["no", "yes"]])
 def test_labels_of_many_types_mean_the_same(tmp_path: Path, labels: list[Any]) -> None:
     for name in ("train", "validation"):

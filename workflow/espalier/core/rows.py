@@ -159,6 +159,11 @@ def _text(split: Split, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _index(split: Split, task: Task, column: pa.ChunkedArray, classes: Sequence[str]) -> pa.ChunkedArray:
     """Class indices: names are looked up; integers count from 0 when the order of the classes is declared."""
+    if split.names and split.names != tuple(classes) and sorted(split.names) == sorted(classes):
+        raise UserError(
+            f"{split.place}, column '{task.label}': its numbers stand for {', '.join(split.names)} in this order, "
+            f"but the task's classes are {', '.join(classes)}; write them in one order"
+        )
     _refuse_first(split, task.label, pc.is_null(column), lambda row: f"the label is missing; {_allowed(classes)}")
     labels = _labels(column)
     counted = pa.types.is_integer(labels.type) and bool(task.classes or split.names)
