@@ -51,7 +51,7 @@ def test_removal_is_exact_and_never_takes_a_higher_score(values, data):
         assert scores[~kept].max() <= scores[kept].min()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seeds, st.lists(sparsity, min_size=1, max_size=4), st.sampled_from(["layer", "global"]))
 def test_masks_nest_whatever_the_scores(seed, levels, allocation):
     model = tiny.classifier(seed)

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from espalier.config import Config, ConfigError, parse
+from espalier.config import ConfigError, parse
 from espalier.config.base import Block
 from espalier.config.schema import schema
 from espalier.tasks import KNOWN
@@ -149,9 +149,14 @@ def test_the_shipped_configuration_shows_every_key(block):
 
 
 def test_the_shipped_configuration_states_the_defaults(small):
-    raw = yaml.safe_load(SHIPPED)
+    raw, default = yaml.safe_load(SHIPPED), parse(small)
     for name in ("teacher", "measure", "progress"):
-        assert parse(small | {name: raw[name]}) == parse(small)
+        block, shipped = getattr(default, name), getattr(parse(small | {name: raw[name]}), name)
+        for key in type(block).model_fields:
+            if getattr(shipped, key) != getattr(block, key):
+                stated = re.search(rf"^  {key}: .*\(default ([^,;)]+)", SHIPPED, re.MULTILINE)
+                assert stated, f"{name}.{key} is not the default, and its comment does not state the default"
+                assert yaml.safe_load(stated[1]) == getattr(block, key)
     commented = dict(re.findall(r"^#   +(\w+): (.+?)  +#", SHIPPED, re.MULTILINE))
     settings = {name: field.default for block in blocks() if block is not Config for name, field in block.model_fields.items()}
     for name in ("dense_epochs", "prune_steps", "prune_schedule", "objective", "representation", "off_diagonal", "beta_cos"):
