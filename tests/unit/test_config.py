@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from espalier.config import ConfigError, parse
+from espalier.config import Config, ConfigError, parse
 from espalier.config.base import Block
 from espalier.config.schema import schema
 from espalier.tasks import KNOWN
