@@ -25,6 +25,9 @@ def test_a_command_parses(command):
         profiles = [Path(name) / "config.yaml" for name in options.profile or []]
         for file in (*(options.configfile or []), *profiles):
             assert (ROOT / file).is_file(), f"{file} is named in the README and is not there"
+    elif program == ".venv/bin/python":
+        assert arguments[:2] == ["-m", "espalier.evidence"]
+        assert all((ROOT / "workflow/experiments" / study / "config.yaml").is_file() for study in arguments[2:])
     else:
         assert program == ".venv/bin/dvc"
 
