@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -60,6 +62,7 @@ class Loop:
 
     def run(self) -> None:
         """Train to the last step; the student then holds the weights to keep."""
+        self.student.to(self.accelerator.device)  # before masks and sums take their places beside the weights
         self.method.begin(self.student, self.masks)
         self.model, self.optimizer = self.accelerator.prepare(self.student, self._make_optimizer())
         self.method.optimizer = self.optimizer
@@ -96,7 +99,7 @@ class Loop:
             group["initial_lr"] = group["lr"]
         return optimizer
 
-    def _one_step(self, picked: Any) -> None:
+    def _one_step(self, picked: np.ndarray) -> None:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
         factor = learning_rate_factor(self.step, self.method.stage.bounds, self.settings.warmup, self.settings.schedule)
         for group in self.optimizer.param_groups:
@@ -188,7 +191,7 @@ class Loop:
         name = selection_set(scores)
         row = {f"{part}/{key}": value for part, values in scores.items() for key, value in values.items() if key != "rows"}
         self.history.add(self.step, self.step / self.steps_per_epoch, row)
-        bar.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}")
+        bar.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}", file=sys.stderr)
         at_target = self.step > max(self.method.stage.removals, default=-1)
         if self.settings.checkpoint == "best" and at_target and scores[name][self.metric] > self.best.get("score", -math.inf):
             self.best = {"score": scores[name][self.metric], "step": self.step, "set": name}
