@@ -29,7 +29,11 @@ def study(tmp_path, monkeypatch):
     (results / "table.csv").write_text("\n".join([HEADER, *lines]) + "\n")
     for name in ("metrics.json", "figures/quality.svg", "report.html"):
         (results / name).write_text(name)
-    card = {"sets": ["validation"], "majority": {"validation": 0.25}, "rows": {"train": 2000, "validation": 20}}
+    card = {
+        "sets": ["validation"],
+        "class_counts": {"train": {"a": 1500, "b": 500}, "validation": {"a": 5, "b": 15}},
+        "rows": {"train": 2000, "validation": 20},
+    }
     (results / "prepared/fruit/task.json").write_text(json.dumps(card))
     (folder / "config.yaml").write_text("project: mine\n")
     (tmp_path / "README.md").write_text("before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n")

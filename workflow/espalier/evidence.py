@@ -10,8 +10,10 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from espalier.core.metrics import score
 from espalier.core.results import TEACHER
 from espalier.core.runtime import UserError, atomic, read_json
 from espalier.core.summary import Group, Mean, groups, panels
@@ -51,11 +53,10 @@ def results_block() -> str:
 
 def _task_table(folder: Path, base: str, task: str, found: list[Group], card: dict) -> list[str]:
     targets = sorted({group.target for group in found})
-    guess = card["majority"][card["sets"][0]] if found[0].metric == "accuracy" else 0.0
     rows = card["rows"]
     head = (
         f"**{task}** with {base} ([{folder.name}]({folder})): {found[0].metric}, mean ± standard deviation (seeds); "
-        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation rows; the most frequent class gives {guess:.3f}."
+        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation rows{_guess(card, found[0].metric)}."
     )
     names = ["dense" if target == 0 else f"{100 * target:g} % removed" for target in targets]
     lines = [head, "", f"| plan | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
@@ -65,10 +66,19 @@ def _task_table(folder: Path, base: str, task: str, found: list[Group], card: di
     return lines
 
 
-def _cell(score: Mean | None) -> str:
-    if score is None:
+def _guess(card: dict, metric: str) -> str:
+    """What always answering the training rows' most frequent class gives; nothing where there are no classes."""
+    if not card["class_counts"]:
         return ""
-    return f"{score.mean:.3f} ± {score.sd:.3f} ({score.n})" if score.sd is not None else f"{score.mean:.3f} ({score.n})"
+    train, counts = (list(card["class_counts"][name].values()) for name in ("train", card["sets"][0]))
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return f"; the most frequent class gives {score(metric, labels, np.full_like(labels, np.argmax(train))):.3f}"
+
+
+def _cell(mean: Mean | None) -> str:
+    if mean is None:
+        return ""
+    return f"{mean.mean:.3f} ± {mean.sd:.3f} ({mean.n})" if mean.sd is not None else f"{mean.mean:.3f} ({mean.n})"
 
 
 def renew(readme: Path) -> None:

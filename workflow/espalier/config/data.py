@@ -15,6 +15,8 @@ REGRESSION_METRICS = ("pearson", "spearman")
 
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+SELECTION = "selection"
+"""Name of the evaluation set that is held out of the training rows."""
 FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
 
 
@@ -134,6 +136,6 @@ class Task(Block):
             for path in (self.train, *self.evaluation_sets.values()):
                 if PurePosixPath(str(path)).suffix not in FILE_FORMATS:
                     raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(FILE_FORMATS)}")
-        if "selection" in self.evaluation_sets or "train" in self.evaluation_sets:
+        if SELECTION in self.evaluation_sets or "train" in self.evaluation_sets:
             raise ValueError("'train' and 'selection' are not allowed as names of evaluation sets")
         return self

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from espalier.config.data import SELECTION
 from espalier.config.plans import Training
 from espalier.config.project import Progress
 from espalier.core.batches import Batch, Rows, epoch_order
@@ -227,4 +228,4 @@ class Loop:
 
 def selection_set(scores: Scores) -> str:
     """The set that selects checkpoints: the held-out training rows where there are any, else the first set."""
-    return "selection" if "selection" in scores else next(iter(scores))
+    return SELECTION if SELECTION in scores else next(iter(scores))

@@ -30,8 +30,8 @@ class Saves:
         path, known = self.folder / "state.pt", self.folder / "fingerprint.json"
         if not known.exists() or read_json(known) != self.fingerprint:
             path.unlink(missing_ok=True)
-            write_json(known, self.fingerprint)
             write_json(self.folder / "resumed.json", [])
+            write_json(known, self.fingerprint)  # last: who finds it finds the rest
         if not path.exists():
             return None
         state = torch.load(path, weights_only=True, map_location="cpu")

@@ -7,14 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from espalier.config.data import Task
+from espalier.config.data import SELECTION, Task
 from espalier.config.specs import PrepareSpec
 from espalier.core import rows as task_rows
 from espalier.core import samples
 from espalier.core.runtime import UserError, atomic, write_json
-
-SELECTION = "selection"
-"""Name of the evaluation set that is held out of the training rows."""
 
 
 def run(spec: str, *, train: Path, evaluation: Path, task: Path) -> None:
