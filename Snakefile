@@ -12,10 +12,12 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/bases.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/teacher.smk"
+include: "workflow/rules/latency.smk"
 include: "workflow/rules/compress.smk"
 include: "workflow/rules/recover.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/card.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -24,18 +26,20 @@ wildcard_constraints:
     task=NAME,
     plan=NAME,
     seed=r"\d+",
-    percent=r"\d+(\.\d)?",
+    percent=targets.PERCENT,
 
 
 localrules:
     all,
+    card,
     table,
 
 
 rule all:
-    """Everything that the configuration asks for: table, metrics, report, tokenised corpora."""
+    """Everything that the configuration asks for: table, metrics, report, model cards, tokenised corpora."""
     default_target: True
     input:
         results=f"{RESULTS}/report.html" if study.supervised else [],
         metrics=f"{RESULTS}/metrics.json" if study.supervised else [],
+        cards=[f"{folder}/compact/README.md" for folder in layout.students()],
         corpora=[f"{folder}/{split}.parquet" for folder in layout.corpora() for split in ("train", "evaluation")],

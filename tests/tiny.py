@@ -1,4 +1,4 @@
-"""A two-layer BERT with its tokenizer and a task of a few rows: everything real, nothing large."""
+"""A two-layer BERT with its tokenizer and a task of a few rows, and a small encoder of each family: all real, none large."""
 
 from __future__ import annotations
 
@@ -11,10 +11,69 @@ import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedModel, PreTrainedTokenizerFast
+
+from espalier.core.shrink import model_class
+from espalier.core.structure import FAMILIES
 
 WORDS = [f"word{index}" for index in range(60)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+_DEBERTA = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "norm_rel_ebd": "layer_norm",
+    "position_buckets": 8,
+    "type_vocab_size": 0,
+    "position_biased_input": False,
+}
+_MODERNBERT = {"global_attn_every_n_layers": 3, "local_attention": 8}
+_BIASES = dict.fromkeys(("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"), True)
+VARIANTS: dict[str, tuple[str, dict]] = {
+    "bert": ("bert", {}),
+    "roberta": ("roberta", {}),
+    "xlm-roberta": ("xlm-roberta", {}),
+    "camembert": ("camembert", {}),
+    "electra": ("electra", {"embedding_size": 32}),
+    "electra, projected": ("electra", {"embedding_size": 16}),
+    "deberta-v2": ("deberta-v2", {**_DEBERTA, "share_att_key": False}),
+    "deberta-v2, shared keys": ("deberta-v2", {**_DEBERTA, "share_att_key": True}),
+    "distilbert": ("distilbert", {}),
+    "modernbert": ("modernbert", _MODERNBERT),
+    "modernbert, biases": ("modernbert", {**_MODERNBERT, **_BIASES}),
+}
+"""A row for each way in which a supported family is built: model type and what its configuration says besides sizes."""
+_DISTILBERT = {
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+}
+
+
+def encoder(variant: str, seed: int = 0, **changes: object) -> PreTrainedModel:
+    """A three-layer classifier of four heads, 24 units and 32 dimensions in eval mode, every parameter large and random."""
+    family, extra = VARIANTS[variant]
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
+    if family == "distilbert":
+        sizes = {_DISTILBERT[name]: size for name, size in sizes.items()}
+    common = {"vocab_size": 60, "max_position_embeddings": 40, "num_labels": 3, "initializer_range": 0.5}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    config = FAMILIES[family].config(**{**sizes, **common, **tokens, **extra, **changes})
+    torch.manual_seed(seed)
+    model = model_class(config)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return model
+
+
+def padded_batch() -> dict[str, torch.Tensor]:
+    """Three rows of 17 tokens, of which the second ends after 10."""
+    ids = torch.randint(3, 60, (3, 17), generator=torch.Generator().manual_seed(5))
+    mask = torch.ones_like(ids)
+    mask[1, 10:] = 0
+    return {"input_ids": ids * mask, "attention_mask": mask}
 
 
 def config(**changes: object) -> BertConfig:

@@ -8,13 +8,13 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from espalier.config.plans import AnyPlan
+from espalier.config.methods import AnyPlan
 from espalier.config.project import Progress
 from espalier.core import loop as loop_module
 from espalier.core.batches import Rows
 from espalier.core.history import History
 from espalier.core.loop import Loop
-from espalier.core.predict import Teacher, evaluator
+from espalier.core.predict import evaluator, teacher_for
 from espalier.core.saves import Saves
 from espalier.core.training import method_class, pruning_stage
 from espalier.methods import METHODS
@@ -51,10 +51,10 @@ class Harness:
         stage = pruning_stage(settings, self.kind, seed, per_epoch, masks is None, 0.0, settings.path[0])
         method = method_class(METHODS[settings.method])(settings, stage)
         accelerator = tiny.accelerator()
-        student = student or tiny.classifier(1, self.classes, problem_type=None)
+        student = method.cut(student or tiny.classifier(1, self.classes, problem_type=None), masks)
         taught = None
         if method.needs_teacher:
-            taught = Teacher.of(teacher or tiny.classifier(2, self.classes), self.train, accelerator, method.representation)
+            taught = teacher_for(method, teacher or tiny.classifier(2, self.classes), self.train, accelerator)
         (self.folder / work).mkdir(exist_ok=True)
         torch.manual_seed(seed)
         arguments = {

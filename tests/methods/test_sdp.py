@@ -5,7 +5,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from espalier.config.plans import AnyPlan
+from espalier.config.methods import AnyPlan
 from espalier.core.batches import Batch
 from espalier.core.losses import correlation_matrix, cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
 from espalier.core.method import Outputs, Stage

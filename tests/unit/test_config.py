@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -13,6 +13,7 @@ import yaml
 
 from espalier.config import Config, ConfigError, parse
 from espalier.config.base import Block
+from espalier.config.methods import AnyPlan
 from espalier.config.schema import schema
 from espalier.tasks import KNOWN
 
@@ -21,6 +22,7 @@ SHIPPED = (ROOT / "config.yaml").read_text()
 FILES = {"source": "files", "train": "a.csv", "validation": "b.csv"}
 OWN = {"kind": "classification", **FILES, "text": ["text"], "label": "label", "metric": "accuracy"}
 SDP = {"method": "sdp", "path": [0.5]}
+NAMES = [get_args(plan.model_fields["method"].annotation)[0] for plan in get_args(get_args(AnyPlan)[0])]
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     # kind of error: (blocks that replace those of a good configuration, message)
@@ -38,7 +40,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "missing method": ({"plans": {"sdp": {"path": [0.5]}}}, "plans.sdp.method: missing; this key is required"),
     "unknown method": (
         {"plans": {"sdp": {"method": "spd", "path": [0.5]}}},
-        "plans.sdp.method: got 'spd'; allowed: dense, random, magnitude, movement, distil, sdp; did you mean 'sdp'?",
+        f"plans.sdp.method: got 'spd'; allowed: {', '.join(NAMES)}; did you mean 'sdp'?",
     ),
     "unknown choice": ({"device": "gpu"}, "device: got 'gpu'; allowed: auto, cpu, cuda"),
     "text for a number": (
@@ -46,6 +48,66 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "teacher.learning_rate: got the text '3e-5'; a number is needed (YAML reads 3e-5 as text: write 3.0e-5)",
     ),
     "number out of range": ({"plans": {"sdp": SDP | {"path": [1.5]}}}, "plans.sdp.path.[0]: got 1.5; needed: less than 1"),
+    "path of words": (
+        {"plans": {"sdp": SDP | {"path": ["x"]}}},
+        "plans.sdp.path.[0]: got the text 'x'; allowed: a sparsity such as 0.6, {parameters: 5M}, {latency_ms: 12.5} or",
+    ),
+    "target with a misspelt key": (
+        {"plans": {"sdp": SDP | {"path": [{"speeedup": 4}]}}},
+        "plans.sdp.path.[0]: unknown key 'speeedup'; did you mean 'speedup'?",
+    ),
+    "target with an unknown key": (
+        {"plans": {"sdp": SDP | {"path": [{"parameters": "5M", "batch_size": 1}]}}},
+        "plans.sdp.path.[0]: unknown key 'batch_size'; allowed: parameters",
+    ),
+    "target without a number": (
+        {"plans": {"sdp": SDP | {"path": [{"batch_size": 1}]}}},
+        "plans.sdp.path.[0]: got no target; one of parameters, latency_ms, speedup is needed",
+    ),
+    "two targets in one": (
+        {"plans": {"sdp": SDP | {"path": [{"speedup": 4, "parameters": "5M"}]}}},
+        "plans.sdp.path.[0]: got parameters and speedup; one of parameters, latency_ms, speedup is needed",
+    ),
+    "speed-up that slows down": (
+        {"plans": {"sdp": SDP | {"path": [{"speedup": 0.5}]}}},
+        "plans.sdp.path.[0].speedup: got 0.5; needed: greater than 1",
+    ),
+    "no whole number of parameters": (
+        {"plans": {"sdp": SDP | {"path": [{"parameters": "0.0005k"}]}}},
+        "plans.sdp.path.[0].parameters: got '0.0005k'; allowed: a whole number such as 5000000, 800k or 5M",
+    ),
+    "no amount of parameters": (
+        {"plans": {"sdp": SDP | {"path": [{"parameters": "5G"}]}}},
+        "plans.sdp.path.[0].parameters: got '5G'; allowed: a whole number such as 5000000, 800k or 5M",
+    ),
+    "path of two kinds": (
+        {"plans": {"sdp": SDP | {"path": [0.5, {"speedup": 4}]}}},
+        "plans.sdp: path must have one kind of target, got sparsity and speedup",
+    ),
+    "path at two batch sizes": (
+        {"plans": {"sdp": SDP | {"path": [{"speedup": 2}, {"speedup": 4, "batch_size": 1}]}}},
+        "plans.sdp: path must keep to one batch_size and length, got 32 x 128 and 1 x 128",
+    ),
+    "sizes that grow": (
+        {"plans": {"sdp": SDP | {"path": [{"parameters": "800k"}, {"parameters": "5M"}]}}},
+        "plans.sdp: path must descend, got 5000000 after 800000",
+    ),
+    "speed-ups that fall": (
+        {"plans": {"sdp": SDP | {"path": [{"speedup": 4}, {"speedup": 4}]}}},
+        "plans.sdp: path must ascend, got 4.0 after 4.0",
+    ),
+    "latency too fine": (
+        {"plans": {"sdp": SDP | {"path": [{"latency_ms": 12.3456}]}}},
+        "plans.sdp: path has at most three decimals, got 12.3456",
+    ),
+    "speed-up of single weights": (
+        {"plans": {"sdp": SDP | {"path": [{"speedup": 4}]}}},
+        "plans.sdp: method sdp cannot aim at speedup; allowed: parameters, sparsity",
+    ),
+    "dense model of a size": (
+        {"plans": {"d": {"method": "dense", "path": [{"parameters": "5M"}]}}},
+        "plans.d: method dense removes nothing, so its path is [0.0]; got [5000000]",
+    ),
     "path that falls": ({"plans": {"sdp": SDP | {"path": [0.9, 0.5]}}}, "plans.sdp: path must ascend, got 0.5 after 0.9"),
     "path too fine": ({"plans": {"sdp": SDP | {"path": [0.12345]}}}, "plans.sdp: path has at most three decimals, got 0.12345"),
     "dense that prunes": ({"plans": {"d": {"method": "dense", "path": [0.5]}}}, "plans.d: method dense removes nothing"),

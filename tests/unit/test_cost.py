@@ -1,12 +1,33 @@
 import copy
+import time
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
-from espalier.core.cost import cost_of, macs, parameter_counts, sparsities
+from espalier.config.project import Measure
+from espalier.core import cost as costs
+from espalier.core.cost import Candidate, cost_of, full_batch, latencies_ms, macs, parameter_counts, sparsities
 from espalier.core.masks import prunable_weights
 from espalier.core.models import write_model
+from espalier.core.onnx import write_onnx
+from espalier.core.structure import Shape, compact_config
 from tests import tiny
+
+SETTINGS = Measure(batch_sizes=(1, 4), length=16, repeats=3)
+CPU = torch.device("cpu")
+
+
+def compact(shape):
+    return AutoModelForSequenceClassification.from_config(compact_config(tiny.config(num_labels=3), shape))
+
+
+@pytest.fixture(scope="module")
+def candidate(tmp_path_factory):
+    folder, model = tmp_path_factory.mktemp("model"), tiny.classifier()
+    write_model(model, folder / "config.json", folder / "model.safetensors")
+    write_onnx(model, folder / "model.onnx")
+    return Candidate(model, folder / "model.safetensors", folder / "model.onnx")
 
 
 def test_counts_of_a_tiny_bert():
@@ -15,6 +36,16 @@ def test_counts_of_a_tiny_bert():
     assert counts["params_encoder"] == 2 * (4 * 32 * 32 + 2 * 32 * 64)
     assert counts["params_total"] == sum(parameter.numel() for parameter in model.parameters())
     assert counts["params_encoder_nonzero"] == counts["params_encoder"]
+
+
+def test_counts_of_a_compact_bert():
+    counts = parameter_counts(compact(Shape(30, 8, 32, ((3, 0), (0, 5)))))
+    assert counts["params_encoder"] == counts["params_encoder_nonzero"] == 4 * 30 * 24 + 2 * 30 * 5
+
+
+def test_an_encoder_of_which_nothing_is_left():
+    model = compact(Shape(30, 8, 32, ((0, 0), (0, 0))))
+    assert parameter_counts(model)["params_encoder"] == macs(model, 10) == 0
 
 
 def test_sparsity_is_measured_against_the_dense_model():
@@ -33,20 +64,46 @@ def test_multiply_accumulates_by_hand():
     assert macs(tiny.classifier(), length) == 2 * (length * (4 * 32 * 32 + 2 * 32 * 64) + 2 * length * length * 32)
 
 
-def test_every_batch_size_is_timed_for_both_models(tmp_path):
-    model = tiny.classifier()
-    write_model(model, tmp_path / "config.json", tmp_path / "model.safetensors")
-    cost = cost_of(
-        model,
-        tiny.classifier(),
-        tmp_path / "model.safetensors",
-        batch_sizes=[1, 4],
-        length=16,
-        repeats=3,
-        device=torch.device("cpu"),
-    )
-    assert cost["latency_ms"].keys() == cost["dense_latency_ms"].keys() == cost["speedup"].keys() == {"1", "4"}
-    for times in (*cost["latency_ms"].values(), *cost["dense_latency_ms"].values()):
-        assert 0 < times["q25"] <= times["median"] <= times["q75"]
-    assert cost["speedup"]["1"] == pytest.approx(cost["dense_latency_ms"]["1"]["median"] / cost["latency_ms"]["1"]["median"])
-    assert cost["size_mib"] == pytest.approx((tmp_path / "model.safetensors").stat().st_size / 2**20)
+def test_multiply_accumulates_of_a_compact_model_by_hand():
+    length = 10
+    left = compact(Shape(30, 8, 32, ((3, 0), (1, 5))))
+    assert macs(left, length) == length * (4 * 30 * 24 + 4 * 30 * 8 + 2 * 30 * 5) + 2 * length * length * (24 + 8)
+
+
+def test_every_batch_size_is_timed_for_both_models_in_both_runtimes(candidate):
+    cost = cost_of(candidate, candidate._replace(model=tiny.classifier()), SETTINGS, CPU)
+    assert (cost["length"], cost["repeats"], cost["threads"]) == (16, 3, torch.get_num_threads())
+    for runtime in (cost, cost["onnx"]):
+        assert runtime["latency_ms"].keys() == runtime["dense_latency_ms"].keys() == runtime["speedup"].keys() == {"1", "4"}
+        for times in (*runtime["latency_ms"].values(), *runtime["dense_latency_ms"].values()):
+            assert 0 < times["q25"] <= times["median"] <= times["q75"]
+        medians = (runtime["dense_latency_ms"]["4"]["median"], runtime["latency_ms"]["4"]["median"])
+        assert runtime["speedup"]["4"] == pytest.approx(medians[0] / medians[1])
+    for got, path in ((cost["size_mib"], candidate.weights), (cost["onnx"]["size_mib"], candidate.onnx)):
+        assert got == pytest.approx(path.stat().st_size / 2**20)
+
+
+def test_onnx_rows_stay_empty_where_onnxruntime_cannot_compute(candidate, monkeypatch):
+    monkeypatch.setattr(costs, "onnx_runner", lambda path, device: None)
+    cost = cost_of(candidate, candidate, SETTINGS, CPU)
+    assert cost["speedup"].keys() == {"1", "4"}
+    assert cost["onnx"]["latency_ms"] == cost["onnx"]["dense_latency_ms"] == cost["onnx"]["speedup"] == {}
+
+
+def test_timed_rows_have_no_padding():
+    inputs = full_batch(tiny.classifier(), 4, 16)
+    assert inputs["input_ids"].shape == (4, 16) and bool(inputs["attention_mask"].all())
+    assert inputs["input_ids"].unique().numel() > 10
+
+
+@pytest.mark.parametrize(("seconds", "warm"), [(0.0, costs.WARMUP), (0.02, 1)])
+def test_models_take_turns_and_long_passes_warm_up_once(monkeypatch, seconds, warm):
+    monkeypatch.setattr(costs, "WARMUP_SECONDS", 0.01)
+    calls = []
+
+    def runner(name):
+        return lambda: (calls.append(name), time.sleep(seconds))
+
+    times = latencies_ms({"student": runner("student"), "dense": runner("dense")}, repeats=3)
+    assert calls == ["student", "dense"] * (warm + 3)
+    assert times.keys() == {"student", "dense"} and times["dense"]["median"] >= 1000 * seconds

@@ -50,6 +50,23 @@ def test_a_study_is_collected_and_the_readme_follows(study):
     assert (study / "workflow/experiments/mine/figures/quality.svg").read_text() == "figures/quality.svg"
 
 
+def test_speeds_stand_in_a_table_of_their_own_for_smaller_models_only(study):
+    table = study / "results/mine/table.csv"
+    header = table.read_text().splitlines()[0] + ",stage,onnx_speedup_b32"
+    sizes = {"teacher": (2000, 1.0, 1.0), "cofi": (1000, 2.04, 3.0), "sdp": (2000, 1.0, 1.0)}
+    rows = [("teacher", 1, 0.0, "0"), ("sdp", 1, 0.5, "50"), ("cofi", 1, 0.6, "60"), ("cofi", 1, "", "4x")]
+    lines = [
+        f"b,fruit,{plan},{plan},{seed},{target},accuracy,0.8,0.9,0,0,{size},1,1,1,1,1,1,{eager},1,1,{stage},{onnx}"
+        for plan, seed, target, stage in rows
+        for size, eager, onnx in [sizes[plan]]
+    ]
+    table.write_text("\n".join([header, *lines]) + "\n")
+    evidence.collect("mine")
+    scores, speeds = evidence.results_block().split("Speed-up over the dense teacher at batch 32, PyTorch eager / onnxruntime")
+    assert "| plan | dense | 50 % removed | 60 % removed | 4× |" in scores
+    assert speeds.splitlines()[2:] == ["| plan | 60 % removed | 4× |", "|---|---|---|", "| cofi | 2.0× / 3.0× | 2.0× / 3.0× |"]
+
+
 def test_a_study_that_was_not_run_is_refused(study):
     with pytest.raises(UserError, match="yours: needs results/yours/report"):
         evidence.collect("yours")

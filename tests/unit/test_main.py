@@ -40,6 +40,11 @@ def test_options_come_from_the_signature():
     assert called == {"spec": SPEC, "tokens": [Path("a"), Path("b")], "task": Path("c"), "tokens_train": Path("d")}
 
 
+def test_a_list_may_be_empty():
+    assert program.main(["export", "--spec", SPEC, "--tokens", "--task", "c", "--tokens-train", "d"]) == 0
+    assert called["tokens"] == []
+
+
 def test_a_mistake_of_the_user_s_is_one_line(capsys):
     assert program.main(["export", "--spec", SPEC, *[path.replace("c", "bad") for path in PATHS]]) == 1
     assert capsys.readouterr().err == "export: bad is bad; allowed: good\n"

@@ -36,6 +36,22 @@ def test_a_stage_starts_from(layout, plan, percent, start):
     assert layout.start("minilm", "docs-library", "42", plan, percent) == start
 
 
+def test_targets_of_other_kinds_have_folders_of_their_own(small):
+    small["plans"]["small"] = {"method": "sdp", "path": [{"parameters": "5M"}, {"parameters": "800k"}]}
+    layout = Layout(parse(small))
+    assert layout.percents("small") == ["5M-parameters", "800k-parameters"]
+    before = [f"{SEED}/small/5M-parameters/{name}" for name in STUDENT]
+    assert layout.start("minilm", "docs-library", "42", "small", "800k-parameters") == before
+    assert layout.latency("minilm", "small") == layout.latency("minilm", "sdp") == []
+
+
+def test_a_plan_that_aims_at_a_speed_needs_a_table_of_its_base(small):
+    small["plans"] = {"fast": {"method": "cofi", "path": [{"speedup": 2}, {"speedup": 4}]}}
+    layout = Layout(parse(small))
+    assert layout.percents("fast") == ["2x", "4x"]
+    assert layout.latency("minilm", "fast") == ["results/small/latency/minilm/b32-l128.json"]
+
+
 @pytest.mark.parametrize(("plan", "folder"), [("sdp", "sdp/50/recovered"), ("fine", "fine/50"), ("teacher", "teacher/50")])
 def test_the_final_weights_are(layout, plan, folder):
     assert layout.final("minilm", "docs-library", "42", plan, "50") == f"{SEED}/{folder}"

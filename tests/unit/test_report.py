@@ -15,12 +15,37 @@ from test_table import SPEC, found, make_table, project, write
 from espalier.core.summary import selections, speeds
 from espalier.stages import report
 
+TIME = {"median": 5.0, "q25": 4.5, "q75": 6.0}
 SMALL = {"teacher": {"0": 0.9}, "dense": {"0": 0.89}, "sdp-cc": {"50": 0.88}}
+FIGURES = ("quality", "size", "structure", "training")
 HOSTILE = "<script>alert('1')</script>\"&$x^2$"
 
 
 def edit(path: Path, **changes: Any) -> None:
     write(path, json.loads(path.read_text()) | changes)
+
+
+def study(folder: Path, **more: Any) -> Path:
+    """A results tree in which only PyTorch was timed, at batch 1."""
+    root = project(folder, **more)
+    for path in found(root, "cost.json"):
+        edit(path, repeats=5, onnx={"latency_ms": {}, "dense_latency_ms": {}, "speedup": {}, "size_mib": 1.0})
+    return root
+
+
+def shrink(root: Path, plan: str) -> None:
+    """Make the students of a plan structured ones: less is stored, some of it in no time, and a layer is gone."""
+    for path in found(root, "cost.json"):
+        if path.parent.parent.name == plan:
+            times = {"latency_ms": dict.fromkeys(("1", "32"), TIME), "speedup": {"1": 2.0, "32": 4.0}}
+            edit(path, params_total=500, onnx=times | {"size_mib": 1.0}, **times)
+    for path in found(root, "scores.json"):
+        if path.parent.parent.name == plan:
+            layers = [{"heads": {"kept": 3, "total": 12}, "ffn": {"kept": 312, "total": 1536}}] * 2
+            gone = {"heads": {"kept": 0, "total": 12}, "ffn": {"kept": 0, "total": 1536}}
+            hidden = {"kept": 380, "total": 384}
+            content = {"target": 0.5, "sparsity": 0.5, "layers": [*layers, gone], "hidden": hidden}
+            write(path.with_name("structure.json"), content)
 
 
 def make_report(root: Path, curves: bool = False) -> str:
@@ -32,10 +57,11 @@ def make_report(root: Path, curves: bool = False) -> str:
         histories=found(root, "history.parquet") if curves else [],
         records=found(root, "run.json"),
         scores=found(root, "scores.json"),
+        costs=found(root, "cost.json"),
+        structures=found(root, "structure.json"),
         tasks=found(root, "task.json"),
         report=root / "report.html",
-        quality=root / "figures" / "quality.svg",
-        training=root / "figures" / "training.svg",
+        **{name: root / "figures" / f"{name}.svg" for name in FIGURES},
     )
     return (root / "report.html").read_text()
 
@@ -64,14 +90,57 @@ def tags_of(page: str) -> list[tuple[str, dict[str, str | None]]]:
 
 @pytest.fixture(scope="module")
 def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    root = project(tmp_path_factory.mktemp("two"), seeds=(1, 2))
+    root = study(tmp_path_factory.mktemp("two"), seeds=(1, 2))
     return root, make_report(root, curves=True)
 
 
-def test_every_section_is_there(two_seeds):
-    _, page = two_seeds
-    sections = [attributes["id"] for tag, attributes in tags_of(page) if tag == "section"]
-    assert sections == ["results", "quality", "latency", "training", "sets", "provenance"]
+@pytest.fixture(scope="module")
+def structured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    root = study(tmp_path_factory.mktemp("structured"), seeds=(1, 2), scores=SMALL)
+    shrink(root, "sdp-cc")
+    return root, make_report(root)
+
+
+def sections(page: str) -> list[str | None]:
+    return [attributes["id"] for tag, attributes in tags_of(page) if tag == "section"]
+
+
+def test_every_section_is_there(two_seeds, structured):
+    assert sections(two_seeds[1]) == ["results", "quality", "latency", "training", "sets", "provenance"]
+    assert sections(structured[1]) == ["results", "quality", "structure", "latency", "training", "sets", "provenance"]
+    for page in (two_seeds[1], structured[1]):
+        links = [attributes["href"] for tag, attributes in tags_of(page) if tag == "a"]
+        assert links == [f"#{name}" for name in sections(page)]
+
+
+def test_what_is_left_of_each_layer_is_shown_for_structured_students(two_seeds, structured):
+    root, page = structured
+    labels = [attributes.get("aria-label") for tag, attributes in tags_of(page) if tag == "svg"]
+    assert "heads and FFN units kept in each layer, base · tiny · sdp-cc" in labels
+    assert "sdp-cc : kept of 12 heads and 1,536 FFN units a layer." in words(page)
+    assert "removed 50.0 %, hidden 380 of 384, n = 2" in words(page)
+    assert "sublayer gone" in (root / "figures/structure.svg").read_text()
+    assert "No student of this study is structured." in (two_seeds[0] / "figures/structure.svg").read_text()
+
+
+def test_scores_stand_against_sparsity_size_and_the_speeds_that_were_measured(two_seeds, structured):
+    def pictures(page: str) -> list[str]:
+        labels = [str(attributes.get("aria-label")) for tag, attributes in tags_of(page) if tag == "svg"]
+        return [label.removeprefix("accuracy against ") for label in labels if label.startswith("accuracy against ")]
+
+    both = ["encoder sparsity, base on tiny", "parameters stored, base on tiny"]
+    assert pictures(two_seeds[1]) == both  # batch 32 was not timed
+    speeds = [f"speed-up at batch 32, {runtime}, base on tiny" for runtime in ("PyTorch eager", "onnxruntime")]
+    assert pictures(structured[1]) == [*both, *speeds]
+    assert "Every student stores as many parameters as its teacher" in words(two_seeds[1])
+    assert "carry their target" in words(structured[1])
+
+
+def test_the_conditions_of_the_timing_are_said(two_seeds, structured):
+    said = "Timed as the median of 5 forward passes at batch 1, rows of 128 tokens without padding, fp32, 2 threads, cpu;"
+    assert said in words(two_seeds[1])
+    assert "2 models timed as the median of 5 forward passes at batch 1 and 32" in words(structured[1])
+    assert "The middle half of a typical model’s passes spans 30 % of their median." in words(structured[1])
 
 
 def test_scores_stand_with_their_spread_and_count(two_seeds):
@@ -82,7 +151,7 @@ def test_scores_stand_with_their_spread_and_count(two_seeds):
 
 def test_one_picture_a_panel(two_seeds):
     _, page = two_seeds
-    labels = [attributes["aria-label"] for tag, attributes in tags_of(page) if tag == "svg"]
+    labels = [attributes["aria-label"] for tag, attributes in tags_of(page) if tag == "svg" and "aria-label" in attributes]
     assert labels[0] == "accuracy against encoder sparsity, base on tiny"
     assert [label for label in labels if label.endswith(", sdp-cc")] == [
         "task over training steps, sdp-cc",
@@ -91,10 +160,10 @@ def test_one_picture_a_panel(two_seeds):
     ]
 
 
-def test_ids_do_not_clash_between_pictures(two_seeds):
-    _, page = two_seeds
-    ids = [attributes["id"] for _, attributes in tags_of(page) if "id" in attributes]
-    assert len(ids) == len(set(ids)) > 20
+def test_ids_do_not_clash_between_pictures(two_seeds, structured):
+    for _, page in (two_seeds, structured):
+        ids = [attributes["id"] for _, attributes in tags_of(page) if "id" in attributes]
+        assert len(ids) == len(set(ids)) > 20
 
 
 def test_nothing_is_requested_from_elsewhere(two_seeds):
@@ -108,8 +177,8 @@ def test_nothing_is_requested_from_elsewhere(two_seeds):
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
 
 
-def test_light_and_dark_have_the_same_variables_and_every_picture_uses_them(two_seeds):
-    _, page = two_seeds
+def test_light_and_dark_have_the_same_variables_and_every_picture_uses_them(two_seeds, structured):
+    page = two_seeds[1] + "".join(re.findall(r"<svg.*?</svg>", structured[1], flags=re.DOTALL))
     light, dark = page.split("@media (prefers-color-scheme: dark)")
     names = re.findall(r"^\s*(--[\w-]+):", light, flags=re.MULTILINE)
     assert names == re.findall(r"^\s*(--[\w-]+):", dark.split("}")[0], flags=re.MULTILINE)
@@ -120,7 +189,7 @@ def test_light_and_dark_have_the_same_variables_and_every_picture_uses_them(two_
 
 def test_same_inputs_same_bytes(two_seeds):
     root, page = two_seeds
-    names = ("figures/quality.svg", "figures/training.svg")
+    names = [f"figures/{name}.svg" for name in FIGURES]
     before = [(root / name).read_bytes() for name in names]
     assert make_report(root, curves=True) == page
     assert [(root / name).read_bytes() for name in names] == before
@@ -128,12 +197,12 @@ def test_same_inputs_same_bytes(two_seeds):
 
 def test_standalone_pictures_are_xml(two_seeds):
     root, _ = two_seeds
-    for name in ("quality.svg", "training.svg"):
-        assert ElementTree.parse(root / "figures" / name).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    for name in FIGURES:
+        assert ElementTree.parse(root / "figures" / f"{name}.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_hostile_text_is_shown_and_not_obeyed(tmp_path):
-    root = project(tmp_path, seeds=(1,), scores=SMALL)
+    root = study(tmp_path, seeds=(1,), scores=SMALL)
     student = root / "base" / "tiny" / "seed1" / "sdp-cc" / "50"
     edit(student / "run.json", git_commit=HOSTILE, stage=HOSTILE, versions={HOSTILE: HOSTILE}, inputs={HOSTILE: HOSTILE})
     edit(student / "run.json", selected={"checkpoint": "best", "set": HOSTILE, "step": 1}, device=HOSTILE)
@@ -148,14 +217,14 @@ def test_hostile_text_is_shown_and_not_obeyed(tmp_path):
 
 
 def test_one_seed_without_recovery_shows_no_spread(tmp_path):
-    root = project(tmp_path, seeds=(7,), recovered=False, scores=SMALL)
+    root = study(tmp_path, seeds=(7,), recovered=False, scores=SMALL)
     text = words(make_report(root))
     assert "sdp-cc (sdp) 50 % 1 0.887 −0.020 50.0 %" in text
     assert "1 seed (7)" in text
 
 
 def test_rows_that_select_and_score_are_called_so(tmp_path):
-    root = project(tmp_path, seeds=(1,), scores=SMALL)
+    root = study(tmp_path, seeds=(1,), scores=SMALL)
     edit(root / "base/tiny/seed1/dense/0/run.json", selected={"checkpoint": "best", "set": "validation", "step": 20})
     edit(root / "base/tiny/seed1/teacher/0/run.json", selected={"checkpoint": "best", "set": "selection", "step": 20})
     text = words(make_report(root))
@@ -165,7 +234,7 @@ def test_rows_that_select_and_score_are_called_so(tmp_path):
 
 
 def test_a_run_outside_git_or_with_changes_says_so(tmp_path):
-    root = project(tmp_path, seeds=(1,), scores=SMALL)
+    root = study(tmp_path, seeds=(1,), scores=SMALL)
     edit(root / "base/tiny/seed1/sdp-cc/50/run.json", git_commit=None)
     edit(root / "base/tiny/seed1/teacher/0/run.json", git_commit="abc+")
     text = words(make_report(root))
@@ -182,7 +251,7 @@ def test_a_run_outside_git_or_with_changes_says_so(tmp_path):
     ],
 )
 def test_latency_is_told_as_it_was_measured(tmp_path, speedup, total, sentence):
-    root = project(tmp_path, seeds=(1,), scores=SMALL)
+    root = study(tmp_path, seeds=(1,), scores=SMALL)
     for path in found(root, "cost.json"):
         if path.parent.parent.name == "sdp-cc":
             edit(path, speedup={"1": speedup}, params_total=total)
@@ -191,9 +260,21 @@ def test_latency_is_told_as_it_was_measured(tmp_path, speedup, total, sentence):
     assert ("That is no speed-up" in text) == (speedup == 1.02)
 
 
+def test_both_runtimes_are_told_and_tabled(structured):
+    said = words(structured[1])
+    told = (
+        "2 students with smaller matrices of up to 50 % ran at 2.00 times the speed of the dense teacher at batch 1 and "
+        "at 4.00 times at batch 32 in PyTorch eager, and at 2.00 times at batch 1 and at 4.00 times at batch 32 in onnxruntime."
+    )
+    assert told in said
+    times = "5.00 ± 0.00 2.00 ± 0.00 5.0 ± 0.0 4.00 ± 0.00"
+    assert f"sdp-cc (sdp) 50 % 2 123,457 {times} {times}" in said
+
+
 def test_speeds_leave_out_the_teacher_and_the_control(two_seeds):
     root, _ = two_seeds
     (speed,) = speeds(report.read_table(root / "table.csv"))
+    assert (speed.runtime, speed.batch) == ("PyTorch eager", 1)
     assert (speed.batch, speed.structured, speed.students, speed.sparsest, speed.none) == (1, False, 8, 0.975, True)
 
 

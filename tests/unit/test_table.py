@@ -69,6 +69,12 @@ def cost(sparsity: float) -> dict[str, Any]:
         "latency_ms": {"1": {"median": 10.0, "q25": 9.0, "q75": 11.0}},
         "dense_latency_ms": {"1": {"median": 10.2, "q25": 9.0, "q75": 11.0}},
         "speedup": {"1": 1.02},
+        "onnx": {
+            "latency_ms": {"1": {"median": 5.0, "q25": 4.0, "q75": 6.0}},
+            "dense_latency_ms": {"1": {"median": 5.2, "q25": 4.0, "q75": 6.0}},
+            "speedup": {"1": 1.04},
+            "size_mib": 86.0,
+        },
     }
 
 
@@ -125,9 +131,10 @@ def three_seeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[di
 def test_columns_are_those_of_the_architecture(three_seeds):
     _, rows = three_seeds
     text = (
-        "base, task, plan, method, seed, target, sparsity_encoder, sparsity_total, params_total, params_encoder, "
+        "base, task, plan, method, seed, target, stage, sparsity_encoder, sparsity_total, params_total, params_encoder, "
         "params_nonzero, size_mib, macs, metric, score, teacher_score, latency_b1_ms, latency_b32_ms, speedup_b1, "
-        "speedup_b32, train_seconds, samples_per_second"
+        "speedup_b32, onnx_latency_b1_ms, onnx_latency_b32_ms, onnx_speedup_b1, onnx_speedup_b32, train_seconds, "
+        "samples_per_second"
     )
     assert list(rows[0]) == list(COLUMNS) == text.split(", ")
 
@@ -147,7 +154,9 @@ def test_values_of_one_student(three_seeds):
     assert (row["sparsity_encoder"], row["sparsity_total"], row["params_nonzero"]) == ("0.975", "0.585", "415")
     assert (row["size_mib"], row["macs"]) == ("86.1235", "123456789012")
     assert (row["latency_b1_ms"], row["speedup_b1"]) == ("10.0", "1.02")
-    assert (row["latency_b32_ms"], row["speedup_b32"]) == ("", "")
+    assert (row["onnx_latency_b1_ms"], row["onnx_speedup_b1"]) == ("5.0", "1.04")
+    assert {row[f"{name}_b32{unit}"] for name, unit in (("latency", "_ms"), ("speedup", ""))} == {""}
+    assert {row[f"onnx_{name}_b32{unit}"] for name, unit in (("latency", "_ms"), ("speedup", ""))} == {""}
     assert row["samples_per_second"] == "10.0"
 
 

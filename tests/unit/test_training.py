@@ -3,7 +3,7 @@
 import pytest
 from pydantic import TypeAdapter
 
-from espalier.config.plans import AnyPlan
+from espalier.config.methods import AnyPlan
 from espalier.core.training import pruning_stage
 
 

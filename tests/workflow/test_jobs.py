@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-STUDENT = ("compress", "recover", "export", "evaluate", "measure")
-TEACHER = {"finetune", "export teacher 0", "evaluate teacher 0", "measure teacher 0"}
+STUDENT = ("compress", "recover", "export", "evaluate", "measure", "card")
+TEACHER = {"finetune", "export teacher 0", "evaluate teacher 0", "measure teacher 0", "card teacher 0"}
 DATA = {"fetch", "prepare", "tokenise"}
 SUMMARY = {"table", "report"}
 
@@ -32,6 +32,14 @@ def test_without_recovery_the_stage_itself_is_exported(clone, small):
     assert clone.jobs() == DATA | TEACHER | students("sdp", "50", "90", rules=bare) | SUMMARY
     folder = "results/small/minilm/docs-library/seed42/sdp/90"
     assert f"{folder}/model.safetensors" in inputs_of(clone, f"{folder}/compact/model.safetensors")
+
+
+def test_a_card_tells_of_teacher_stage_and_recovery(clone):
+    folder = "results/small/minilm/docs-library/seed42"
+    inputs = inputs_of(clone, f"{folder}/sdp/90/compact/README.md")
+    told = [f"{folder}/{place}/run.json" for place in ("teacher/0", "sdp/90", "sdp/90/recovered")]
+    assert all(path in inputs for path in (*told, f"{folder}/sdp/90/structure.json"))
+    assert "sdp/50" not in inputs and "structure.json" not in inputs_of(clone, f"{folder}/teacher/0/compact/README.md")
 
 
 def test_a_stage_starts_from_the_stage_before(clone):
@@ -76,5 +84,5 @@ def test_single_values_can_be_overlaid(clone):
 
 def test_the_list_reads_like_a_table_of_contents(clone):
     listed = dict(re.findall(r"^(\w+) \((.+)\)$", clone.snakemake("--list").stdout, re.MULTILINE))
-    assert set(listed) == {"all", *DATA, "finetune", *STUDENT, *SUMMARY}
+    assert set(listed) == {"all", *DATA, "finetune", "latency", *STUDENT, *SUMMARY}
     assert all(text.endswith(".") and "{" not in text for text in listed.values())

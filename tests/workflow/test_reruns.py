@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-AFTER = ("recover", "export", "evaluate", "measure")
+AFTER = ("recover", "export", "evaluate", "measure", "card")
 SUMMARY = {"table", "report"}
 
 

@@ -30,12 +30,12 @@ def overview() -> ArgumentParser:
 
 
 def parser_of(stage: str, run: Callable[..., None]) -> ArgumentParser:
-    """One required option an argument: a text, a path, or a list of paths."""
+    """One required option an argument: a text, a path, or a list of paths, which may be empty."""
     parser = ArgumentParser(f"python -m espalier {stage}", description=inspect.getdoc(run), formatter_class=AsWritten)
     for name, parameter in inspect.signature(run, eval_str=True).parameters.items():
         option = f"--{name.replace('_', '-')}"
         if parameter.annotation == list[Path]:
-            parser.add_argument(option, type=Path, nargs="+", required=True, metavar="PATH")
+            parser.add_argument(option, type=Path, nargs="*", required=True, metavar="PATH")
         elif parameter.annotation is Path:
             parser.add_argument(option, type=Path, required=True, metavar="PATH")
         else:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from espalier.core.metrics import score
-from espalier.core.results import TEACHER
+from espalier.core.results import NAMES, TEACHER
 from espalier.core.runtime import UserError, atomic, read_json
-from espalier.core.summary import Group, Mean, groups, panels
+from espalier.core.summary import RUNTIMES, Group, Mean, goal, groups, panels, smaller
 
 EXPERIMENTS = Path("workflow/experiments")
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -41,29 +42,55 @@ def collect(project: str) -> None:
 
 
 def results_block() -> str:
-    """The README's results: one table for each base and task of each study that has been run."""
+    """The README's results: scores for each base and task of each study that has been run, and speeds where matrices shrank."""
     parts = []
     for table in sorted(EXPERIMENTS.glob("*/table.csv")):
         folder = table.parent
-        for (base, task), found in panels(groups(pd.read_csv(table))):
+        rows = pd.read_csv(table, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
+        for (base, task), found in panels(groups(rows)):
             card = read_json(folder / f"prepared/{task}/task.json")
             parts.append("\n".join(_task_table(folder, base, task, found, card)))
+            if compact := [group for group in smaller(found) if group.means["speedup_b32"]]:
+                parts.append("\n".join(_speed_table(folder, base, task, compact)))
     return "\n\n".join(parts)
 
 
 def _task_table(folder: Path, base: str, task: str, found: list[Group], card: dict) -> list[str]:
-    targets = sorted({group.target for group in found})
     rows = card["rows"]
     head = (
         f"**{task}** with {base} ([{folder.name}]({folder})): {found[0].metric}, mean ± standard deviation (seeds); "
         f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation rows{_guess(card, found[0].metric)}."
     )
-    names = ["dense" if target == 0 else f"{100 * target:g} % removed" for target in targets]
-    lines = [head, "", f"| plan | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    return [head, "", *_grid(found, lambda group: _cell(group.means["score"]))]
+
+
+def _speed_table(folder: Path, base: str, task: str, found: list[Group]) -> list[str]:
+    """Of the students with smaller matrices: how many times the speed of their teacher, runtime by runtime."""
+    columns = {name: f"{prefix}speedup_b32" for name, prefix in RUNTIMES.items()}
+    measured = {name: column for name, column in columns.items() if any(group.means.get(column) for group in found)}
+    head = f"Speed-up over the dense teacher at batch 32, {' / '.join(measured)} ({task}, {base}, [{folder.name}]({folder})):"
+    return [head, "", *_grid(found, lambda group: " / ".join(_times(group.means.get(each)) for each in measured.values()))]
+
+
+def _grid(found: list[Group], cell: Callable[[Group], str]) -> list[str]:
+    """A Markdown table: a row a plan, the teacher first, and a column a target, the gentlest first."""
+    places = {group.percent: (group.target is None, group.target or 0.0) for group in found}
+    targets = sorted(places, key=lambda percent: places[percent])
+    lines = [f"| plan | {' | '.join(_heading(target) for target in targets)} |", "|---|" + "---|" * len(targets)]
     for plan in sorted({group.plan for group in found}, key=lambda plan: (plan != TEACHER, plan)):
-        scores = {group.target: group.means["score"] for group in found if group.plan == plan}
-        lines.append(f"| {plan} | {' | '.join(_cell(scores.get(target)) for target in targets)} |")
+        cells = {group.percent: cell(group) for group in found if group.plan == plan}
+        lines.append(f"| {plan} | {' | '.join(cells.get(target, '') for target in targets)} |")
     return lines
+
+
+def _heading(percent: str) -> str:
+    """`dense`, `60 % removed`; other targets as they are said."""
+    said = goal(percent)
+    return "dense" if percent == "0" else f"{said} removed" if said.endswith(" %") else said
+
+
+def _times(mean: Mean | None) -> str:
+    return "–" if mean is None else f"{mean.mean:.1f}×"
 
 
 def _guess(card: dict, metric: str) -> str:

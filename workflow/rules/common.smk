@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, f"{workflow.basedir}/workflow")  # the package of this clone, whatever is installed
 
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
-from espalier.config import TEACHER, ConfigError, specs
+from espalier.config import TEACHER, ConfigError, specs, targets
 from espalier.config.paths import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
 from espalier.methods import METHODS
 from espalier.provenance import code_digest, run_this_clone, work_folder

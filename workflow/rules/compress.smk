@@ -1,5 +1,6 @@
 # Students: a path of stages, each from the student of the stage before.
-#   in:   the teacher · the base, the teacher or the stage before · results/{project}/{base}/{task}/tokens/
+#   in:   the teacher · the base, the teacher or the stage before · results/{project}/{base}/{task}/tokens/ ·
+#         results/{project}/latency/{base}/ where the path aims at a speed
 #   out:  results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/
 
 
@@ -10,6 +11,7 @@ rule compress:
         start=lambda w: layout.start(*w),
         task=rules.prepare.output.task,
         tokens=[rules.tokenise.output.train, rules.tokenise.output.evaluation],
+        latency=lambda w: layout.latency(w.base, w.plan),
         lock=LOCK,
     output:
         config=f"{STUDENT}/config.json",
@@ -41,6 +43,7 @@ rule compress:
             --start {input.start:q} \
             --task {input.task:q} \
             --tokens {input.tokens:q} \
+            --latency {input.latency:q} \
             --work {params.work:q} \
             --config {output.config:q} \
             --weights {output.weights:q} \

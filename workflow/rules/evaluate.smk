@@ -40,8 +40,8 @@ rule evaluate:
 rule measure:
     """Count a model's weights and time it against its teacher, alone on the machine."""
     input:
-        model=[rules.export.output.config, rules.export.output.weights],
-        dense=inside(f"{TEACHER_FOLDER}/compact", MODEL),
+        model=[rules.export.output.config, rules.export.output.weights, rules.export.output.onnx],
+        dense=inside(f"{TEACHER_FOLDER}/compact", (*MODEL, "model.onnx")),
         lock=LOCK,
     output:
         cost=f"{STUDENT}/cost.json",

@@ -4,7 +4,7 @@
 
 
 rule export:
-    """Write a model that opens anywhere, with its tokenizer."""
+    """Write a model that opens anywhere, as ONNX too, with its tokenizer."""
     input:
         student=lambda w: inside(layout.final(*w), MODEL),
         tokenizer=inside(BASE, TOKENIZER),
@@ -12,6 +12,7 @@ rule export:
     output:
         config=f"{STUDENT}/compact/config.json",
         weights=f"{STUDENT}/compact/model.safetensors",
+        onnx=f"{STUDENT}/compact/model.onnx",
         tokenizer_json=f"{STUDENT}/compact/tokenizer.json",
         tokenizer_config=f"{STUDENT}/compact/tokenizer_config.json",
     log:
@@ -31,6 +32,7 @@ rule export:
             --tokenizer {input.tokenizer:q} \
             --config {output.config:q} \
             --weights {output.weights:q} \
+            --onnx {output.onnx:q} \
             --tokenizer-json {output.tokenizer_json:q} \
             --tokenizer-config {output.tokenizer_config:q} >{log:q} 2>&1
         """

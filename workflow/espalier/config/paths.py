@@ -9,7 +9,7 @@ from pathlib import Path
 from espalier.config.base import ConfigError
 from espalier.config.data import LocalBase
 from espalier.config.project import TEACHER, Config
-from espalier.config.specs import percent_of
+from espalier.config.targets import Timed, percent_of
 
 MODEL = ("config.json", "model.safetensors")
 STUDENT_FILES = (*MODEL, "masks.safetensors")
@@ -59,6 +59,11 @@ class Layout:
         from_teacher = self.plan(plan, task).start == TEACHER
         return inside(self.student(base, task, seed) if from_teacher else self.base(base), MODEL)
 
+    def latency(self, base: str, plan: str) -> list[str]:
+        """The table of sublayer times that the plan's stages need; nothing where they aim at no speed."""
+        target = self.config.plans[plan].path[0]
+        return [f"{self.root}/latency/{base}/b{target.batch_size}-l{target.length}.json"] if isinstance(target, Timed) else []
+
     def recovers(self, plan: str, task: str) -> bool:
         """Whether the plan's students are trained on at their final masks before export."""
         return self.plan(plan, task).recover.epochs > 0
@@ -76,6 +81,10 @@ class Layout:
     def students(self) -> list[str]:
         """Folders of all teachers and students: one row of the table each."""
         return [self.student(*names) for names in self._names()]
+
+    def compressed(self) -> list[str]:
+        """Folders of all students, the teachers left out."""
+        return [self.student(*names) for names in self._names() if names[3] != TEACHER]
 
     def runs(self) -> list[str]:
         """Folders of everything that was trained: teachers, students and recoveries."""

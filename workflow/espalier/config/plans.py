@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from espalier.config.base import Block, Many
+from espalier.config.targets import Goal, Target, check_path, goal_of, kind_of, number_of
 
 Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Sparsity = Annotated[float, Field(ge=0.0, lt=1.0)]
 Epochs = Annotated[float, Field(ge=0.0)]
 
 
@@ -63,9 +63,12 @@ class Recover(Block):
 class Plan(Training):
     """What every method has."""
 
+    goals: ClassVar[frozenset[Goal]] = frozenset({"sparsity", "parameters"})
+    """What the method can aim at."""
     learning_rate: Positive = 5.0e-5
-    path: Annotated[tuple[Sparsity, ...], Many, Field(min_length=1)]
-    """Ascending target sparsities, fraction of the encoder's weights removed; one cached stage each."""
+    path: Annotated[tuple[Target, ...], Many, Field(min_length=1)]
+    """Targets of one kind, each smaller than the one before; one cached stage each. A number is a sparsity, the fraction
+    of the encoder's weights that is removed."""
     start: Literal["pretrained", "teacher"] = "pretrained"
     """The first stage starts from the pre-trained base with a new head, or from the fine-tuned teacher."""
     recover: Recover = Recover()
@@ -73,14 +76,21 @@ class Plan(Training):
     """Settings for single tasks, e.g. {rte: {recover: {epochs: 6.0}}}."""
 
     @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        for lower, upper in zip(self.path, self.path[1:], strict=False):
-            if upper <= lower:
-                raise ValueError(f"path must ascend, got {upper} after {lower}")
-        for target in self.path:
-            if abs(round(target, 3) - target) > 1e-9:
-                raise ValueError(f"path has at most three decimals, got {target}")
+    def _in_order(self) -> Self:
+        check_path(self.path)
         return self
+
+    @model_validator(mode="after")
+    def _aims_right(self) -> Self:
+        if not self.can_aim_at(self.path[0]):
+            allowed = ", ".join(sorted(self.goals))
+            raise ValueError(f"method {self.method} cannot aim at {kind_of(self.path[0])}; allowed: {allowed}")
+        return self
+
+    @classmethod
+    def can_aim_at(cls, target: Target) -> bool:
+        """Whether the method knows how to reach this kind of target."""
+        return goal_of(target) in cls.goals
 
     def parts(self, first_stage: bool) -> list[float]:
         """Lengths, in epochs, of the parts of a stage."""
@@ -90,15 +100,16 @@ class Plan(Training):
 class DensePlan(Plan):
     """No compression: the control that gets the same number of updates."""
 
+    goals: ClassVar[frozenset[Goal]] = frozenset()
     method: Literal["dense"]
-    path: Annotated[tuple[Sparsity, ...], Many, Field(min_length=1)] = (0.0,)
+    path: Annotated[tuple[Target, ...], Many, Field(min_length=1)] = (0.0,)
     epochs: Positive = 3.0
     """Epochs of the one stage, recovery not included."""
 
     @model_validator(mode="after")
-    def _stays_dense(self) -> Self:
+    def _aims_right(self) -> Self:
         if self.path != (0.0,):
-            raise ValueError(f"method dense removes nothing, so its path is [0.0]; got {list(self.path)}")
+            raise ValueError(f"method dense removes nothing, so its path is [0.0]; got {list(map(number_of, self.path))}")
         return self
 
     def parts(self, first_stage: bool) -> list[float]:
@@ -126,7 +137,7 @@ class IterativePlan(Plan):
 
     @model_validator(mode="after")
     def _removes(self) -> Self:
-        if self.path[0] <= 0.0:
+        if self.path[0] == 0.0:
             raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control")
         return self
 
@@ -211,9 +222,3 @@ class SdpPlan(IterativePlan):
                 f"{self.micro_batch_size} below batch_size {self.batch_size} would change it; lower batch_size instead"
             )
         return self
-
-
-AnyPlan = Annotated[
-    DensePlan | RandomPlan | MagnitudePlan | MovementPlan | DistilPlan | SdpPlan,
-    Field(discriminator="method"),
-]

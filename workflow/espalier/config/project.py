@@ -9,24 +9,26 @@ from pydantic import Field, ValidationError, model_validator
 
 from espalier.config.base import Block, ConfigError, Many, Name, describe, nearest
 from espalier.config.data import Base, Task
-from espalier.config.plans import AnyPlan, Plan, Teacher
+from espalier.config.methods import AnyPlan
+from espalier.config.plans import Plan, Teacher
+from espalier.config.targets import Timed
 from espalier.tasks import KNOWN, overlay
 
 Settings = TypeVar("Settings", bound=Teacher | Plan)
-RESERVED_BASES = ("bases", "prepared")
+RESERVED_BASES = ("bases", "prepared", "latency")
 TEACHER = "teacher"
 """Name of the pseudo-plan under which teachers are stored; its percent is 0."""
 
 
 class Measure(Block):
-    """How latency is measured; the median and the quartiles are reported."""
+    """How latency is measured, in PyTorch eager and in onnxruntime; the median and the quartiles are reported."""
 
     batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Many, Field(min_length=1)] = (1, 32)
     """Batches to time. The table has columns for 1 and 32."""
     length: Annotated[int, Field(ge=8)] = 128
     """Tokens a row, all real."""
     repeats: Annotated[int, Field(ge=3)] = 10
-    """Timed forward passes of each model, alternating between student and dense teacher."""
+    """Timed forward passes of each model in each runtime, alternating between student and dense teacher."""
 
 
 class Progress(Block):
@@ -116,7 +118,7 @@ def parse(raw: dict[str, Any]) -> Config:
         raise ConfigError(
             problems + [line for line in describe(error, Config) if not (reported and line.startswith(reported))]
         ) from None
-    problems += _per_task_problems(config)
+    problems += _per_task_problems(config) + _speeds_without_measure(config)
     if problems:
         raise ConfigError(problems)
     return config
@@ -154,4 +156,20 @@ def _per_task_problems(config: Config) -> list[str]:
                 _for_task(settings, task)
             except ValidationError as error:
                 problems += describe(error, type(settings), where)
+    return problems
+
+
+def _speeds_without_measure(config: Config) -> list[str]:
+    """A speed that a plan aims at must be measured on its students, at the same batch size and length."""
+    measure, problems = config.measure, []
+    for name, plan in config.plans.items():
+        place, target = f"plans.{name}.path", plan.path[0]
+        if isinstance(target, Timed) and target.batch_size not in measure.batch_sizes:
+            sizes = sorted({*measure.batch_sizes, target.batch_size})
+            problems.append(f"{place}: batch_size {target.batch_size} is not measured; write measure.batch_sizes: {sizes}")
+        if isinstance(target, Timed) and target.length != measure.length:
+            problems.append(
+                f"{place}: length {target.length} is not measured; write measure.length: {target.length}, "
+                f"or length: {measure.length} here"
+            )
     return problems

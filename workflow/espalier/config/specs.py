@@ -8,6 +8,7 @@ from espalier.config.base import Block
 from espalier.config.data import Base, Metric, Task
 from espalier.config.plans import Teacher
 from espalier.config.project import Config, Measure, Progress
+from espalier.config.targets import Target, stage_of
 from espalier.methods import METHODS
 
 
@@ -66,9 +67,17 @@ class CompressSpec(TrainingSpec):
     """`module:Class`."""
     plan: dict[str, Any]
     """The plan's settings; checked again by the method's own settings class."""
-    sparsity_before: float
-    """Target of the stage before, 0 in the first one."""
-    target: float
+    before: Target | None
+    """Target of the stage before; None in the first one."""
+    target: Target
+
+
+class LatencySpec(Block):
+    """Time a base's sublayers."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    batch_size: int
+    length: int
 
 
 class ExportSpec(Block):
@@ -94,6 +103,23 @@ class MeasureSpec(Block):
     measure: Measure
 
 
+class CardSpec(Block):
+    """Describe a model to whoever takes it away."""
+
+    project: str
+    base: str
+    licence: str | None
+    """Of the base."""
+    task: str
+    kind: Literal["classification", "regression"]
+    max_length: int
+    plan: str
+    method: str
+    seed: int
+    target: Target | None
+    """None for a teacher."""
+
+
 class ReportSpec(Block):
     """Gather a project's results."""
 
@@ -111,8 +137,8 @@ def _machine(config: Config) -> Machine:
 
 
 def fetch_spec(config: Config, base: str) -> FetchSpec:
-    """What `fetch` reads."""
-    return FetchSpec(base=config.bases[base])
+    """What `fetch` reads; the licence is the card's business."""
+    return FetchSpec(base=config.bases[base].model_copy(update={"licence": None}))
 
 
 def prepare_spec(config: Config, task: str) -> PrepareSpec:
@@ -156,9 +182,14 @@ def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str,
         progress=config.progress,
         method=METHODS[settings.method],
         plan=settings.model_dump(mode="json", exclude=leave_out),
-        sparsity_before=before,
+        before=before,
         target=target,
     )
+
+
+def latency_spec(config: Config, batch: str, length: str) -> LatencySpec:
+    """What `latency` reads."""
+    return LatencySpec(device=config.device, batch_size=int(batch), length=int(length))
 
 
 def export_spec(config: Config, task: str) -> ExportSpec:
@@ -177,17 +208,23 @@ def measure_spec(config: Config, task: str) -> MeasureSpec:
     return MeasureSpec(kind=config.tasks[task].kind, machine=_machine(config), measure=config.measure)
 
 
+def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percent: str) -> CardSpec:
+    """What `card` reads."""
+    block, settings = config.tasks[task], config.plans.get(plan)  # a teacher has no plan
+    return CardSpec(
+        project=config.project,
+        base=base,
+        licence=config.bases[base].licence,
+        task=task,
+        kind=block.kind,
+        max_length=block.max_length,
+        plan=plan,
+        method=settings.method if settings else plan,
+        seed=seed,
+        target=stage_of(settings.path, percent)[0] if settings else None,
+    )
+
+
 def report_spec(config: Config) -> ReportSpec:
     """What `table` and `report` read."""
     return ReportSpec(project=config.project, methods={name: plan.method for name, plan in config.plans.items()})
-
-
-def percent_of(sparsity: float) -> str:
-    """The path's word for a sparsity: 0.5 → '50', 0.975 → '97.5'."""
-    return f"{round(100 * sparsity, 1):g}"
-
-
-def stage_of(path: tuple[float, ...], percent: str) -> tuple[float, float]:
-    """(target, target of the stage before) of the stage that a path calls `percent`."""
-    index = [percent_of(target) for target in path].index(percent)
-    return path[index], path[index - 1] if index else 0.0

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from espalier.config.project import Measure
 from espalier.core.masks import encoder_layers, prunable_weights
+from espalier.core.onnx import Inputs, Runner, input_names, onnx_runner
+from espalier.core.structure import FAMILIES, shape_of
 
 WARMUP = 3
 """Untimed forward passes of each model before the timed ones."""
+WARMUP_SECONDS = 0.5
+"""After this time no further warm-up begins: a long pass is warm after one."""
+
+
+class Candidate(NamedTuple):
+    """A model with its files."""
+
+    model: PreTrainedModel
+    weights: Path
+    onnx: Path
 
 
 def parameter_counts(model: PreTrainedModel) -> dict[str, int]:
@@ -45,79 +59,99 @@ def macs(model: PreTrainedModel, length: int) -> int:
     """
     _, stack = encoder_layers(model)
     projections = sum(module.weight.numel() for module in stack.modules() if isinstance(module, nn.Linear))
-    attention = 2 * length * length * model.config.hidden_size * len(stack)
-    return length * projections + attention
+    return length * projections + 2 * length * length * _attention_width(model)
+
+
+def _attention_width(model: PreTrainedModel) -> int:
+    """Heads x head size, summed over the layers; those of families that are not pruned structurally are all alike."""
+    config = model.config
+    if config.model_type.removeprefix("compact-") not in FAMILIES:
+        return config.hidden_size * config.num_hidden_layers
+    shape = shape_of(config)
+    return shape.head_dim * sum(heads for heads, _ in shape.layers)
 
 
 def size_mib(weights: Path) -> float:
-    """Size of the weights file."""
+    """Size of a file."""
     return weights.stat().st_size / 2**20
 
 
-@torch.inference_mode()
-def latencies_ms(
-    models: Mapping[str, PreTrainedModel], batch_sizes: Sequence[int], length: int, repeats: int, device: torch.device
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Milliseconds of a forward pass: name → batch size → median and quartiles.
+def full_batch(model: PreTrainedModel, batch: int, length: int) -> Inputs:
+    """Rows of random tokens without padding; always the same ones."""
+    ids = torch.randint(0, model.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
+    known = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    return {name: known[name] for name in input_names(model)}
 
-    Models take turns within a batch size, so that a drift of the machine's speed touches all alike. Rows are full
-    (no padding), fp32, eager mode.
+
+def eager_runner(model: PreTrainedModel, device: torch.device) -> Runner:
+    """A forward pass in PyTorch, fp32, that ends when the device has finished."""
+    model.eval().to(device)
+
+    def run(inputs: Inputs) -> object:
+        outputs = model(**inputs)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return outputs
+
+    return run
+
+
+@torch.inference_mode()
+def latencies_ms(runners: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of a call: name → median and quartiles.
+
+    The runners take turns, so that a drift of the machine's speed touches all alike.
     """
-    result: dict[str, dict[str, dict[str, float]]] = {name: {} for name in models}
-    for model in models.values():
-        model.eval().to(device)
-    vocabulary = min(model.config.vocab_size for model in models.values())
-    for size in tqdm(batch_sizes, unit="batch size", mininterval=5.0):
-        ids = torch.randint(0, vocabulary, (size, length), generator=torch.Generator().manual_seed(0)).to(device)
-        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        times: dict[str, list[float]] = {name: [] for name in models}
-        for turn in range(WARMUP + repeats):
-            for name, model in models.items():
-                elapsed = _time_ms(model, inputs, device)
-                if turn >= WARMUP:
-                    times[name].append(elapsed)
-        for name, values in times.items():
-            q25, median, q75 = np.percentile(values, [25, 50, 75])
-            result[name][str(size)] = {"median": float(median), "q25": float(q25), "q75": float(q75)}
+    _warm_up(runners)
+    times = {name: [] for name in runners}
+    for _ in range(repeats):
+        for name, run in runners.items():
+            began = time.perf_counter()
+            run()
+            times[name].append(1000.0 * (time.perf_counter() - began))
+    quartiles = {name: np.percentile(values, [50, 25, 75]).tolist() for name, values in times.items()}
+    return {name: dict(zip(("median", "q25", "q75"), values, strict=True)) for name, values in quartiles.items()}
+
+
+def _warm_up(runners: Mapping[str, Callable[[], object]]) -> None:
+    began = time.perf_counter()
+    for _ in range(WARMUP):
+        for run in runners.values():
+            run()
+        if time.perf_counter() - began > WARMUP_SECONDS:
+            return
+
+
+def _compared(student: Runner | None, dense: Runner | None, batches: Mapping[str, Inputs], repeats: int) -> dict[str, Any]:
+    """Latencies of student and dense model in one runtime at every batch size; nothing where it cannot run them."""
+    result: dict[str, dict[str, Any]] = {"latency_ms": {}, "dense_latency_ms": {}, "speedup": {}}
+    if student is None or dense is None:
+        return result
+    for size, inputs in tqdm(batches.items(), unit="batch size", mininterval=5.0):
+        times = latencies_ms({"student": partial(student, inputs), "dense": partial(dense, inputs)}, repeats)
+        result["latency_ms"][size], result["dense_latency_ms"][size] = times["student"], times["dense"]
+        result["speedup"][size] = times["dense"]["median"] / times["student"]["median"]
     return result
 
 
-def _time_ms(model: PreTrainedModel, inputs: Mapping[str, Tensor], device: torch.device) -> float:
-    _wait(device)
-    began = time.perf_counter()
-    model(**inputs)
-    _wait(device)
-    return 1000.0 * (time.perf_counter() - began)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def cost_of(
-    student: PreTrainedModel,
-    dense: PreTrainedModel,
-    weights: Path,
-    *,
-    batch_sizes: Sequence[int],
-    length: int,
-    repeats: int,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Everything that cost.json holds."""
-    counts, dense_counts = parameter_counts(student), parameter_counts(dense)
-    times = latencies_ms({"student": student, "dense": dense}, batch_sizes, length, repeats, device)
-    speedup = {size: times["dense"][size]["median"] / times["student"][size]["median"] for size in times["dense"]}
+def cost_of(student: Candidate, dense: Candidate, settings: Measure, device: torch.device) -> dict[str, Any]:
+    """Everything that cost.json holds; each runtime is timed by itself, because their waiting threads disturb each other."""
+    counts, dense_counts = parameter_counts(student.model), parameter_counts(dense.model)
+    batches = {
+        str(size): {name: value.to(device) for name, value in full_batch(student.model, size, settings.length).items()}
+        for size in settings.batch_sizes
+    }
+    in_eager = _compared(eager_runner(student.model, device), eager_runner(dense.model, device), batches, settings.repeats)
+    in_onnx = _compared(onnx_runner(student.onnx, device), onnx_runner(dense.onnx, device), batches, settings.repeats)
     return {
         **counts,
         **sparsities(counts, dense_counts),
-        "size_mib": size_mib(weights),
-        "macs": macs(student, length),
-        "length": length,
+        "size_mib": size_mib(student.weights),
+        "macs": macs(student.model, settings.length),
+        "length": settings.length,
+        "repeats": settings.repeats,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "latency_ms": times["student"],
-        "dense_latency_ms": times["dense"],
-        "speedup": speedup,
+        **in_eager,
+        "onnx": {**in_onnx, "size_mib": size_mib(student.onnx)},
     }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 import pyarrow.parquet as parquet
@@ -13,6 +13,10 @@ from espalier.core.results import Place, split_recoveries
 
 LONGEST = 250
 """Points a line is drawn with at most; longer histories are thinned evenly."""
+EXPECTED = "expected_"
+"""What a column begins with that holds an expectation over random gates."""
+GROUPS = {"lambda/": ("multipliers", "λ"), "kept/": ("fraction kept", "")}
+"""Prefix of columns → panel, and what stands for it in the legend. Other prefixes, such as `match/`, are not drawn."""
 
 
 class Line(NamedTuple):
@@ -23,14 +27,22 @@ class Line(NamedTuple):
     recovery: bool
     steps: list[float]
     values: list[float]
+    quantity: str = ""
+    """Which of a panel's quantities; empty where it shows one."""
 
 
 class Panel(NamedTuple):
-    """One quantity over the steps of a path."""
+    """One quantity over the steps of a path, or several that belong together."""
 
     name: str
-    is_score: bool
+    kind: Literal["loss", "score", "goal", "group"]
+    """A goal is a quantity as expected and as measured, with its target; a group is logged under one prefix."""
     lines: list[Line]
+
+    @property
+    def quantities(self) -> list[str]:
+        """What its lines show, in order."""
+        return list(dict.fromkeys(line.quantity for line in self.lines))
 
 
 class Curves(NamedTuple):
@@ -42,7 +54,7 @@ class Curves(NamedTuple):
     borders: list[tuple[str, float]]
     """Percent → step at which that stage ends, in path order."""
     panels: list[Panel]
-    """Loss terms in the order in which they were logged, then the score."""
+    """Loss terms in the order in which they were logged, the score, goals with their targets, groups."""
 
     @property
     def seeds(self) -> int:
@@ -93,19 +105,41 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _borders(places: Sequence[Place], steps: Mapping[Place, int]) -> list[tuple[str, float]]:
     borders, last = [], 0.0
-    for percent in sorted({place.percent for place in places}, key=float):
+    for percent in dict.fromkeys(place.percent for place in places):
         last += max(float(steps.get(place, 0)) for place in places if place.percent == percent)
         borders.append((percent, last))
     return borders
 
 
 def _panels(runs: Sequence[_Run], score: tuple[str, str] | None) -> list[Panel]:
-    terms = dict.fromkeys(column for run in runs for column in run.history if str(column).startswith("loss/"))
-    panels = [Panel(str(column).removeprefix("loss/"), False, _lines(runs, str(column))) for column in terms]
+    panels = [Panel(column.removeprefix("loss/"), "loss", _lines(runs, column)) for column in _columns(runs, "loss/")]
     column = _score_column(runs, score)
     if column:
-        panels.append(Panel(column.replace("/", " ", 1), True, _lines(runs, column)))
+        panels.append(Panel(column.replace("/", " ", 1), "score", _lines(runs, column)))
+    stages = [run for run in runs if not run.recovery]
+    panels += [*_goals(stages), *_groups(stages)]
     return [panel for panel in panels if panel.lines]
+
+
+def _goals(stages: Sequence[_Run]) -> Iterator[Panel]:
+    """`expected_x`, `target_x` and the measured `x` in one panel."""
+    for column in _columns(stages, EXPECTED):
+        name = column.removeprefix(EXPECTED)
+        shown = {"expected": column, "target": f"target_{name}", "measured": name}
+        lines = [line for quantity, each in shown.items() for line in _lines(stages, each, quantity)]
+        yield Panel(name.replace("_", " "), "goal", lines)
+
+
+def _groups(stages: Sequence[_Run]) -> Iterator[Panel]:
+    """The columns of one prefix in one panel."""
+    for prefix, (name, sign) in GROUPS.items():
+        lines = [line for each in _columns(stages, prefix) for line in _lines(stages, each, sign + each.removeprefix(prefix))]
+        yield Panel(name, "group", lines)
+
+
+def _columns(runs: Sequence[_Run], prefix: str) -> list[str]:
+    """The logged columns that begin like this, in the order in which they were first logged."""
+    return list(dict.fromkeys(str(column) for run in runs for column in run.history if str(column).startswith(prefix)))
 
 
 def _score_column(runs: Sequence[_Run], score: tuple[str, str] | None) -> str | None:
@@ -117,12 +151,13 @@ def _score_column(runs: Sequence[_Run], score: tuple[str, str] | None) -> str | 
     return f"{chosen}/{metric}" if f"{chosen}/{metric}" in there else next(iter(there), None)
 
 
-def _lines(runs: Sequence[_Run], column: str) -> list[Line]:
+def _lines(runs: Sequence[_Run], column: str, quantity: str = "") -> list[Line]:
     lines = []
     for run in runs:
         rows: Any = run.history[["step", column]].dropna() if column in run.history else []
         if len(rows):
             rows = rows.iloc[:: -(-len(rows) // LONGEST)]
             steps = [float(step) + run.offset for step in rows["step"]]
-            lines.append(Line(run.place.seed, run.place.percent, run.recovery, steps, [float(value) for value in rows[column]]))
+            values = [float(value) for value in rows[column]]
+            lines.append(Line(run.place.seed, run.place.percent, run.recovery, steps, values, quantity))
     return lines

@@ -80,7 +80,7 @@ class Loop:
                 self._after(bar)
         bar.close()
         if self.best:
-            self.student.load_state_dict(self.saves.read_best())
+            self._take_up(self.saves.read_best())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,11 +89,13 @@ class Loop:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         """AdamW; biases and LayerNorms (all vectors) have no weight decay."""
-        trained = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
+        own = self.method.parameter_groups()
+        grouped = {id(parameter) for group in own for parameter in group["params"]}
+        trained = [p for p in self.student.parameters() if p.requires_grad and id(p) not in grouped]
         groups = [
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.settings.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-            *self.method.parameter_groups(),
+            *own,
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
         for group in optimizer.param_groups:
@@ -104,7 +106,7 @@ class Loop:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
         factor = learning_rate_factor(self.step, self.method.stage.bounds, self.settings.warmup, self.settings.schedule)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+            group["lr"] = group["initial_lr"] * (1.0 if group.get("constant") else factor)
         self.method.before_step(self.step)
         self.model.train()
         size = self.settings.micro_batch_size or self.settings.batch_size
@@ -118,7 +120,7 @@ class Loop:
             for name, term in (terms | {"": loss}).items():
                 totals[name] = totals.get(name, 0.0) + share * term.detach()
         self.method.after_backward(self.step)
-        norm = torch.nn.utils.clip_grad_norm_(self._trained(), self.settings.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._clipped(), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
@@ -127,12 +129,13 @@ class Loop:
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
         with self.accelerator.autocast():
-            outputs = forward(self.model, batch, self.method.representation)
+            outputs = forward(self.model, batch, self.method.representation, self.method.needs_hidden_states)
         teacher = self.teacher(batch) if self.teacher else None
         return self.method.loss_terms(batch, outputs, teacher, self.step)
 
-    def _trained(self) -> list[nn.Parameter]:
-        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+    def _clipped(self) -> list[nn.Parameter]:
+        groups = [group for group in self.optimizer.param_groups if group.get("clip", True)]
+        return [parameter for group in groups for parameter in group["params"]]
 
     def _after(self, bar: tqdm) -> None:
         """What comes between two steps: history, evaluation, saving."""
@@ -159,7 +162,7 @@ class Loop:
             values = {name: float(value) for name, value in totals.items()}
             self._check_finite(step, values)
             for name, value in (values | {"gradient_norm": float(norm)} | extra).items():
-                means[name] = means.get(name, 0.0) + value / len(self._pending)
+                means[name] = means.get(name, 0.0) + float(value) / len(self._pending)
         loss = means.pop("", 0.0)
         terms = {f"loss/{name}" if name in self.method.loss_weights else name: value for name, value in means.items()}
         row = {"loss": loss, **terms, "learning_rate": self.optimizer.param_groups[0]["lr"]}
@@ -193,10 +196,15 @@ class Loop:
         row = {f"{part}/{key}": value for part, values in scores.items() for key, value in values.items() if key != "rows"}
         self.history.add(self.step, self.step / self.steps_per_epoch, row)
         bar.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}", file=sys.stderr)
-        at_target = self.step > max(self.method.stage.removals, default=-1)
+        at_target = self.method.at_target(self.step)
         if self.settings.checkpoint == "best" and at_target and scores[name][self.metric] > self.best.get("score", -math.inf):
             self.best = {"score": scores[name][self.metric], "step": self.step, "set": name}
-            self.saves.write_best(self.student.state_dict())
+            self.saves.write_best({"student": self.student.state_dict(), "method": self.method.state_dict()})
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        """Masks or gates, then the weights that belong to them."""
+        self.method.load_state_dict(state["method"])
+        self.student.load_state_dict(state["student"])
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -218,8 +226,7 @@ class Loop:
             return
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self.history.truncate(state["history"])
-        self.method.load_state_dict(state["method"])
-        self.student.load_state_dict(state["student"])
+        self._take_up(state)
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"])
         if state["random_cuda"]:

@@ -123,9 +123,9 @@ def read_masks(path: Path) -> Masks:
     return masks
 
 
-def structure_of(masks: Masks, target: float) -> dict[str, Any]:
-    """What a student kept, for structure.json: counts of each matrix and the sparsity over all of them."""
+def structure_of(masks: Masks) -> dict[str, Any]:
+    """What is kept of each matrix, and the sparsity over all of them, for structure.json."""
     counts = {name: {"kept": int(mask.sum()), "total": mask.numel()} for name, mask in masks.items()}
     total = sum(count["total"] for count in counts.values())
     kept = sum(count["kept"] for count in counts.values())
-    return {"target": target, "sparsity": 1.0 - kept / total if total else 0.0, "matrices": counts}
+    return {"sparsity": 1.0 - kept / total if total else 0.0, "matrices": counts}

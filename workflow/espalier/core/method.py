@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from espalier.config.plans import IterativePlan, Training
 from espalier.core.batches import Batch
+from espalier.core.latency import LatencyGoal
 from espalier.core.losses import Kind, task_loss
-from espalier.core.masks import Masks, Pruner
+from espalier.core.masks import Masks, Pruner, structure_of
 from espalier.core.scores import magnitude
 
 Representation = Literal["first-token", "mean"]
@@ -25,16 +27,25 @@ class Stage:
     kind: Kind
     seed: int
     sparsity_before: float
+    """What the stage before has reached, in [0, 1); 0 in the first one."""
     target: float
+    """Fraction to remove, in [0, 1): of the encoder's weights, or of the dense model's latency where `latency` is given."""
     bounds: tuple[int, ...]
     """Steps at which learning-rate intervals end; the last one is the number of steps."""
     removals: dict[int, float]
     """Step → sparsity to reach before it runs; empty where masks stay as they are."""
+    latency: LatencyGoal | None = None
+    """The latency to reach, where the path aims at a speed."""
 
     @property
     def steps(self) -> int:
         """Optimiser steps of the run."""
         return self.bounds[-1]
+
+    @property
+    def removes(self) -> bool:
+        """Whether anything is to be removed; not so in recovery and in dense runs."""
+        return self.target > self.sparsity_before
 
 
 @dataclass(frozen=True)
@@ -44,18 +55,23 @@ class Outputs:
     logits: Float[Tensor, "batch classes"]
     representation: Float[Tensor, "batch hidden"] | None = None
     """One vector a row, where the method asks for it."""
+    hidden_states: tuple[Float[Tensor, "batch length hidden"], ...] = ()
+    """Output of every encoder layer, where the method asks for them."""
 
 
 class Method:
     """A method with empty answers; a method overrides what it needs.
 
-    The loop calls, in this order: `begin`, `parameter_groups`, then for each step `before_step`, `loss_terms` once a
-    micro-batch, `after_backward`, `after_step`; at last `end`. With settings of iterative pruning, `before_step`
-    removes weights by `scores` when the stage says so and `after_backward` keeps what is removed at zero.
+    A stage that removes calls `cut` first. The loop calls, in this order: `begin`, `parameter_groups`, then for each step
+    `before_step`, `loss_terms` once a micro-batch, `after_backward`, `after_step`; at last `end`, `structure` and `shrink`
+    say what is left. With settings of iterative pruning, `before_step` removes weights by `scores` when the stage says so
+    and `after_backward` keeps what is removed at zero.
     """
 
     settings_class: ClassVar[type[Training]]
     needs_teacher: ClassVar[bool] = False
+    needs_hidden_states: ClassVar[bool] = False
+    """Whether `loss_terms` compares the outputs of encoder layers; the teacher then runs beside the student."""
 
     def __init__(self, settings: Training, stage: Stage) -> None:
         self.settings = settings
@@ -74,6 +90,10 @@ class Method:
         """Weight of each term of `loss_terms`."""
         return {"task": 1.0}
 
+    def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:
+        """The student to train: a method that cuts before training returns a smaller one."""
+        return student
+
     def begin(self, student: nn.Module, masks: Masks | None) -> None:
         """Attach masks to the student: those that it comes with, or full ones."""
         if isinstance(self.settings, IterativePlan):
@@ -82,7 +102,11 @@ class Method:
                 self.pruner.load(masks)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters besides the student's, with learning rates of their own."""
+        """Groups of their own: parameters besides the student's, or some of the student's.
+
+        Keys besides AdamW's: `constant: True` leaves the group out of the learning-rate schedule, `clip: False` leaves
+        it out of gradient clipping.
+        """
         return []
 
     def scores(self) -> dict[str, Float[Tensor, "..."]]:
@@ -103,13 +127,25 @@ class Method:
         if self.pruner is not None:
             self.pruner.mask_gradients()
 
-    def after_step(self, step: int) -> dict[str, float]:
+    def after_step(self, step: int) -> dict[str, float | Float[Tensor, ""]]:
         """What to log besides the losses."""
         return {}
+
+    def at_target(self, steps: int) -> bool:
+        """Whether an evaluation after so many steps is one at the target, so that the best checkpoint may be there."""
+        return steps > max(self.stage.removals, default=-1)
 
     def end(self) -> Masks:
         """The masks, final."""
         return self.pruner.masks if self.pruner else {}
+
+    def structure(self) -> dict[str, Any]:
+        """What is kept, for structure.json."""
+        return structure_of(self.end())
+
+    def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
+        """The student that the next stage starts from: itself where removed weights are zeros."""
+        return student
 
     @property
     def sparsity(self) -> float:

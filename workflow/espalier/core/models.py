@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
+from espalier.core import structure
 from espalier.core.batches import Batch
 from espalier.core.losses import Kind
 from espalier.core.method import Outputs, Representation
 from espalier.core.runtime import UserError, atomic
+from espalier.core.shrink import as_stock
 
 AUTO_CLASS: dict[Kind, type] = {
     "classification": AutoModelForSequenceClassification,
@@ -85,17 +88,35 @@ def write_model(model: PreTrainedModel, config: Path, weights: Path) -> None:
                 (Path(folder) / name).replace(temporary)
 
 
+def write_compact(model: PreTrainedModel, config: Path, weights: Path, code: Path) -> None:
+    """Write a model for others to open: in transformers' own class where its shape is uniform.
+
+    Otherwise config.json names the classes of `code`, a copy of core/structure.py, so that the folder opens with
+    `trust_remote_code=True` where espalier is not installed. The file lies beside a stock model too, and is not used.
+    """
+    if model.config.model_type.startswith("compact-"):
+        if (stock := as_stock(model)) is not None:
+            model = stock
+        else:
+            classes = {"AutoConfig": type(model.config), "AutoModelForSequenceClassification": type(model)}
+            model.config.auto_map = {name: f"{structure.MODULE}.{kind.__name__}" for name, kind in classes.items()}
+    write_model(model, config, weights)
+    with atomic(code) as temporary:
+        shutil.copyfile(structure.__file__, temporary)
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def forward(model: nn.Module, batch: Batch, representation: Representation | None = None) -> Outputs:
-    """One forward pass; `representation` asks for a vector of each row besides the logits."""
-    raw = model(**batch.inputs(), output_hidden_states=representation is not None)
-    if representation is None:
-        return Outputs(raw.logits)
-    return Outputs(raw.logits, pool(raw.hidden_states[-1], batch.attention_mask, representation))
+def forward(
+    model: nn.Module, batch: Batch, representation: Representation | None = None, hidden_states: bool = False
+) -> Outputs:
+    """One forward pass; besides the logits a vector of each row, or the outputs of all encoder layers, where asked for."""
+    raw = model(**batch.inputs(), output_hidden_states=hidden_states or representation is not None)
+    vectors = pool(raw.hidden_states[-1], batch.attention_mask, representation) if representation else None
+    return Outputs(raw.logits, vectors, tuple(raw.hidden_states[1:]) if hidden_states else ())
 
 
 def pool(

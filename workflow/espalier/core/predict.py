@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from espalier.core.batches import Batch, Rows, in_length_order
 from espalier.core.losses import Kind, task_loss
-from espalier.core.method import Outputs, Representation
+from espalier.core.method import Method, Outputs, Representation
 from espalier.core.metrics import score
 from espalier.core.models import forward
 
@@ -96,3 +96,29 @@ class Teacher:
             self.outputs.logits[batch.rows].to(device),
             None if vectors is None else vectors[batch.rows].to(device),
         )
+
+
+@dataclass(frozen=True)
+class LiveTeacher:
+    """A frozen teacher that runs beside the student: for outputs of every layer, which would fill the memory if kept."""
+
+    model: nn.Module
+    accelerator: Accelerator
+
+    @classmethod
+    def of(cls, model: nn.Module, accelerator: Accelerator) -> LiveTeacher:
+        """Put the teacher in place."""
+        return cls(model.requires_grad_(False).eval().to(accelerator.device), accelerator)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Outputs:
+        """Logits and the outputs of all encoder layers for these rows."""
+        with self.accelerator.autocast():
+            return forward(self.model, batch, hidden_states=True)
+
+
+def teacher_for(method: Method, model: nn.Module, rows: Rows, accelerator: Accelerator) -> Callable[[Batch], Outputs]:
+    """What the method needs of its teacher: computed once for every row where it can be kept."""
+    if method.needs_hidden_states:
+        return LiveTeacher.of(model, accelerator)
+    return Teacher.of(model, rows, accelerator, method.representation)

@@ -9,19 +9,22 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from espalier.config.targets import PERCENT, position
 from espalier.core.runtime import UserError, read_json
 
 TEACHER = "teacher"
-NAMES = ("base", "task", "plan", "method", "metric")
+NAMES = ("base", "task", "plan", "method", "stage", "metric")
 COLUMNS = (
-    *("base", "task", "plan", "method", "seed", "target", "sparsity_encoder", "sparsity_total"),
+    *("base", "task", "plan", "method", "seed", "target", "stage", "sparsity_encoder", "sparsity_total"),
     *("params_total", "params_encoder", "params_nonzero", "size_mib", "macs", "metric", "score", "teacher_score"),
-    *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32", "train_seconds", "samples_per_second"),
+    *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32"),
+    *("onnx_latency_b1_ms", "onnx_latency_b32_ms", "onnx_speedup_b1", "onnx_speedup_b32"),
+    *("train_seconds", "samples_per_second"),
 )
 COUNTED = ("sparsity_encoder", "sparsity_total", "params_total", "params_encoder", "params_nonzero", "size_mib", "macs")
 """Columns that cost.json holds under the same name."""
 
-_PLACE = re.compile(r"([^/]+)/([^/]+)/seed(\d+)/([^/]+)/(\d+(?:\.\d+)?)/(?:recovered/)?[^/]+$")
+_PLACE = re.compile(rf"([^/]+)/([^/]+)/seed(\d+)/([^/]+)/({PERCENT})/(?:recovered/)?[^/]+$")
 
 
 class Place(NamedTuple):
@@ -34,14 +37,19 @@ class Place(NamedTuple):
     percent: str
 
     @property
-    def target(self) -> float:
-        """Target sparsity, in [0, 1)."""
-        return round(float(self.percent) / 100, 6)
+    def target(self) -> float | None:
+        """Target sparsity, in [0, 1); None where the path aims at something else."""
+        return round(float(self.percent) / 100, 6) if self.percent[-1].isdigit() else None
+
+    @property
+    def position(self) -> float:
+        """Place in the path: the larger, the smaller the model."""
+        return position(self.percent)
 
     @property
     def order(self) -> tuple[str, str, bool, str, float, int]:
-        """Sorts by base, task, plan (the teacher first), target and seed."""
-        return self.base, self.task, self.plan != TEACHER, self.plan, self.target, self.seed
+        """Sorts by base, task, plan (the teacher first), place in the path and seed."""
+        return self.base, self.task, self.plan != TEACHER, self.plan, self.position, self.seed
 
     def __str__(self) -> str:
         return f"{self.base}/{self.task}/seed{self.seed}/{self.plan}/{self.percent}"
@@ -116,7 +124,7 @@ def gather(
         UserError: a cost, record, teacher or method is missing.
     """
     score_of = {place: read_fields(path, ("score", "metric")) for place, path in by_place(scores).items()}
-    cost_of = {place: read_fields(path, (*COUNTED, "latency_ms", "speedup")) for place, path in by_place(costs).items()}
+    cost_of = {place: read_fields(path, (*COUNTED, "latency_ms", "speedup", "onnx")) for place, path in by_place(costs).items()}
     stages, recoveries = (
         {place: read_fields(path, ("train_seconds", "samples_per_second")) for place, path in files.items()}
         for files in split_recoveries(records)
@@ -140,12 +148,22 @@ def _row(place: Place, score_of: Mapping[Place, Any], cost: Mapping[str, Any], m
         "method": TEACHER if place.plan == TEACHER else methods[place.plan],
         "seed": place.seed,
         "target": place.target,
+        "stage": place.percent,
         **{key: digits(cost[key]) for key in COUNTED},
         "metric": score_of[place]["metric"],
         "score": digits(score_of[place]["score"]),
         "teacher_score": digits(teacher["score"]),
-        **{f"latency_b{size}_ms": digits(cost["latency_ms"].get(size, {}).get("median")) for size in ("1", "32")},
-        **{f"speedup_b{size}": digits(cost["speedup"].get(size)) for size in ("1", "32")},
+        **_speed(cost, ""),
+        **_speed(cost["onnx"], "onnx_"),
+    }
+
+
+def _speed(times: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The columns on one runtime; None at batch sizes that were not timed."""
+    latency, speedup = times["latency_ms"], times["speedup"]
+    return {
+        **{f"{prefix}latency_b{size}_ms": digits(latency.get(size, {}).get("median")) for size in ("1", "32")},
+        **{f"{prefix}speedup_b{size}": digits(speedup.get(size)) for size in ("1", "32")},
     }
 
 
@@ -156,7 +174,7 @@ def _known(found: Mapping[Place, Any], place: Place, name: str) -> Any:
 
 
 def _train_seconds(place: Place, stages: Mapping[Place, Any], recoveries: Mapping[Place, Any]) -> float:
-    path = [record for other, record in stages.items() if other[:4] == place[:4] and other.target <= place.target]
+    path = [record for other, record in stages.items() if other[:4] == place[:4] and other.position <= place.position]
     own = [recoveries[place]] if place in recoveries else []
     return sum(record["train_seconds"] for record in [*path, *own])
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from espalier.core.runtime import atomic, read_json, write_json
 
@@ -44,11 +42,11 @@ class Saves:
         """Steps at which the run was taken up again."""
         return read_json(self.folder / "resumed.json")
 
-    def write_best(self, weights: dict[str, Tensor]) -> None:
-        """Save the best weights so far."""
-        with atomic(self.folder / "best.safetensors") as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in weights.items()}, temporary)
+    def write_best(self, state: dict[str, Any]) -> None:
+        """Save the best state so far."""
+        with atomic(self.folder / "best.pt") as temporary:
+            torch.save(state, temporary)
 
-    def read_best(self) -> dict[str, Tensor]:
-        """The best weights."""
-        return load_file(self.folder / "best.safetensors")
+    def read_best(self) -> dict[str, Any]:
+        """The best state."""
+        return torch.load(self.folder / "best.pt", weights_only=True, map_location="cpu")

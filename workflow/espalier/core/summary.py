@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from statistics import median
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from espalier.config.targets import percent_of
 from espalier.core.results import TEACHER
 
 SUMMARISED = (
     *("score", "sparsity_encoder", "sparsity_total", "params_total", "params_nonzero", "size_mib", "macs"),
-    *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32", "train_seconds", "samples_per_second"),
+    *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32"),
+    *("onnx_latency_b1_ms", "onnx_latency_b32_ms", "onnx_speedup_b1", "onnx_speedup_b32"),
+    *("train_seconds", "samples_per_second"),
 )
 SAME_SPEED = (0.9, 1.1)
 """Speed-ups in this range are called none: what repeated timings of one model differ by on a shared machine."""
+
+RUNTIMES = {"PyTorch eager": "", "onnxruntime": "onnx_"}
+"""Runtime → what its columns begin with."""
+BATCHES = (1, 32)
 
 
 class Mean(NamedTuple):
@@ -49,32 +57,51 @@ class Group(NamedTuple):
     task: str
     plan: str
     method: str
-    target: float
+    target: float | None
+    """Target sparsity; None where the path aims at something else."""
+    percent: str
+    """The target as it stands in paths."""
     metric: str
     means: dict[str, Mean | None]
     """Column → mean, None where there is no value; `gain` is the score minus the teacher's, seed by seed."""
 
-    @property
-    def percent(self) -> str:
-        """The target as it stands in paths."""
-        return f"{round(100 * self.target, 1):g}"
-
 
 def groups(table: pd.DataFrame) -> list[Group]:
     """Every base, task, plan and target of the table, in its order."""
-    keys = ["base", "task", "plan", "method", "target", "metric"]
-    return [Group(*key, means=_means(rows)) for key, rows in table.groupby(keys, sort=False)]
+    if "stage" not in table:  # tables of before a path could aim at anything but a sparsity
+        table = table.assign(stage=table["target"].map(percent_of))
+    keys = ["base", "task", "plan", "method", "stage", "metric"]
+    found = []
+    for (base, task, plan, method, percent, metric), rows in table.groupby(keys, sort=False):
+        target = rows["target"].iloc[0]
+        found.append(Group(base, task, plan, method, None if pd.isna(target) else target, percent, metric, _means(rows)))
+    return found
 
 
 def _means(rows: pd.DataFrame) -> dict[str, Mean | None]:
-    columns = {column: rows[column] for column in SUMMARISED} | {"gain": rows["score"] - rows["teacher_score"]}
-    return {column: Mean.of(pd.to_numeric(values)) for column, values in columns.items()}
+    columns = {column: rows[column] for column in SUMMARISED if column in rows}
+    gain = rows["score"] - rows["teacher_score"]
+    return {column: Mean.of(pd.to_numeric(values)) for column, values in (columns | {"gain": gain}).items()}
 
 
 def panels(found: list[Group]) -> Iterator[tuple[tuple[str, str], list[Group]]]:
     """The groups of each (base, task)."""
     for key in dict.fromkeys((group.base, group.task) for group in found):
         yield key, [group for group in found if (group.base, group.task) == key]
+
+
+def goal(word: str) -> str:
+    """How the word for a target in paths is said: `60 %`, `4×`, `12.5 ms`, `5M parameters`."""
+    for ending, said in (("-parameters", " parameters"), ("ms", " ms"), ("x", "×")):
+        if word.endswith(ending):
+            return word.removesuffix(ending) + said
+    return f"{word} %"
+
+
+def smaller(found: list[Group]) -> list[Group]:
+    """Those of one base and task that store fewer parameters than their teacher."""
+    sizes = [size.mean for group in found if group.plan == TEACHER and (size := group.means.get("params_total"))]
+    return [group for group in found if sizes and (size := group.means.get("params_total")) and size.mean < sizes[0]]
 
 
 def nested(found: list[Group]) -> dict[str, Any]:
@@ -87,8 +114,9 @@ def nested(found: list[Group]) -> dict[str, Any]:
 
 
 class Speed(NamedTuple):
-    """Measured speed-ups of a kind of student at one batch size."""
+    """Measured speed-ups of a kind of student in one runtime at one batch size."""
 
+    runtime: str
     batch: int
     structured: bool
     """Whether the students have fewer stored parameters than their teacher."""
@@ -107,16 +135,53 @@ def speeds(table: pd.DataFrame) -> list[Speed]:
     """What was measured for students that lost parameters, unstructured first; empty when nothing was."""
     teachers = table[table["plan"] == TEACHER].set_index(["base", "task", "seed"])["params_total"]
     keys = pd.MultiIndex.from_frame(table[["base", "task", "seed"]])
-    smaller = table["params_total"].to_numpy() < teachers.reindex(keys).to_numpy()
+    compact = table["params_total"].to_numpy() < teachers.reindex(keys).to_numpy()
     pruned = (table["plan"] != TEACHER) & (table["sparsity_encoder"] > 0)
     found = []
     for structured in (False, True):
-        for batch in (1, 32):
-            rows = table[pruned & (smaller == structured)].dropna(subset=[f"speedup_b{batch}"])
-            if len(rows):
-                lowest, highest = (float(limit) for limit in rows[f"speedup_b{batch}"].agg(["min", "max"]))
-                found.append(Speed(batch, structured, len(rows), lowest, highest, float(rows["sparsity_encoder"].max())))
+        for runtime, prefix in RUNTIMES.items():
+            for batch in BATCHES:
+                column = f"{prefix}speedup_b{batch}"
+                rows = table[pruned & (compact == structured)].dropna(subset=[column])
+                if len(rows):
+                    lowest, highest = (float(limit) for limit in rows[column].agg(["min", "max"]))
+                    sparsest = float(rows["sparsity_encoder"].max())
+                    found.append(Speed(runtime, batch, structured, len(rows), lowest, highest, sparsest))
     return found
+
+
+class Conditions(NamedTuple):
+    """Under which some models were timed."""
+
+    device: str
+    threads: int
+    length: int
+    repeats: int
+    """Timed passes of each model."""
+    batches: tuple[str, ...]
+    spreads: tuple[float, ...]
+    """Of each model at each batch size: width of the middle half of its passes, as a fraction of their median."""
+
+    @property
+    def models(self) -> int:
+        """How many were timed so."""
+        return len(self.spreads) // len(self.batches)
+
+    @property
+    def spread(self) -> float:
+        """That of a typical model."""
+        return median(self.spreads)
+
+
+def conditions(costs: Iterable[Mapping[str, Any]]) -> list[Conditions]:
+    """The distinct conditions of these cost.json contents, in the order in which they come."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for cost in costs:
+        times = cost["latency_ms"]
+        spreads = [(time["q75"] - time["q25"]) / time["median"] for time in times.values()]
+        key = (cost["device"], cost["threads"], cost["length"], cost["repeats"], tuple(times))
+        found.setdefault(key, []).extend(spreads)
+    return [Conditions(*key, spreads=tuple(spreads)) for key, spreads in found.items()]
 
 
 class Selection(NamedTuple):

@@ -21,15 +21,17 @@ from transformers import PreTrainedModel
 
 from espalier.config.plans import IterativePlan, Plan, Training
 from espalier.config.specs import CompressSpec, Machine, TrainingSpec
+from espalier.core.aims import Aim
 from espalier.core.batches import Rows
 from espalier.core.device import pick_device, pick_precision, seed_everything
 from espalier.core.history import History
+from espalier.core.latency import LatencyGoal
 from espalier.core.loop import Loop
 from espalier.core.losses import Kind
 from espalier.core.masks import Masks
 from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
-from espalier.core.predict import Teacher, evaluator
+from espalier.core.predict import evaluator, teacher_for
 from espalier.core.runtime import exclusive, read_json, sha256, sha256_text, write_json
 from espalier.core.saves import Saves
 from espalier.core.schedules import interval_bounds, sparsity_steps
@@ -55,10 +57,20 @@ def read_plan(spec: str) -> tuple[CompressSpec, type[Method], Plan]:
     """A student's spec, its method, and the plan's settings as the method's own class checks them."""
     wanted = CompressSpec.model_validate_json(spec)
     method = method_class(wanted.method)
-    return wanted, method, method.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": [wanted.target]}))
+    path = [wanted.model_dump(mode="json")["target"]]
+    return wanted, method, method.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": path}))
 
 
-def pruning_stage(plan: Plan, kind: Kind, seed: int, steps_per_epoch: int, first: bool, before: float, target: float) -> Stage:
+def pruning_stage(
+    plan: Plan,
+    kind: Kind,
+    seed: int,
+    steps_per_epoch: int,
+    first: bool,
+    before: float,
+    target: float,
+    latency: LatencyGoal | None = None,
+) -> Stage:
     """A stage of a plan's path: lengths in epochs become steps, the schedule becomes sparsities.
 
     Args:
@@ -67,8 +79,9 @@ def pruning_stage(plan: Plan, kind: Kind, seed: int, steps_per_epoch: int, first
         seed: of the run.
         steps_per_epoch: optimiser steps in one pass over the rows.
         first: whether this is the path's first stage.
-        before: target sparsity of the stage before.
-        target: target sparsity of this stage.
+        before: fraction that the stage before has removed.
+        target: fraction to remove.
+        latency: the latency to reach, where the path aims at a speed.
     """
     bounds = interval_bounds(plan.parts(first), steps_per_epoch)
     removals: dict[int, float] = {}
@@ -76,7 +89,7 @@ def pruning_stage(plan: Plan, kind: Kind, seed: int, steps_per_epoch: int, first
         starts = [0, *bounds[:-1]][plan.begins_dense(first) :]
         removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.prune_schedule), strict=True))
         bounds = bounds if plan.restart_schedule else bounds[-1:]
-    return Stage(kind, seed, before, target, tuple(bounds), removals)
+    return Stage(kind, seed, before, target, tuple(bounds), removals, latency)
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,7 @@ class Files:
     """train.parquet and evaluation.parquet."""
     work: Path
     models: Sequence[Path] = ()
-    """Files of teacher and starting model, for the record."""
+    """Files of the teacher and the starting model, and the latency table, for the record."""
 
 
 @dataclass
@@ -110,14 +123,14 @@ class Run:
         train, evaluation = self.files.tokens
         self.train_rows, self.evaluation_rows = Rows.read(train, pad), Rows.read(evaluation, pad)
 
-    def fixed_stage(self, epochs: float, sparsity: float = 0.0) -> Stage:
+    def fixed_stage(self, epochs: float) -> Stage:
         """A run of so many epochs in which nothing is removed."""
         bounds = interval_bounds([epochs], self._steps_per_epoch)
-        return Stage(self.spec.goal.kind, self.spec.seed, sparsity, sparsity, tuple(bounds), {})
+        return Stage(self.spec.goal.kind, self.spec.seed, 0.0, 0.0, tuple(bounds), {})
 
-    def pruning_stage(self, plan: Plan, first: bool, before: float, target: float) -> Stage:
+    def pruning_stage(self, plan: Plan, first: bool, aim: Aim) -> Stage:
         """A stage of a plan's path."""
-        return pruning_stage(plan, self.spec.goal.kind, self.spec.seed, self._steps_per_epoch, first, before, target)
+        return pruning_stage(plan, self.spec.goal.kind, self.spec.seed, self._steps_per_epoch, first, *aim)
 
     @property
     def _steps_per_epoch(self) -> int:
@@ -138,9 +151,7 @@ class Run:
             saves = Saves(self.files.work, self._fingerprint(method))
             taught = None
             if method.needs_teacher and teacher:
-                taught = Teacher.of(
-                    open_student(teacher, self.spec.goal.kind), self.train_rows, self.accelerator, method.representation
-                )
+                taught = teacher_for(method, open_student(teacher, self.spec.goal.kind), self.train_rows, self.accelerator)
             seed_everything(self.spec.seed)
             loop = Loop(
                 student=student,

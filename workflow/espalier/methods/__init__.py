@@ -7,4 +7,8 @@ METHODS = {
     "movement": "espalier.methods.movement:Movement",
     "distil": "espalier.methods.distil:Distil",
     "sdp": "espalier.methods.sdp:Sdp",
+    "l0": "espalier.methods.cofi:L0",
+    "cofi": "espalier.methods.cofi:Cofi",
+    "heads": "espalier.methods.heads:Heads",
+    "small-dense": "espalier.methods.small_dense:SmallDense",
 }

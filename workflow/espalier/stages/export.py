@@ -1,4 +1,4 @@
-"""Write a student as a model that others can open: a stock checkpoint and its tokenizer, checked by opening it again."""
+"""Write a student as a model that others can open: a checkpoint, an ONNX file and the tokenizer, checked by opening them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from espalier.config.specs import ExportSpec
 from espalier.core.models import open_student, write_model
+from espalier.core.onnx import write_onnx
 from espalier.core.runtime import UserError, atomic
 
 
@@ -19,10 +20,11 @@ def run(
     tokenizer: list[Path],
     config: Path,
     weights: Path,
+    onnx: Path,
     tokenizer_json: Path,
     tokenizer_config: Path,
 ) -> None:
-    """Write the compact folder; its logits must be the student's to the last bit."""
+    """Write the compact folder; its logits must be the student's to the last bit, in ONNX to 1e-4."""
     kind = ExportSpec.model_validate_json(spec).kind
     model = open_student(student, kind).eval()
     write_model(model, config, weights)
@@ -31,6 +33,7 @@ def run(
     with torch.inference_mode():
         if not torch.equal(model(input_ids=ids).logits, reopened(input_ids=ids).logits):
             raise UserError(f"{weights} does not give the student's logits after it was opened again")
+    write_onnx(reopened, onnx)
     files = {path.name: path for path in tokenizer}
     for name, target in (("tokenizer.json", tokenizer_json), ("tokenizer_config.json", tokenizer_config)):
         with atomic(target) as temporary:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from espalier.config.specs import MeasureSpec
-from espalier.core.cost import cost_of
+from espalier.core.cost import Candidate, cost_of
 from espalier.core.device import pick_device
+from espalier.core.losses import Kind
 from espalier.core.models import open_student
 from espalier.core.runtime import write_json
 
@@ -14,15 +15,12 @@ from espalier.core.runtime import write_json
 def run(spec: str, *, model: list[Path], dense: list[Path], cost: Path) -> None:
     """Write cost.json."""
     wanted = MeasureSpec.model_validate_json(spec)
-    weights = next(path for path in model if path.suffix == ".safetensors")
-    settings = wanted.measure
-    result = cost_of(
-        open_student(model, wanted.kind),
-        open_student(dense, wanted.kind),
-        weights,
-        batch_sizes=settings.batch_sizes,
-        length=settings.length,
-        repeats=settings.repeats,
-        device=pick_device(wanted.machine.device),
-    )
+    device = pick_device(wanted.machine.device)
+    result = cost_of(_candidate(model, wanted.kind), _candidate(dense, wanted.kind), wanted.measure, device)
     write_json(cost, result)
+
+
+def _candidate(files: list[Path], kind: Kind) -> Candidate:
+    """The model in a compact folder, given its config.json, model.safetensors and model.onnx."""
+    named = {file.name: file for file in files}
+    return Candidate(open_student(files, kind), named["model.safetensors"], named["model.onnx"])

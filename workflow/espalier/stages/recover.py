@@ -27,7 +27,7 @@ def run(
     session = Run("recover", wanted, settings, Files(task, tokens, work, [*teacher, *start]))
     student = open_student(start, wanted.goal.kind)
     session.open_rows(student.config.pad_token_id)
-    method = kind(settings, session.fixed_stage(settings.recover.epochs, wanted.target))
+    method = kind(settings, session.fixed_stage(settings.recover.epochs))
     masks = read_masks(next(path for path in start if path.name == "masks.safetensors"))
     rate = settings.recover.learning_rate
     result = session.train(student, method, teacher=teacher, masks=masks, learning_rate=rate, history=history)

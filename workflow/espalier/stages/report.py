@@ -1,4 +1,4 @@
-"""report: one page and two pictures that say what came out, how sure it is, and where it came from."""
+"""report: one page and four pictures that say what came out, how sure it is, and where it came from."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from markupsafe import Markup
 
 from espalier.config.specs import ReportSpec
 from espalier.core.curves import Curves, read_curves
-from espalier.core.figures import Look, Quality, looks, panel_figures, quality_figure, quality_file, training_file, variables
+from espalier.core.figures import Look, looks, variables
+from espalier.core.maps import StructureMap, map_figure, read_maps, structure_file
+from espalier.core.panels import panel_figures, training_file
+from espalier.core.quality import Quality, key, quality_figures, quality_file, size_file
 from espalier.core.results import TEACHER, Place, by_place, is_recovery, place_of, read_fields, read_table
 from espalier.core.runtime import atomic
-from espalier.core.summary import Group, Mean, groups, panels, selections, speeds
+from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, goal, groups, panels, selections, speeds
 
 DIGEST_SHOWN = 10
 """Characters of a digest that are printed; the whole one is in the title attribute."""
@@ -26,6 +29,8 @@ RECORDED = (
     *("train_seconds", "samples_per_second", "resumed_at", "selected", "git_commit", "finished"),
 )
 """What the page shows of a run.json."""
+TIMED = ("device", "threads", "length", "repeats", "latency_ms")
+"""What the page shows of a cost.json; the rest of it stands in the table."""
 
 
 def run(
@@ -35,9 +40,13 @@ def run(
     histories: list[Path],
     records: list[Path],
     scores: list[Path],
+    costs: list[Path],
+    structures: list[Path],
     tasks: list[Path],
     report: Path,
     quality: Path,
+    size: Path,
+    structure: Path,
     training: Path,
 ) -> None:
     """Write report.html and the standalone figures; the same inputs give the same bytes.
@@ -48,9 +57,13 @@ def run(
         histories: history.parquet of every stage, teacher and recovery.
         records: run.json of the same.
         scores: scores.json of every student and teacher.
+        costs: cost.json of the same.
+        structures: structure.json of every student.
         tasks: task.json of every task.
         report: where the page goes.
         quality: where the picture of score against sparsity goes.
+        size: where the picture of score against stored size and speed goes.
+        structure: where the picture of what structured students kept goes.
         training: where the picture of the training curves goes.
     """
     settings = ReportSpec.model_validate_json(spec)
@@ -62,21 +75,31 @@ def run(
     steps = {run["place"]: run["steps"] for run in runs if not run["recovery"]}
     curves = read_curves(histories, steps, goals)
     qualities = [_quality(key, inside, goals[key][0], known_tasks) for key, inside in panels(groups(rows))]
+    maps = read_maps(structures)
     look = looks(list(dict.fromkeys(rows["plan"])))
     page = (
         _environment()
         .get_template("report.html.j2")
         .render(
             project=settings.project,
-            qualities=[Markup(quality_figure(each, look)) for each in qualities],
+            qualities=[(each.title, [Markup(picture) for picture in quality_figures(each, look)]) for each in qualities],
+            key=[(Markup(picture), name) for picture, name in key(qualities, look)],
             has_majority=any(each.majority is not None for each in qualities),
+            maps=[_map(each, look) for each in maps],
             curves=[_pictures(each, look) for each in curves],
+            conditions=conditions(read_fields(path, TIMED) for path in costs),
             light=variables(dark=False),
             dark=variables(dark=True),
             **_words(rows, runs, scored, known_tasks),
         )
     )
-    for path, text in ((report, page), (quality, quality_file(qualities, look)), (training, training_file(curves, look))):
+    pictures = {
+        quality: quality_file(qualities, look),
+        size: size_file(qualities, look),
+        structure: structure_file(maps, look),
+        training: training_file(curves, look),
+    }
+    for path, text in ({report: page} | pictures).items():
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
@@ -90,12 +113,21 @@ def _words(
         "overview": _overview(rows),
         "summaries": [_summary(key, inside, scored, known_tasks) for key, inside in panels(groups(rows))],
         "speeds": speeds(rows),
+        "batches": BATCHES,
+        "runtimes": _runtimes(rows),
         "sets": _sets(scored),
         "selections": selections(runs, sets),
         "environments": _environments(runs),
         "runs": runs,
         "train_seconds": sum(run["train_seconds"] for run in runs),
     }
+
+
+def _runtimes(rows: pd.DataFrame) -> dict[str, str]:
+    """The runtimes in which something was timed, each with what its columns begin with."""
+    measured = set(rows.columns[rows.notna().any()])
+    columns = {name: {f"{prefix}latency_b{size}_ms" for size in BATCHES} for name, prefix in RUNTIMES.items()}
+    return {name: RUNTIMES[name] for name in RUNTIMES if columns[name] & measured}
 
 
 def _records(paths: Iterable[Path]) -> list[dict[str, Any]]:
@@ -115,6 +147,11 @@ def _pictures(curves: Curves, look: dict[str, Look]) -> dict[str, Any]:
     """The training panels of one plan, under the heading they belong to."""
     pictures = [Markup(figure) for figure in panel_figures(curves, look)]
     return {"place": f"{curves.base} on {curves.task}", "curves": curves, "pictures": pictures}
+
+
+def _map(shown: StructureMap, look: dict[str, Look]) -> dict[str, Any]:
+    """The structure map of one plan, under the heading it belongs to."""
+    return {"place": f"{shown.base} on {shown.task}", "map": shown, "picture": Markup(map_figure(shown, look))}
 
 
 def _majority(task: Mapping[str, Any], chosen: str) -> float | None:
@@ -187,6 +224,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"mean": _mean, "short": _short, "duration": _duration, "percent": _percent, "count": _count}
+    environment.filters["goal"] = goal
     return environment
 
 

@@ -1,0 +1,164 @@
+"""What a student may cost, and how gates are brought to it."""
+
+import pytest
+import torch
+
+from espalier.core.budget import LatencyBudget, SizeBudget, close_until, land
+from espalier.core.latency import Curve, LatencyGoal, LatencyTable
+from espalier.core.masks import prunable_weights
+from espalier.core.parts import HIDDEN, full_masks, heads_of, masks_of, units_of, within
+from espalier.core.shrink import shrink
+from espalier.core.structure import Shape, shape_of
+from tests import tiny
+
+SHAPE = Shape(10, 4, 10, ((2, 6), (2, 6)))
+BUDGET = SizeBudget(0.5, SHAPE, 10.0 * (16 * 4 + 2 * 12), 16.0, 2.0)
+UNIT, HEAD = 20 / BUDGET.dense, 160 / BUDGET.dense
+
+
+def matrices(model):
+    return sum(weight.numel() for weight in prunable_weights(model).values())
+
+
+def masks_without(shape, closed):
+    masks = full_masks(shape)
+    for name, indices in closed.items():
+        masks[name][list(indices)] = False
+    return masks
+
+
+CUTS = {
+    "nothing": {},
+    "some of all": {heads_of(0): [1], units_of(1): range(9), HIDDEN: [0, 7]},
+    "first attention": {heads_of(0): range(4)},
+    "every attention": {heads_of(i): range(4) for i in range(3)},
+    "every ffn": {units_of(i): range(24) for i in range(3)},
+}
+
+
+@pytest.mark.parametrize("cut", list(CUTS))
+@pytest.mark.parametrize("variant", list(tiny.VARIANTS))
+def test_savings_are_counted_from_the_model_that_the_path_began_with(variant, cut):
+    model = tiny.encoder(variant)
+    outer = masks_without(shape_of(model.config), CUTS[cut])
+    once = shrink(model, outer)
+    budget = SizeBudget.of(once, outer, 0.9)
+    assert budget.dense == matrices(model) and budget.target == 0.9
+    assert float(budget.saved({})) == pytest.approx(1.0 - matrices(once) / matrices(model), abs=1e-6)
+    inner = masks_without(shape_of(once.config), {HIDDEN: [3], heads_of(1): [0][: shape_of(once.config).layers[1][0]]})
+    twice = shrink(model, within(outer, inner))
+    assert float(budget.saved(inner)) == pytest.approx(1.0 - matrices(twice) / matrices(model), abs=1e-6)
+
+
+def gates(closed, soft=None):
+    """Gates that are open at their soft value, in ascending order within each vector, and what is closed."""
+    sizes = {"attention": 2, "ffn": 2, HIDDEN: 10} | {heads_of(i): 2 for i in range(2)} | {units_of(i): 6 for i in range(2)}
+    soft = {name: torch.linspace(0.3, 0.9, size) for name, size in sizes.items()} | (soft or {})
+    values = {name: value.clone() for name, value in soft.items()}
+    for name, indices in closed.items():
+        values[name][list(indices)] = 0.0
+    return values, soft
+
+
+def kept(values):
+    return {name: (value != 0).tolist() for name, value in values.items()}
+
+
+def test_the_softest_units_of_all_layers_close_first():
+    values, soft = gates({})
+    soft[units_of(1)] += 0.05
+    landed = land(values, soft, SHAPE, SizeBudget(3 * UNIT, SHAPE, *_costs()))
+    assert [kept(landed)[units_of(i)].index(True) for i in range(2)] == [2, 1]
+    assert all(all(flags) for name, flags in kept(landed).items() if "ffn" not in name)
+    assert float(landed[units_of(0)][2]) == float(soft[units_of(0)][2]), "what is open has its soft value"
+
+
+def _costs():
+    return BUDGET.dense, BUDGET.head_weights, BUDGET.unit_weights
+
+
+@pytest.mark.parametrize("units_closed", range(12))
+def test_a_model_that_is_near_its_target_meets_it_to_half_a_unit(units_closed):
+    closed = {units_of(0): range(min(units_closed, 6)), units_of(1): range(max(units_closed - 6, 0))}
+    for target in (0.04, 0.11, 0.2):
+        budget = SizeBudget(target, SHAPE, *_costs())
+        landed = land(*gates(closed), SHAPE, budget)
+        assert abs(float(budget.saved(masks_of(landed, SHAPE))) - target) <= UNIT / 2 + 1e-6
+
+
+def test_heads_close_once_all_units_are_gone():
+    budget = SizeBudget(12 * UNIT + HEAD, SHAPE, *_costs())
+    landed = land(*gates({}), SHAPE, budget)
+    assert not any(any(kept(landed)[units_of(i)]) for i in range(2))
+    assert sum(map(sum, (kept(landed)[heads_of(i)] for i in range(2)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("closed", "back"),
+    [
+        ({"ffn": [0, 1]}, ("ffn", 1)),
+        ({"attention": [0, 1]}, ("attention", 1)),
+        ({heads_of(0): [0, 1], heads_of(1): [0]}, (heads_of(0), 1)),
+        ({HIDDEN: range(6)}, (HIDDEN, 5)),
+    ],
+)
+def test_what_was_nearest_to_staying_comes_back_where_too_much_is_gone(closed, back):
+    values, soft = gates(closed)
+    budget = SizeBudget(float(BUDGET.saved(masks_of(values, SHAPE))) - UNIT, SHAPE, *_costs())
+    landed = land(values, soft, SHAPE, budget)
+    opened = {(name, i) for name in closed for i in closed[name] if landed[name][i] != 0}
+    assert opened == {back}
+    assert abs(float(budget.saved(masks_of(landed, SHAPE))) - budget.target) <= HEAD
+
+
+def test_only_gates_that_exist_are_touched():
+    values, soft = gates({})
+    for kinds in ((heads_of(0), heads_of(1)), (units_of(0), units_of(1))):
+        chosen = {name: values[name] for name in kinds}
+        landed = land(chosen, {name: soft[name] for name in kinds}, SHAPE, SizeBudget(0.1, SHAPE, *_costs()))
+        assert landed.keys() == chosen.keys()
+        assert abs(float(BUDGET.saved(masks_of(landed, SHAPE))) - 0.1) <= (HEAD if kinds[0].endswith("heads") else UNIT) / 2
+
+
+def test_parts_close_in_the_order_given_until_the_saving_is_nearest():
+    values = {name: mask.float() for name, mask in full_masks(SHAPE).items()}
+    order = [(heads_of(0), 1), (units_of(1), 3), (heads_of(1), 0)]
+    for target, closed in ((0.0, 0), (HEAD * 0.6, 1), (HEAD + UNIT * 0.6, 2), (0.9, 3)):
+        result = close_until(values, values, order, SHAPE, BUDGET, target)
+        assert [(name, index) for name, index in order if result[name][index] == 0] == order[:closed]
+
+
+TABLE = LatencyTable(2, Curve((0, 1, 2), (0.0, 3.0, 4.0)), Curve((0, 3, 6), (0.0, 2.0, 8.0)), rest_ms=1.0)
+"""The dense model takes 25 ms."""
+
+
+@pytest.mark.parametrize(
+    ("part", "milliseconds"),
+    [
+        ({}, 25.0),
+        ({heads_of(0): torch.tensor([1.0, 0.0])}, 24.0),
+        ({heads_of(0): torch.tensor([0.5, 1.0])}, 24.5),
+        ({units_of(1): torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])}, 19.0),
+        ({"attention": torch.tensor([0.5, 1.0])}, 23.0),
+        ({"ffn": torch.tensor([0.0, 1.0]), units_of(0): torch.ones(6)}, 17.0),
+    ],
+)
+def test_expected_latency_is_read_from_the_table(part, milliseconds):
+    budget = LatencyBudget(LatencyGoal(TABLE, 10.0), SHAPE)
+    assert budget.target == pytest.approx(0.6)
+    assert 25.0 * (1.0 - float(budget.saved(part))) == pytest.approx(milliseconds)
+
+
+def test_expected_latency_has_gradients_for_every_gate():
+    gates = {name: torch.full((len(mask),), 0.8, requires_grad=True) for name, mask in full_masks(SHAPE).items() if name != HIDDEN}
+    gates |= {kind: torch.full((2,), 0.7, requires_grad=True) for kind in ("attention", "ffn")}
+    LatencyBudget(LatencyGoal(TABLE, 10.0), SHAPE).saved(gates).backward()
+    assert all((each.grad < 0).all() for each in gates.values())
+
+
+def test_landing_meets_a_latency_to_a_unit():
+    values, soft = gates({})
+    budget = LatencyBudget(LatencyGoal(TABLE, 14.0), SHAPE)
+    del values[HIDDEN], soft[HIDDEN]
+    landed = land(values, soft, SHAPE, budget)
+    assert 25.0 * (1.0 - float(budget.saved(masks_of(landed, SHAPE)))) == pytest.approx(14.0, abs=2.0)

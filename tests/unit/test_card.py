@@ -1,0 +1,250 @@
+"""The model card says what the model is, in words that Markdown prints as they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+import pytest
+import torch
+import yaml
+
+from espalier.config import parse
+from espalier.config.specs import CardSpec, card_spec, fetch_spec
+from espalier.config.targets import Latency, Parameters, Speedup
+from espalier.core.card import Facts, aim, code, escaped, front_matter, render
+from espalier.core.onnx import write_onnx
+from espalier.stages import card
+from tests import tiny
+from tests.conftest import MINILM, SMALL
+
+SPEC = CardSpec(
+    project="demo",
+    base="minilm",
+    licence="Apache-2.0",
+    task="docs-library",
+    kind="classification",
+    max_length=64,
+    plan="tight",
+    method="cofi",
+    seed=42,
+    target=0.6,
+)
+TIMES = {"median": 20.0, "q25": 19.0, "q75": 21.04}
+HALF = {"median": 10.0, "q25": 9.5, "q75": 10.5}
+RUNTIME = {
+    "latency_ms": {"1": HALF, "32": HALF},
+    "dense_latency_ms": {"1": TIMES, "32": TIMES},
+    "speedup": {"1": 2.0, "32": 2.0},
+}
+COST = {
+    **{"params_total": 22_716_296, "params_encoder": 860_320, "params_nonzero": 22_000_000, "macs": 120_606_720},
+    **{"sparsity_encoder": 0.6001, "sparsity_total": 0.3, "size_mib": 48.89, "length": 128, "repeats": 5},
+    **{"device": "cpu", "threads": 2, **RUNTIME, "onnx": {**RUNTIME, "size_mib": 48.88}},
+}
+SOURCE = {"source": "hub", "id": "google-bert/bert-base-uncased", "revision": "e" * 40, "weights_sha256": "f" * 64, "files": {}}
+TASK = {
+    "classes": ["good", "so|so\n`bad`"],
+    "rows": {"train": 3000, "validation": 1600},
+    "sources": [{"id": "nyu-mll/glue", "name": "", "revision": "a" * 40}],
+}
+STRUCTURE = {
+    "layers": [{"heads": {"kept": 3, "total": 12}, "ffn": {"kept": 0, "total": 1536}}],
+    "hidden": {"kept": 380, "total": 384},
+}
+
+
+def scores(value: float) -> dict:
+    values = {"rows": 1600, "loss": 0.5, "matthews": value, "f1": value}
+    return {"score": value, "metric": "matthews", "set": "validation", "sets": {"validation": values}}
+
+
+def record(stage: str, checkpoint: str = "last") -> dict:
+    return {
+        **{"stage": stage, "seed": 42, "steps": 94, "train_seconds": 20.145, "device": "cpu", "precision": "bf16"},
+        **{"git_commit": "d" * 40, "spec_sha256": "b" * 64, "code_sha256": "c" * 64, "versions": {"torch": "2.13.0"}},
+        "selected": {"checkpoint": checkpoint, "set": "validation" if checkpoint == "best" else None, "step": 94},
+    }
+
+
+FACTS = Facts(
+    scores=scores(0.61),
+    teacher=scores(0.6744),
+    cost=COST,
+    records=[record("finetune", "best"), record("compress"), record("recover")],
+    structure=STRUCTURE,
+    source=SOURCE,
+    task=TASK,
+    config={"model_type": "compact-bert"},
+)
+
+
+def rows(text: str, title: str) -> list[list[str]]:
+    """The first table after a heading: cells of each row, the header first, the rule left out."""
+    lines = text.split(f"\n## {title}\n")[1].split("\n## ")[0].splitlines()
+    begin = next(index for index, line in enumerate(lines) if line.startswith("|"))
+    end = next((index for index, line in enumerate(lines) if index > begin and not line.startswith("|")), len(lines))
+    cells = [[cell.strip() for cell in line.strip("|").replace(r"\|", "¦").split("|")] for line in lines[begin:end]]
+    assert {len(row) for row in cells} == {len(cells[0])}, cells
+    return [cells[0], *cells[2:]]
+
+
+@pytest.fixture(scope="module")
+def text() -> str:
+    return render(SPEC, FACTS)
+
+
+def test_the_front_matter_is_what_the_hub_reads(text):
+    _, front, body = text.split("---\n", 2)
+    assert yaml.safe_load(front) == {
+        "license": "apache-2.0",
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "base_model": "google-bert/bert-base-uncased",
+        "datasets": ["nyu-mll/glue"],
+        "metrics": ["matthews_correlation", "f1"],
+        "tags": ["espalier", "pruning", "cofi", "onnx"],
+    }
+    assert text.startswith("---\n") and body.lstrip().startswith("# minilm on docs-library, made smaller by cofi\n")
+
+
+def test_what_is_not_known_is_left_out():
+    package = FACTS._replace(
+        source={"source": "package", "package": "a==1", "weights_sha256": "f" * 64}, task=TASK | {"sources": []}
+    )
+    found = front_matter(SPEC.model_copy(update={"licence": None}), package)
+    assert not {"license", "base_model", "datasets", "language"} & found.keys()
+    assert "look it up before you pass the model on" in render(SPEC.model_copy(update={"licence": None}), package)
+
+
+def test_scores_stand_beside_the_teacher_s(text):
+    assert rows(text, "Scores") == [
+        ["set", "rows", "metric", "this model", "teacher"],
+        ["validation", "1600", "loss", "0.5000", "0.5000"],
+        ["validation", "1600", "matthews", "0.6100", "0.6744"],
+        ["validation", "1600", "f1", "0.6100", "0.6744"],
+    ]
+
+
+def test_latencies_stand_with_their_conditions(text):
+    table = rows(text, "Speed")
+    assert [row[:2] for row in table[1:]] == [[name, size] for name in ("PyTorch eager", "onnxruntime") for size in ("1", "32")]
+    assert table[1][2:] == ["10.0 (9.5–10.5)", "20.0 (19.0–21.0)", "2.00"]
+    assert "of 5 passes" in text and "128 tokens" in text and "2 threads on cpu" in text
+
+
+def test_what_was_not_timed_has_no_row():
+    empty = {"latency_ms": {}, "dense_latency_ms": {}, "speedup": {}, "size_mib": 48.88}
+    assert len(rows(render(SPEC, FACTS._replace(cost=COST | {"onnx": empty})), "Speed")) == 3
+
+
+def test_structure_provenance_and_ways_of_loading(text):
+    assert rows(text, "What is left") == [["layer", "attention heads", "FFN units"], ["0", "3 of 12", "0 of 1536"]]
+    assert "380 of 384 hidden dimensions" in text
+    assert [line.split(" | ")[0] for line in text.splitlines() if f"`{'d' * 40}`" in line] == [
+        "| finetune",
+        "| compress",
+        "| recover",
+    ]
+    assert "import espalier  #" in text and "trust_remote_code=True" in text and 'InferenceSession("model.onnx")' in text
+    assert "The checkpoint of finetune is the best one on validation" in text
+    assert "kernels for dense matrices" not in text
+
+
+def test_what_the_card_says_of_onnx_can_be_typed(tmp_path, monkeypatch, text):
+    tiny.write_base(tmp_path)
+    write_onnx(model := tiny.classifier().eval(), tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(text.split("```python\n")[2].split("```")[0], found)
+    encoded = found["tokenizer"](["a text"], return_tensors="pt")
+    torch.testing.assert_close(torch.from_numpy(found["logits"]), model(**encoded).logits.detach(), atol=1e-5, rtol=0)
+
+
+def test_a_stock_unstructured_student():
+    other = FACTS._replace(structure={"matrices": {}}, config={"model_type": "bert"})
+    text = render(SPEC, other)
+    assert "This is a stock checkpoint" in text and "import espalier" not in text and "trust_remote_code" not in text
+    assert "## What is left" not in text and "kernels for dense matrices" in text
+
+
+def test_a_teacher_has_nobody_beside_it():
+    spec = SPEC.model_copy(update={"plan": "teacher", "method": "teacher", "target": None})
+    teacher = FACTS._replace(structure=None, config={"model_type": "bert"}, records=[record("finetune")])
+    text = render(spec, teacher)
+    assert "# minilm fine-tuned on docs-library\n" in text and "| target |" not in text
+    assert rows(text, "Scores")[1] == ["validation", "1600", "loss", "0.5000"]
+    assert front_matter(spec, teacher)["tags"] == ["espalier", "onnx"]
+
+
+def test_regression_has_no_classes():
+    text = render(SPEC.model_copy(update={"kind": "regression"}), FACTS._replace(task=TASK | {"classes": None}))
+    assert "Classes, in order" not in text and "the predicted value itself" in text
+
+
+def test_strings_from_data_break_no_table(text):
+    assert r"`` so\|so `bad` ``" in text
+    odd = TASK | {"sources": [{"path": "a|b\nc.csv"}]}
+    scored = FACTS._replace(task=odd, scores=FACTS.scores | {"sets": {"validation": FACTS.scores["sets"]["validation"]}})
+    table = rows(render(SPEC, scored), "How it was made")
+    assert table[-1] == ["data", "path `a¦b c.csv`"]
+
+
+def test_escapes():
+    assert escaped("a|b\n*c* <d> [e](f)") == r"a\|b \*c\* \<d\> \[e\](f)"
+    assert code("x") == "`x`" and code("a`b") == "`` a`b ``"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (None, None),
+        (0.0, None),
+        (0.975, "97.5 % of the encoder's weights removed"),
+        (Parameters(parameters="5M"), "5,000,000 weights left in the encoder's matrices"),
+        (Speedup(speedup=4.0), "4 times the dense model's speed at batch 32, length 128"),
+        (Latency(latency_ms=12.5, batch_size=1), "12.5 ms a forward pass at batch 1, length 128"),
+    ],
+)
+def test_the_target_in_words(target, words):
+    assert aim(target) == words
+
+
+def test_a_fact_that_is_missing_is_an_error():
+    with pytest.raises(jinja2.UndefinedError, match="threads"):
+        render(SPEC, FACTS._replace(cost={key: value for key, value in COST.items() if key != "threads"}))
+
+
+def test_the_stage_reads_files_and_writes_one(tmp_path):
+    files = {}
+    for name in ("scores", "teacher", "cost", "source", "task", "config"):
+        files[name] = tmp_path / f"{name}.json"
+        files[name].write_text(json.dumps(getattr(FACTS, name)))
+    lists = {"records": [], "structure": [tmp_path / "structure.json"]}
+    for index, content in enumerate(FACTS.records):
+        lists["records"].append(tmp_path / f"run{index}.json")
+        lists["records"][-1].write_text(json.dumps(content))
+    lists["structure"][0].write_text(json.dumps(STRUCTURE))
+    card.run(SPEC.model_dump_json(), **files, **lists, card=tmp_path / "README.md")
+    assert (tmp_path / "README.md").read_text() == render(SPEC, FACTS)
+
+
+def test_specs_of_a_student_and_of_its_teacher():
+    study = parse(SMALL | {"bases": {"minilm": MINILM | {"licence": "Apache-2.0"}}})
+    student = card_spec(study, "minilm", "docs-library", "sdp", 42, "90")
+    assert (student.method, student.target, student.licence, student.max_length) == ("sdp", 0.9, "Apache-2.0", 64)
+    teacher = card_spec(study, "minilm", "docs-library", "teacher", 42, "0")
+    assert (teacher.method, teacher.target) == ("teacher", None)
+    assert fetch_spec(study, "minilm") == fetch_spec(parse(SMALL), "minilm"), "a licence fetches no base again"
+
+
+def test_a_card_needs_no_torch():
+    command = "import sys, espalier.stages.card; print(*({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_the_template_is_shipped():
+    assert (Path(card.__file__).parents[1] / "templates/card.md.j2").is_file()

@@ -1,0 +1,24 @@
+"""Every method's settings, told apart by the key `method`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from espalier.config.plans import DensePlan, DistilPlan, MagnitudePlan, MovementPlan, RandomPlan, SdpPlan
+from espalier.config.structured import CofiPlan, HeadsPlan, L0Plan, SmallDensePlan
+
+AnyPlan = Annotated[
+    DensePlan
+    | RandomPlan
+    | MagnitudePlan
+    | MovementPlan
+    | DistilPlan
+    | SdpPlan
+    | HeadsPlan
+    | SmallDensePlan
+    | L0Plan
+    | CofiPlan,
+    Field(discriminator="method"),
+]

@@ -1,0 +1,168 @@
+"""What a path aims at: a sparsity, or a number of parameters, a latency or a speed-up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, StringConstraints, TypeAdapter
+
+from espalier.config.base import Block, nearest
+
+Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
+Goal = Literal["sparsity", "parameters", "latency"]
+"""What a plan may be able to aim at; a speed-up is a latency, too."""
+PERCENT = r"\d+(?:\.\d+)?(?:ms|x)?|\d+[kM]?-parameters"
+"""Every word that stands for a target in a path: 60, 97.5, 12.5ms, 4x, 5M-parameters; no two kinds share a word."""
+
+_AMOUNT = r"^\d+(\.\d+)?[kM]?$"
+_UNITS = {"k": 1_000, "M": 1_000_000}
+_DIRECTIONS = {"": 1, "x": 1, "ms": -1, "-parameters": -1} | {f"{unit}-parameters": -size for unit, size in _UNITS.items()}
+_EXAMPLES = "a sparsity such as 0.6, {parameters: 5M}, {latency_ms: 12.5} or {speedup: 4}"
+
+
+def _whole(amount: object) -> object:
+    """'800k' and '5M' as whole numbers; what is no text stays as it is."""
+    if not isinstance(amount, str):
+        return amount
+    number = Decimal(amount.rstrip("kM")) * _UNITS.get(amount[-1], 1) if re.match(_AMOUNT, amount) else Decimal("0.5")
+    if number % 1:
+        raise ValueError(f"got {amount!r}; allowed: a whole number such as 5000000, 800k or 5M")
+    return int(number)
+
+
+Amount = Annotated[
+    int,
+    Field(ge=1),
+    BeforeValidator(_whole, json_schema_input_type=int | Annotated[str, StringConstraints(pattern=_AMOUNT)]),
+]
+
+
+class Parameters(Block):
+    """A size of the encoder."""
+
+    parameters: Amount
+    """Weights in the encoder's matrices that stay: 5000000, 5M or 800k."""
+
+
+class Timed(Block):
+    """Where a speed is to hold; `measure` must time the same."""
+
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Rows at once."""
+    length: Annotated[int, Field(ge=8)] = 128
+    """Tokens a row, all real."""
+
+
+class Latency(Timed):
+    """A time on this machine."""
+
+    latency_ms: Annotated[float, Field(gt=0.0)]
+    """Milliseconds of a forward pass."""
+
+
+class Speedup(Timed):
+    """A time on this machine, as a part of the dense model's."""
+
+    speedup: Annotated[float, Field(gt=1.0)]
+    """The dense model's latency over the student's."""
+
+
+_BLOCKS: dict[str, type[Block]] = {"parameters": Parameters, "latency_ms": Latency, "speedup": Speedup}
+_NUMBER = TypeAdapter(Sparsity)
+
+
+def _read(item: Any) -> Any:
+    """An item of a path as a number or as the block that its key asks for."""
+    if isinstance(item, Parameters | Latency | Speedup):
+        return item
+    if isinstance(item, str):
+        raise ValueError(f"got the text {item!r}; allowed: {_EXAMPLES}")
+    if not isinstance(item, dict):
+        return _NUMBER.validate_python(item)
+    kinds = [key for key in _BLOCKS if key in item]
+    known = [*_BLOCKS, *Timed.model_fields] if len(kinds) != 1 else list(_BLOCKS[kinds[0]].model_fields)
+    if unknown := [key for key in item if key not in known]:
+        hint = nearest(unknown[0], known) or f"; allowed: {', '.join(sorted(known))}"
+        raise ValueError(f"unknown key '{unknown[0]}'{hint}")
+    if len(kinds) != 1:
+        raise ValueError(f"got {' and '.join(kinds) or 'no target'}; one of {', '.join(_BLOCKS)} is needed")
+    return _BLOCKS[kinds[0]].model_validate(item)
+
+
+def _write(target: Any) -> Any:
+    return target.model_dump() if isinstance(target, Block) else target
+
+
+Target = Annotated[
+    float | Parameters | Latency | Speedup,
+    PlainValidator(_read, json_schema_input_type=Sparsity | Parameters | Latency | Speedup),
+    PlainSerializer(_write),
+]
+"""One item of a path. The validator chooses the block, so that errors carry no names of union members."""
+
+
+def kind_of(target: Target) -> str:
+    """The key by which the configuration asks for this kind of target."""
+    return next((key for key, block in _BLOCKS.items() if isinstance(target, block)), "sparsity")
+
+
+def goal_of(target: Target) -> Goal:
+    """What a plan must be able to aim at for this target."""
+    return "latency" if isinstance(target, Timed) else kind_of(target)
+
+
+def number_of(target: Target) -> float:
+    """The number that the configuration gives."""
+    return getattr(target, kind_of(target), target)
+
+
+def percent_of(target: Target) -> str:
+    """The path's word for a target: 0.975 → '97.5', {speedup: 4} → '4x', {parameters: 5M} → '5M-parameters'."""
+    number = number_of(target)
+    if isinstance(target, Parameters):
+        unit = next((unit for unit in ("M", "k") if number % _UNITS[unit] == 0), "")
+        return f"{number // _UNITS.get(unit, 1)}{unit}-parameters"
+    if isinstance(target, Timed):
+        return f"{_plain(number)}{'x' if isinstance(target, Speedup) else 'ms'}"
+    return _plain(round(100 * number, 1))
+
+
+def _plain(number: float) -> str:
+    return f"{number:.3f}".rstrip("0").rstrip(".")
+
+
+def position(percent: str) -> float:
+    """Place of a target in its path, from the path's word for it: the larger, the smaller the model."""
+    number, unit = re.fullmatch(r"([\d.]+)(.*)", percent).groups()
+    return float(number) * _DIRECTIONS[unit]
+
+
+def check_path(path: Sequence[Target]) -> None:
+    """A path keeps to one kind of target, and each stage removes more than the one before.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if len(kinds := list(dict.fromkeys(map(kind_of, path)))) > 1:
+        raise ValueError(f"path must have one kind of target, got {' and '.join(kinds)}")
+    places = {(target.batch_size, target.length): None for target in path if isinstance(target, Timed)}
+    if len(places) > 1:
+        got = " and ".join(f"{size} x {length}" for size, length in places)
+        raise ValueError(f"path must keep to one batch_size and length, got {got}")
+    for number in map(number_of, path):
+        if abs(round(number, 3) - number) > 1e-9:
+            raise ValueError(f"path has at most three decimals, got {number}")
+    rule = "ascend" if kinds[0] in ("sparsity", "speedup") else "descend"
+    for earlier, later in pairwise(path):
+        if position(percent_of(later)) <= position(percent_of(earlier)):
+            raise ValueError(f"path must {rule}, got {number_of(later)} after {number_of(earlier)}")
+
+
+def stage_of(path: Sequence[Target], percent: str) -> tuple[Target, Target | None]:
+    """(target, target of the stage before) of the stage that a path calls `percent`; None before the first."""
+    index = [percent_of(target) for target in path].index(percent)
+    return path[index], path[index - 1] if index else None

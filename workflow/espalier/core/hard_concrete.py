@@ -1,0 +1,71 @@
+"""Hard-concrete gates: the formulas, as plain functions of tensors.
+
+Source: Louizos, Welling, Kingma 2018, arXiv 1712.01312, as CoFi uses them (Xia, Zhong, Chen 2022, arXiv 2204.00408;
+specification, section 3.1). log alpha is the location in logits; larger keeps a gate open.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+TEMPERATURE = 2.0 / 3.0
+"""beta of the paper."""
+LOWER, UPPER = -0.1, 1.1
+"""Ends of the stretched interval, l and r."""
+EPSILON = 1e-6
+"""Noise and probabilities stay this far from 0 and 1."""
+SHARPNESS = 0.8
+"""Factor on log alpha in deterministic gates."""
+LIMIT = math.log(100.0)
+"""log alpha is kept in [-LIMIT, LIMIT]."""
+
+
+def sample(log_alpha: Float[Tensor, "*gates"], uniform: Float[Tensor, "*gates"]) -> Float[Tensor, "*gates"]:
+    """Stretched, clipped samples of the concrete distribution, in [0, 1]; both ends have positive probability.
+
+    Source: specification, section 3.1: s = sigmoid((log u - log(1 - u) + log alpha) / beta), z = clip(s (r - l) + l, 0, 1).
+    Differs from the authors' code: nothing.
+
+    Args:
+        log_alpha: location in logits.
+        uniform: noise in (0, 1), one number a gate.
+    """
+    noise = uniform.clamp(EPSILON, 1.0 - EPSILON)
+    concrete = torch.sigmoid((noise.log() - (1.0 - noise).log() + log_alpha) / TEMPERATURE)
+    return (concrete * (UPPER - LOWER) + LOWER).clamp(0.0, 1.0)
+
+
+def kept_probability(log_alpha: Float[Tensor, "*gates"]) -> Float[Tensor, "*gates"]:
+    """q(log alpha) = P(z > 0).
+
+    Source: specification, section 3.1: 1 - sigmoid(beta log(-l / r) - log alpha), clamped to [epsilon, 1 - epsilon].
+    Differs from the authors' code: nothing.
+    """
+    return torch.sigmoid(log_alpha - TEMPERATURE * math.log(-LOWER / UPPER)).clamp(EPSILON, 1.0 - EPSILON)
+
+
+def deterministic(log_alpha: Float[Tensor, " gates"], removed: int | None = None) -> Float[Tensor, " gates"]:
+    """Gates for evaluation and export: the lowest are 0, the others keep their soft value (at most 0.996).
+
+    Source: specification, section 3.1: n0 = round(N - sum q) smallest of sigmoid(0.8 log alpha / beta) become 0.
+    Differs from the authors' code: nothing; `removed` overrides n0.
+
+    Args:
+        log_alpha: the gates of one vector: a layer's heads, a layer's FFN units, all hidden dimensions, or one sublayer.
+        removed: number of gates to close; n0 when left out.
+    """
+    if removed is None:
+        removed = expected_removed(log_alpha)
+    gates = torch.sigmoid(SHARPNESS * log_alpha / TEMPERATURE)
+    if removed:
+        gates = gates.index_fill(0, gates.argsort(stable=True)[:removed], 0.0)
+    return gates
+
+
+def expected_removed(log_alpha: Float[Tensor, " gates"]) -> int:
+    """n0, the number of gates of a vector that are expected to be 0."""
+    return round(float(log_alpha.numel() - kept_probability(log_alpha).sum()))

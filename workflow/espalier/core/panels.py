@@ -1,0 +1,117 @@
+"""Pictures of training: what was logged over the steps of a path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from espalier.core.curves import Curves, Line, Panel
+from espalier.core.figures import LIGHT, Look, canvas, inline, svg
+from espalier.core.summary import goal
+
+LOG_FROM = 50.0
+"""A loss term that falls by this factor is drawn on a logarithmic axis."""
+RECOVERY = (0, (3, 1.5))
+"""Dashes of a recovery."""
+STROKES = ("-", (0, (1, 1)), (0, (3, 1.5)), (0, (5, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+"""Of the quantities that share a panel, where no recovery is drawn."""
+TARGET: dict[str, Any] = {"color": LIGHT["ink"], "linestyle": (0, (4, 1.2)), "zorder": 1.9}
+
+
+def draw_panel(axes: Axes, panel: Panel, curves: Curves, look: Look) -> None:
+    """A thin line a seed, a thick one for the mean, recoveries dashed; several quantities have a legend of their own."""
+    for bundle in _bundles(panel.lines):
+        several = len(bundle) > 1
+        style = _style(panel, bundle[0], look)
+        for line in bundle:
+            thin = {"linewidth": 0.8, "alpha": 0.35, "marker": "", "label": "_"} if several else {"linewidth": 1.4}
+            axes.plot(line.steps, line.values, **style | thin)
+        if several:
+            axes.plot(*_mean_line(bundle), **style | {"linewidth": 1.6})
+    if panel.kind == "loss" and _spans_decades(panel.lines):
+        axes.set_yscale("log")
+    axes.set_xlim(-0.02 * curves.last_step, 1.02 * curves.last_step)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("step")
+    _draw_borders(axes, curves)
+    if len(panel.quantities) > 1:
+        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        axes.legend(handles.values(), handles.keys(), fontsize=7.5, handlelength=2.4, labelspacing=0.25)
+
+
+def _style(panel: Panel, line: Line, look: Look) -> dict[str, Any]:
+    if line.quantity == "target":
+        return TARGET | {"label": line.quantity}
+    if len(panel.quantities) > 1:
+        drawn = [quantity for quantity in panel.quantities if quantity != "target"]
+        stroke = STROKES[drawn.index(line.quantity) % len(STROKES)]
+        return {"color": look.colour, "linestyle": stroke, "label": line.quantity}
+    style: dict[str, Any] = {"color": look.colour, "linestyle": RECOVERY if line.recovery else "-"}
+    return style | ({"marker": look.marker, "markersize": 3.5} if panel.kind == "score" else {})
+
+
+def _draw_borders(axes: Axes, curves: Curves) -> None:
+    """A line where a stage ends, its target above it."""
+    begin = 0.0
+    for percent, end in curves.borders:
+        if end < curves.last_step:
+            axes.axvline(end, color=LIGHT["muted"], linewidth=0.9)
+        if len(curves.borders) > 1:
+            style = {"ha": "center", "va": "bottom", "fontsize": 8, "color": LIGHT["muted"]}
+            axes.text((begin + end) / 2, 1.01, goal(percent), transform=axes.get_xaxis_transform(), **style)
+        begin = end
+
+
+def _panel_title(axes: Axes, title: str, curves: Curves) -> None:
+    axes.set_title(title, fontsize=9, pad=15 if len(curves.borders) > 1 else 6)
+
+
+def _bundles(lines: Sequence[Line]) -> list[list[Line]]:
+    """Lines that differ in their seed alone."""
+    keys = dict.fromkeys((line.quantity, line.percent, line.recovery) for line in lines)
+    return [[line for line in lines if (line.quantity, line.percent, line.recovery) == key] for key in keys]
+
+
+def _mean_line(lines: Sequence[Line]) -> tuple[list[float], list[float]]:
+    """Means at the steps that every seed has logged."""
+    values = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
+    common = sorted(set.intersection(*(set(each) for each in values)))
+    return common, [fmean(each[step] for each in values) for step in common]
+
+
+def _spans_decades(lines: Sequence[Line]) -> bool:
+    values = [value for line in lines for value in line.values]
+    return min(values) > 0 and max(values) / min(values) > LOG_FROM
+
+
+def panel_figures(curves: Curves, look: dict[str, Look]) -> list[str]:
+    """The panels of one base, task and plan for the page, one picture each so that they wrap on narrow screens."""
+    found = []
+    for panel in curves.panels:
+        with canvas((3.7, 2.5)) as figure:
+            axes = figure.subplots()
+            draw_panel(axes, panel, curves, look[curves.plan])
+            _panel_title(axes, panel.name, curves)
+            place = f"{curves.base} {curves.task} {curves.plan} {panel.name}"
+            found.append(inline(figure, f"training {place}", f"{panel.name} over training steps, {curves.plan}"))
+    return found
+
+
+def training_file(found: Sequence[Curves], look: dict[str, Look]) -> str:
+    """A row for each base, task and plan and a column for each quantity, in one standalone picture."""
+    columns = max([1, *(len(curves.panels) for curves in found)])
+    rows = max(1, len(found))
+    with canvas((3.4 * columns, 2.3 * rows + 0.3), LIGHT["page"]) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flatten():
+            axes.set_axis_off()
+        for row, curves in zip(grid, found, strict=False):
+            for axes, panel in zip(row, curves.panels, strict=False):
+                axes.set_axis_on()
+                draw_panel(axes, panel, curves, look[curves.plan])
+                _panel_title(axes, f"{curves.base} · {curves.task} · {curves.plan}\n{panel.name}", curves)
+        return svg(figure, "training")

@@ -1,0 +1,338 @@
+"""Compact encoders: where heads, FFN units and hidden dimensions live in each family, and models of unequal layers.
+
+This file stands alone: it needs torch and transformers only and travels with every compact model as
+`modeling_espalier.py`, so that `trust_remote_code=True` opens the model where espalier is not installed. Importing it
+registers the compact classes with the Auto classes.
+
+A compact model's config.json keeps the upstream schema `per_layer_config` (`num_attention_heads`, `intermediate_size`,
+`skip` for each layer that differs) and adds `head_dim`, because a pruned width breaks hidden = heads x head size, and
+`pooled_size`, the width of the classification head, which reads the pruned hidden states and is not pruned itself.
+Shapes come from the configuration, never from names or shapes of tensors.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig
+
+MODULE = "modeling_espalier"
+"""Name of this file beside a compact model."""
+ATTENTION, FFN = "attention", "mlp"
+"""Words of the upstream `skip` list."""
+OWN_KEYS = ("per_layer_config", "head_dim", "pooled_size", "auto_map", "architectures", "model_type")
+"""Keys of a compact configuration that a stock one has not, or has with another value."""
+
+
+class Shape(NamedTuple):
+    """Everything about a model's size that pruning changes."""
+
+    hidden: int  # dimensions of the residual stream
+    head_dim: int  # dimensions of one attention head
+    pooled: int  # width of the classification head
+    layers: tuple[tuple[int, int], ...]
+    """Heads and FFN units of each layer; 0 where the sublayer is gone: it is an identity then, its LayerNorm included."""
+
+
+class Nothing(nn.Module):
+    """Stands where a sublayer was: zeros of its input's shape."""
+
+    def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        """Zeros."""
+        return torch.zeros_like(hidden_states)
+
+
+class NothingAndMap(Nothing):
+    """The same for modules that return an attention map besides."""
+
+    def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, None]:
+        """Zeros and no map."""
+        return torch.zeros_like(hidden_states), None
+
+
+@dataclass(frozen=True)
+class Family:
+    """Paths of one architecture: those of embeddings and `layers` below the base model, the others below a layer."""
+
+    stem: str  # of the family's classes in transformers
+    attention: str  # the module that splits the heads
+    to_heads: tuple[str, ...]  # matrices whose rows belong to heads
+    from_heads: str  # the matrix whose columns belong to heads
+    ffn_in: str  # the matrix whose rows belong to FFN units
+    ffn_out: str  # the matrix whose columns belong to FFN units
+    norms: tuple[str, str]  # LayerNorms of the attention sublayer and of the FFN sublayer
+    attention_gone: tuple[tuple[str, type], ...]  # what takes the places of modules where the sublayer is gone
+    ffn_gone: tuple[tuple[str, type], ...]
+    refresh: tuple[tuple[str, str], ...]  # attribute of `attention` → heads, head_dim, width (both) or scale (head_dim^-1/2)
+    pooled: tuple[str, ...]  # modules of the classification head, the one that reads the hidden states first
+    layers: str = "encoder.layer"
+    embeddings: tuple[str, ...] = tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type"))
+    """Tables that write to the residual stream."""
+    projections: tuple[str, ...] = ()  # matrices that write to it in their place, where the model has them
+    embedding_norms: tuple[str, ...] = ("embeddings.LayerNorm",)  # LayerNorms that read tables
+    final_norms: tuple[str, ...] = ()
+    head_blocks: int = 1  # 3 where queries, keys and values are stacked in one matrix
+    ffn_blocks: int = 1  # 2 where input and gate are stacked in one matrix
+    pre_norm: bool = False  # LayerNorms begin a sublayer; otherwise they follow its residual sum
+    dispatches: bool = True  # attention is looked up by name in transformers' registry
+    movable: bool = True  # a layer does not depend on its place, so layers may be renumbered
+    units: str = "intermediate_size"  # key of the FFN width in the stock configuration
+    forbidden: tuple[str, ...] = ()  # modules that this table does not cover; a model that has one is refused
+    paired: tuple[tuple[str, str], ...] = ()  # the first is covered only beside the second
+
+    @property
+    def config(self) -> type[PreTrainedConfig]:
+        """The family's configuration class."""
+        return getattr(transformers, f"{self.stem}Config")
+
+
+def _bert(stem: str, pooled: tuple[str, ...], **changes) -> Family:
+    sums = (("attention.output.dense", Nothing), ("attention.output.LayerNorm", nn.Identity))
+    paths = {
+        "attention": "attention.self",
+        "to_heads": ("attention.self.query", "attention.self.key", "attention.self.value"),
+        "from_heads": "attention.output.dense",
+        "ffn_in": "intermediate.dense",
+        "ffn_out": "output.dense",
+        "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
+        "attention_gone": (("attention.self", NothingAndMap), *sums),
+        "ffn_gone": (("intermediate", Nothing), ("output.dense", Nothing), ("output.LayerNorm", nn.Identity)),
+        "refresh": (
+            ("num_attention_heads", "heads"),
+            ("attention_head_size", "head_dim"),
+            ("all_head_size", "width"),
+            ("scaling", "scale"),
+        ),
+    }
+    return Family(stem=stem, pooled=pooled, **(paths | changes))
+
+
+_DENSE_HEAD = ("classifier.dense", "classifier.out_proj")
+_PROJECTIONS = ("query_proj", "key_proj", "value_proj", "pos_key_proj", "pos_query_proj")
+FAMILIES = {
+    "bert": _bert("Bert", ("bert.pooler.dense", "classifier")),
+    "roberta": _bert("Roberta", _DENSE_HEAD),
+    "xlm-roberta": _bert("XLMRoberta", _DENSE_HEAD),
+    "camembert": _bert("Camembert", _DENSE_HEAD),
+    "electra": _bert("Electra", _DENSE_HEAD, projections=("embeddings_project",)),
+    "deberta-v2": _bert(
+        "DebertaV2",
+        ("pooler.dense", "classifier"),
+        to_heads=tuple(f"attention.self.{name}" for name in _PROJECTIONS),
+        refresh=(("num_attention_heads", "heads"), ("attention_head_size", "head_dim"), ("all_head_size", "width")),
+        embeddings=(*Family.embeddings, "encoder.rel_embeddings"),
+        projections=("embeddings.embed_proj",),
+        embedding_norms=("embeddings.LayerNorm", "encoder.LayerNorm"),
+        dispatches=False,
+        forbidden=("encoder.conv",),
+        paired=(("encoder.rel_embeddings", "encoder.LayerNorm"),),
+    ),
+    "distilbert": Family(
+        stem="DistilBert",
+        layers="transformer.layer",
+        attention="attention",
+        to_heads=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        from_heads="attention.out_lin",
+        ffn_in="ffn.lin1",
+        ffn_out="ffn.lin2",
+        norms=("sa_layer_norm", "output_layer_norm"),
+        attention_gone=(("attention", NothingAndMap), ("sa_layer_norm", nn.Identity)),
+        ffn_gone=(("ffn", Nothing), ("output_layer_norm", nn.Identity)),
+        refresh=(("n_heads", "heads"), ("attention_head_size", "head_dim"), ("dim", "width"), ("scaling", "scale")),
+        pooled=("pre_classifier", "classifier"),
+        units="hidden_dim",
+    ),
+    "modernbert": Family(
+        stem="ModernBert",
+        layers="layers",
+        attention="attn",
+        to_heads=("attn.Wqkv",),
+        head_blocks=3,
+        from_heads="attn.Wo",
+        ffn_in="mlp.Wi",
+        ffn_blocks=2,
+        ffn_out="mlp.Wo",
+        norms=("attn_norm", "mlp_norm"),
+        attention_gone=(("attn", NothingAndMap), ("attn_norm", nn.Identity)),
+        ffn_gone=(("mlp", Nothing), ("mlp_norm", nn.Identity)),
+        refresh=(("head_dim", "head_dim"),),
+        pooled=("head.dense", "head.norm", "classifier"),
+        embeddings=("embeddings.tok_embeddings",),
+        embedding_norms=("embeddings.norm",),
+        final_norms=("final_norm",),
+        pre_norm=True,
+        movable=False,
+    ),
+}
+
+
+def family_of(config: PreTrainedConfig) -> Family:
+    """The table of a model's family.
+
+    Raises:
+        ValueError: the family is not supported; it and those that are supported are named.
+    """
+    name = config.model_type.removeprefix("compact-")
+    if name not in FAMILIES:
+        raise ValueError(f"model type {name!r} cannot be pruned structurally; supported: {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def find(module: nn.Module, path: str) -> nn.Module | None:
+    """The module at a path, None where there is none."""
+    for name in path.split("."):
+        module = getattr(module, name, None)
+    return module
+
+
+def shape_of(config: PreTrainedConfig) -> Shape:
+    """The shape that a stock or compact configuration describes."""
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    units = family_of(config).units
+    layers = []
+    for layer in (config.per_layer_config[index] for index in range(config.num_hidden_layers)):
+        skip = getattr(layer, "skip", ())
+        layers.append((0 if ATTENTION in skip else layer.num_attention_heads, 0 if FFN in skip else getattr(layer, units)))
+    return Shape(config.hidden_size, head_dim, getattr(config, "pooled_size", config.hidden_size), tuple(layers))
+
+
+def compact_config(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
+    """The configuration of a model of the same family with another shape."""
+    family = family_of(config)
+    layers = {}
+    for index, (heads, ffn) in enumerate(shape.layers):
+        sizes = {"num_attention_heads": heads, "intermediate_size": ffn}
+        skip = [word for word, size in ((ATTENTION, heads), (FFN, ffn)) if not size]
+        layers[index] = {name: size for name, size in sizes.items() if size} | ({"skip": skip} if skip else {})
+    changes = {"hidden_size": shape.hidden, "head_dim": shape.head_dim, "pooled_size": shape.pooled}
+    for key in ("embedding_size", "pooler_hidden_size"):
+        if getattr(config, key, None) == config.hidden_size:
+            changes[key] = shape.hidden
+    result = _COMPACT[family.stem].from_dict(_without(config, "per_layer_config", "model_type", "architectures") | changes)
+    result.per_layer_config = layers
+    return result
+
+
+def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
+    """The stock configuration of a compact model whose remaining layers are whole and alike, or None."""
+    family, shape = family_of(config), shape_of(config)
+    kinds = {layer for layer in shape.layers if layer != (0, 0)}
+    gone = (0, 0) in shape.layers
+    if len(kinds) != 1 or (gone and not family.movable) or shape.pooled != shape.hidden:
+        return None
+    heads, ffn = kinds.pop()
+    if not ffn or heads * shape.head_dim != shape.hidden:
+        return None
+    layers = sum(layer != (0, 0) for layer in shape.layers)
+    result = family.config.from_dict(_without(config, *OWN_KEYS))
+    result.num_hidden_layers, result.num_attention_heads = layers, heads
+    setattr(result, family.units, ffn)
+    return result
+
+
+def _without(config: PreTrainedConfig, *keys: str) -> dict:
+    return {key: value for key, value in config.to_dict().items() if key not in keys}
+
+
+class _Compact:
+    """Builds the parent at the reduced width, then gives every layer its own size."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        shape, family = shape_of(config), family_of(config)
+        plain = copy.deepcopy(config)
+        plain.per_layer_config = None
+        plain.num_attention_heads = 1  # divides every width, as the parents demand; the layers are resized below
+        super().__init__(plain)
+        check(self.base_model, family)
+        for layer, (heads, units) in zip(find(self.base_model, family.layers), shape.layers, strict=True):
+            _resize_attention(layer, family, heads, shape)
+            _resize_ffn(layer, family, units, shape.hidden)
+        _resize_head(self, family, shape)
+        config._attn_implementation = plain._attn_implementation
+        for module in self.modules():
+            if getattr(module, "config", None) is plain:
+                module.config = config
+
+
+def check(base: nn.Module, family: Family) -> None:
+    """Look for parts of a base model that the table does not cover.
+
+    Raises:
+        ValueError: naming the part.
+    """
+    for path in family.forbidden:
+        if find(base, path) is not None:
+            raise ValueError(f"this {family.stem} model has {path}, which cannot be pruned structurally")
+    for path, other in family.paired:
+        if find(base, path) is not None and find(base, other) is None:
+            raise ValueError(f"this {family.stem} model has {path} without {other}, which cannot be pruned structurally")
+
+
+def _resize_attention(layer: nn.Module, family: Family, heads: int, shape: Shape) -> None:
+    if not heads:
+        _replace(layer, family.attention_gone)
+        return
+    width = heads * shape.head_dim
+    for path in family.to_heads:
+        _linear(layer, path, shape.hidden, family.head_blocks * width)
+    _linear(layer, family.from_heads, width, shape.hidden)
+    values = {"heads": heads, "head_dim": shape.head_dim, "width": width, "scale": shape.head_dim**-0.5}
+    for attribute, value in family.refresh:
+        setattr(find(layer, family.attention), attribute, values[value])
+
+
+def _resize_ffn(layer: nn.Module, family: Family, units: int, hidden: int) -> None:
+    if not units:
+        _replace(layer, family.ffn_gone)
+        return
+    _linear(layer, family.ffn_in, hidden, family.ffn_blocks * units)
+    _linear(layer, family.ffn_out, units, hidden)
+
+
+def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
+    """All of the head but the last matrix, which gives the outputs, is as wide as the stock model's."""
+    width = shape.hidden
+    for path in family.pooled:
+        module = find(model, path)
+        if isinstance(module, nn.Linear):
+            _linear(model, path, width, module.out_features if path == family.pooled[-1] else shape.pooled)
+        elif isinstance(module, nn.LayerNorm):
+            _replace(model, ((path, lambda norm=module: nn.LayerNorm(shape.pooled, eps=norm.eps, bias=norm.bias is not None)),))
+        width = shape.pooled
+
+
+def _linear(root: nn.Module, path: str, inputs: int, outputs: int) -> None:
+    """Give the matrix at a path, where there is one, another size."""
+    old = find(root, path)
+    if old is not None:
+        _replace(root, ((path, lambda: nn.Linear(inputs, outputs, bias=old.bias is not None, dtype=old.weight.dtype)),))
+
+
+def _replace(root: nn.Module, modules: tuple) -> None:
+    for path, make in modules:
+        parent, _, name = path.rpartition(".")
+        setattr(find(root, parent) if parent else root, name, make())
+
+
+def _register(model_type: str, family: Family) -> type[PreTrainedConfig]:
+    """Make a family's compact classes, under names of this module, and tell the Auto classes."""
+    name = f"Compact{family.stem}"
+    words = {"intermediate_size": family.units} if family.units != "intermediate_size" else {}
+    members = {
+        "model_type": f"compact-{model_type}",
+        "attribute_map": family.config.attribute_map | words,
+        "__module__": __name__,
+    }
+    config = type(f"{name}Config", (family.config,), members)
+    parent = getattr(transformers, f"{family.stem}ForSequenceClassification")
+    model = type(f"{name}ForSequenceClassification", (_Compact, parent), {"config_class": config, "__module__": __name__})
+    globals().update({config.__name__: config, model.__name__: model})
+    AutoConfig.register(config.model_type, config, exist_ok=True)
+    AutoModelForSequenceClassification.register(config, model, exist_ok=True)
+    return config
+
+
+_COMPACT = {family.stem: _register(model_type, family) for model_type, family in FAMILIES.items()}

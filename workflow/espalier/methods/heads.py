@@ -1,0 +1,112 @@
+"""First-order importance of attention heads and FFN units, one-shot or iterative.
+
+Paper: P. Michel, O. Levy, G. Neubig, "Are Sixteen Heads Really Better than One?", arXiv 1905.10650 (2019).
+Idea: put a gate of 1 on every head; how much the loss would change without the head is, to first order, the gradient
+with respect to the gate. The least important heads go first. FFN units are treated alike, as later work does.
+
+Symbols: xi_h = `gates`; I_h = E |dL / d xi_h| = `importance`.
+One-shot is prune_steps: 1, iterative any larger number; importances are gathered over the training before a removal.
+Left out: importance on a separate pass over the data without training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from espalier.config.structured import HeadsPlan
+from espalier.core.budget import SizeBudget, close_until
+from espalier.core.gates import attach
+from espalier.core.masks import Masks
+from espalier.core.method import Method
+from espalier.core.parts import describe, full_masks, heads_of, masks_of, units_of, within
+from espalier.core.shrink import shrink
+from espalier.core.structure import shape_of
+
+
+class Heads(Method):
+    """Gates of 1 that are read, never trained."""
+
+    settings_class = HeadsPlan
+
+    def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
+        """Put the gates on; a stage that removes nothing, such as recovery, has none."""
+        self.student, self.shape = student, shape_of(student.config)
+        self.before = full_masks(self.shape) if masks is None else masks
+        self.budget = SizeBudget.of(student, self.before, self.stage.target)
+        kinds = {"heads": heads_of, "units": units_of}
+        names = [kinds[kind](layer) for kind in self.settings.parts_to_prune for layer in range(len(self.shape.layers))]
+        full = {name: mask for name, mask in full_masks(self.shape).items() if name in names and len(mask)}
+        self.open = {name: mask.to(student.device) for name, mask in full.items()}
+        self.gates = {name: mask.float().requires_grad_() for name, mask in self.open.items()}
+        self.importance = {name: torch.zeros_like(gate) for name, gate in self.gates.items()}
+        if self.stage.removes:
+            attach(student, lambda: {name: gate * self.open[name] for name, gate in self.gates.items()})
+
+    def after_backward(self, step: int) -> None:
+        """Add |dL / d xi|.
+
+        Source: Michel et al. 2019, arXiv 1905.10650, eq. 2.
+        Differs from the authors' code: the expectation is over batches.
+        """
+        for name, gate in self.gates.items():
+            if gate.grad is not None:
+                self.importance[name] += gate.grad.abs()
+                gate.grad = None
+
+    def before_step(self, step: int) -> None:
+        """Remove where the stage says so; importances begin anew afterwards."""
+        if step not in self.stage.removals:
+            return
+        values = {name: mask.float() for name, mask in self.open.items()}
+        kept = close_until(values, values, self._ranking(), self.shape, self.budget, self.stage.removals[step])
+        self.open = {name: value != 0 for name, value in kept.items()}
+        self.importance = {name: torch.zeros_like(gate) for name, gate in self.importance.items()}
+
+    def _ranking(self) -> list[tuple[str, int]]:
+        """Parts in the order in which they go: what is gone already, then the least importance a weight.
+
+        Source: Michel et al. 2019, section 3 (importances are normalised by layer).
+        Differs from the authors' code: heads and units are compared by importance a weight.
+        """
+        ranked = []
+        for name, importance in self.importance.items():
+            cost = self.budget.head_weights if name.endswith(".heads") else self.budget.unit_weights
+            norm = float(importance.norm()) or 1.0
+            scores = importance / cost / (norm if self.settings.normalise else 1.0)
+            pairs = zip(self.open[name].tolist(), scores.tolist(), strict=True)
+            ranked += [(there, score, name, index) for index, (there, score) in enumerate(pairs)]
+        return [(name, index) for _, _, name, index in sorted(ranked)]
+
+    def end(self) -> Masks:
+        """What is kept of the model that the path began with."""
+        return within(self.before, masks_of(self.open, self.shape)) if self.stage.removes else self.before
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the encoder's weights removed so far."""
+        return float(self.budget.saved(masks_of(self.open, self.shape)))
+
+    def structure(self) -> dict[str, Any]:
+        """Heads, units and hidden dimensions that are kept."""
+        return {"sparsity": self.sparsity, **describe(self.end())}
+
+    def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
+        """The compact student."""
+        return shrink(student, masks_of(self.open, self.shape)) if self.stage.removes else student
+
+    def state_dict(self) -> dict[str, Float[Tensor, "..."]]:
+        """Importances and what is kept."""
+        importance = {f"importance/{name}": each for name, each in self.importance.items()}
+        return super().state_dict() | importance | {f"open/{name}": mask for name, mask in self.open.items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state_dict` gave."""
+        super().load_state_dict(state)
+        for name in self.open:
+            self.importance[name].copy_(state[f"importance/{name}"])
+            self.open[name] = state[f"open/{name}"].to(self.open[name].device)

@@ -1,0 +1,102 @@
+"""A small student of equal size without any search, with logit distillation: what structured pruning must beat.
+
+`sliced` keeps heads and FFN units at random, the same share in every layer; `layers` keeps evenly spaced layers, as few
+as can hold the size, and slices them to it. The cut comes first, so training is as fast as the student is small.
+
+L = (1 - alpha) L_task + alpha tau^2 KL(teacher || student) (Hinton et al. 2015, arXiv 1503.02531); for regression the
+second term is the mean squared error of the outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from espalier.config.structured import SmallDensePlan
+from espalier.core.batches import Batch
+from espalier.core.budget import SizeBudget
+from espalier.core.losses import soft_label_loss, task_loss
+from espalier.core.masks import Masks
+from espalier.core.matching import evenly_spaced
+from espalier.core.method import Method, Outputs
+from espalier.core.parts import describe, full_masks, heads_of, units_of, within
+from espalier.core.shrink import shrink
+from espalier.core.structure import shape_of
+
+
+class SmallDense(Method):
+    """Cut before training."""
+
+    settings_class = SmallDensePlan
+    needs_teacher = True
+
+    def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:
+        """The small student, with the weights that it keeps."""
+        before = full_masks(shape_of(student.config)) if masks is None else masks
+        chosen = self._choose(SizeBudget.of(student, before, self.stage.target))
+        self.kept = within(before, chosen)
+        return shrink(student, chosen)
+
+    def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
+        """Nothing is left to remove."""
+        self.student = student
+        if not self.stage.removes:
+            self.kept = full_masks(shape_of(student.config)) if masks is None else masks
+
+    def _choose(self, budget: SizeBudget) -> Masks:
+        """Heads and units at random; their numbers differ by at most one between layers."""
+        shape, weights = budget.shape, budget.dense * (1.0 - budget.target) / budget.shape.hidden
+        layers = [index for index, sizes in enumerate(shape.layers) if sizes != (0, 0)]
+        whole = sum(budget.head_weights * heads + budget.unit_weights * units for heads, units in shape.layers)
+        if self.settings.kind == "layers":
+            count = max(1, math.ceil(weights / whole * len(layers) - 1e-9))
+            layers = [layers[place] for place in evenly_spaced(len(layers), count)]
+            whole = sum(budget.head_weights * shape.layers[i][0] + budget.unit_weights * shape.layers[i][1] for i in layers)
+        heads = round(weights / whole * sum(shape.layers[index][0] for index in layers))
+        units = round((weights - heads * budget.head_weights) / budget.unit_weights)
+        masks = {name: torch.zeros_like(mask) for name, mask in full_masks(shape).items()}
+        masks["hidden"][:] = True
+        self._spread(masks, heads_of, heads, {index: shape.layers[index][0] for index in layers})
+        self._spread(masks, units_of, units, {index: shape.layers[index][1] for index in layers})
+        return masks
+
+    def _spread(self, masks: Masks, name: Any, count: int, sizes: dict[int, int]) -> None:
+        """Keep `count` parts at random, as evenly over the layers as their sizes allow."""
+        order = [list(sizes)[place] for place in torch.randperm(len(sizes), generator=self.generator).tolist()]
+        order.sort(key=lambda index: sizes[index])  # small layers first: what they cannot hold goes to the others
+        for place, index in enumerate(order):
+            share = min(sizes[index], -(-count // (len(order) - place)))
+            chosen = torch.randperm(sizes[index], generator=self.generator)[:share]
+            masks[name(index)][chosen] = True
+            count -= share
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """(1 - alpha) and alpha."""
+        return {"task": 1.0 - self.settings.alpha, "kld": self.settings.alpha}
+
+    def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
+        """Task loss and softened KL divergence.
+
+        Source: Hinton et al. 2015, arXiv 1503.02531.
+        Differs from the authors' code: no code is public.
+        """
+        kld = soft_label_loss(student.logits, teacher.logits, temperature=self.settings.temperature, kind=self.stage.kind)
+        return {"task": task_loss(student.logits, batch.labels, self.stage.kind), "kld": kld}
+
+    def end(self) -> Masks:
+        """What is kept of the model that the path began with."""
+        return self.kept
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the encoder's weights removed."""
+        return float(SizeBudget.of(self.student, self.kept, 0.0).saved({}))
+
+    def structure(self) -> dict[str, Any]:
+        """Heads, units and hidden dimensions that are kept."""
+        return {"sparsity": self.sparsity, **describe(self.kept)}

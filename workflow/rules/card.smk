@@ -1,0 +1,45 @@
+# Model cards.
+#   in:   scores.json, cost.json, run.json and structure.json of a teacher or student · source.json of its base
+#   out:  README.md in its compact/
+
+
+rule card:
+    """Say what a model is: made from what, its scores and sizes, how to load it."""
+    input:
+        scores=rules.evaluate.output.scores,
+        teacher=f"{TEACHER_FOLDER}/scores.json",
+        cost=rules.measure.output.cost,
+        records=lambda w: [
+            f"{folder}/run.json"
+            for folder in dict.fromkeys([layout.student(w.base, w.task, w.seed), layout.student(*w), layout.final(*w)])
+        ],
+        structure=lambda w: [] if w.plan == TEACHER else f"{layout.student(*w)}/structure.json",
+        source=rules.fetch.output.source,
+        task=rules.prepare.output.task,
+        config=rules.export.output.config,
+        lock=LOCK,
+    output:
+        card=f"{STUDENT}/compact/README.md",
+    log:
+        f"logs/card/{STUDENT}.log",
+    benchmark:
+        f"benchmarks/card/{STUDENT}.tsv"
+    conda:
+        "../../envs/espalier.yaml"
+    params:
+        spec=spec(specs.card_spec, "base", "task", "plan", "seed", "percent"),
+        code=code("card", "file:templates/card.md.j2"),
+    shell:
+        r"""
+        python -m espalier card \
+            --spec {params.spec:q} \
+            --scores {input.scores:q} \
+            --teacher {input.teacher:q} \
+            --cost {input.cost:q} \
+            --records {input.records:q} \
+            --structure {input.structure:q} \
+            --source {input.source:q} \
+            --task {input.task:q} \
+            --config {input.config:q} \
+            --card {output.card:q} >{log:q} 2>&1
+        """

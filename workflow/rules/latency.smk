@@ -1,0 +1,34 @@
+# Times of a base's sublayers, for plans that aim at a latency or a speed-up.
+#   in:   results/{project}/bases/{base}/config.json
+#   out:  results/{project}/latency/{base}/
+
+
+rule latency:
+    """Time a base's sublayers on this machine, alone on it."""
+    input:
+        config=f"{BASE}/config.json",
+        lock=LOCK,
+    output:
+        table=f"{RESULTS}/latency/{{base}}/b{{batch}}-l{{length}}.json",
+    log:
+        f"logs/latency/{RESULTS}/latency/{{base}}/b{{batch}}-l{{length}}.log",
+    benchmark:
+        f"benchmarks/latency/{RESULTS}/latency/{{base}}/b{{batch}}-l{{length}}.tsv"
+    wildcard_constraints:
+        batch=r"\d+",
+        length=r"\d+",
+    conda:
+        "../../envs/espalier.yaml"
+    threads: ALL_THREADS
+    resources:
+        gpu=1,
+    params:
+        spec=spec(specs.latency_spec, "batch", "length"),
+        code=code("latency"),
+    shell:
+        r"""
+        python -m espalier latency \
+            --spec {params.spec:q} \
+            --config {input.config:q} \
+            --table {output.table:q} >{log:q} 2>&1
+        """
