@@ -20,6 +20,15 @@ from espalier.core.training import method_class, pruning_stage
 from espalier.methods import METHODS
 from tests import tiny
 
+GATES = {
+    "path": [0.6],
+    "prepruning_epochs": 1.0,
+    "pruning_epochs": 4.0,
+    "sparsity_warmup_epochs": 2.0,
+    "gate_learning_rate": 0.5,
+    "multiplier_learning_rate": 0.5,
+}
+"""Sixteen steps with gates: high rates, as a run so short needs."""
 PLANS = {
     "dense": {"method": "dense", "epochs": 2.0},
     "random": {"method": "random", "path": [0.6]},
@@ -31,8 +40,19 @@ PLANS = {
     "sdp-cos": {"method": "sdp", "path": [0.6], "objective": "cos"},
     "sdp-cc": {"method": "sdp", "path": [0.6], "objective": "cc", "prune_steps": 2, "prune_schedule": "cubic"},
     "sdp-cc-kld": {"method": "sdp", "path": [0.6], "objective": "cc+kld", "representation": "mean"},
+    "l0": {"method": "l0", **GATES},
+    "cofi": {"method": "cofi", **GATES},
+    "cofi-unrestricted": {"method": "cofi", **GATES, "matching": "unrestricted", "mask_padding": True},
+    "cofi-fixed": {"method": "cofi", **GATES, "matching": "fixed", "deviation": "absolute"},
+    "cofi-random": {"method": "cofi", **GATES, "matching": "random", "gates": ["heads", "units"]},
+    "heads": {"method": "heads", "path": [0.6]},
+    "heads-iterative": {"method": "heads", "path": [0.6], "prune_steps": 3, "normalise": False},
+    "small-dense": {"method": "small-dense", "path": [0.6], "epochs": 2.0},
+    "small-dense-layers": {"method": "small-dense", "path": [0.6], "epochs": 2.0, "kind": "layers"},
 }
 """Every row of the behaviour matrix."""
+GATED = {"l0", "cofi"}
+STRUCTURED = GATED | {"heads", "small-dense"}
 
 
 class Harness:
@@ -45,10 +65,12 @@ class Harness:
         self.metric = "accuracy" if kind == "classification" else "spearman"
         self.classes = 3 if kind == "classification" else 1
 
-    def loop(self, plan: dict, student=None, teacher=None, seed: int = 0, work: str = "work", masks=None, **changes) -> Loop:
+    def loop(
+        self, plan: dict, student=None, teacher=None, seed: int = 0, work: str = "work", masks=None, before=0.0, **changes
+    ) -> Loop:
         settings = TypeAdapter(AnyPlan).validate_python({"batch_size": 16, **plan})
         per_epoch = -(-len(self.train) // settings.batch_size)
-        stage = pruning_stage(settings, self.kind, seed, per_epoch, masks is None, 0.0, settings.path[0])
+        stage = pruning_stage(settings, self.kind, seed, per_epoch, masks is None, before, settings.path[0])
         method = method_class(METHODS[settings.method])(settings, stage)
         accelerator = tiny.accelerator()
         student = method.cut(student or tiny.classifier(1, self.classes, problem_type=None), masks)

@@ -194,7 +194,7 @@ def test_the_known_tasks_are_complete(small):
 def test_the_shipped_configuration_is_good():
     raw = yaml.safe_load(SHIPPED)
     jsonschema.validate(raw, schema())
-    assert [plan.method for plan in parse(raw).plans.values()] == ["dense", "magnitude", "sdp"]
+    assert [plan.method for plan in parse(raw).plans.values()] == ["dense", "magnitude", "sdp", "cofi"]
 
 
 def blocks(block: type[Block] = Block) -> list[type[Block]]:

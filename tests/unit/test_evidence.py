@@ -21,6 +21,7 @@ REST = ",0,0,1,1,1,1,1,1,1,1,1,1"
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evidence, "SHIPPED", "mine")
     results, folder = tmp_path / "results/mine", tmp_path / "workflow/experiments/mine"
     for path in (results / "figures", results / "prepared/fruit", folder):
         path.mkdir(parents=True)
@@ -47,7 +48,10 @@ def test_a_study_is_collected_and_the_readme_follows(study):
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "2,000 training and 20 evaluation rows; the most frequent class gives 0.250" in text
     assert "| teacher | 0.850 ± 0.071 (2) |  |" in text and "| sdp |  | 0.650 ± 0.071 (2) |" in text
-    assert (study / "workflow/experiments/mine/figures/quality.svg").read_text() == "figures/quality.svg"
+    assert "[mine](workflow/experiments/mine/README.md)" in text
+    folder = study / "workflow/experiments/mine"
+    assert (folder / "figures/quality.svg").read_text() == "figures/quality.svg"
+    assert "![quality](figures/quality.svg)" in (folder / "README.md").read_text()
 
 
 def test_speeds_stand_in_a_table_of_their_own_for_smaller_models_only(study):
@@ -62,7 +66,9 @@ def test_speeds_stand_in_a_table_of_their_own_for_smaller_models_only(study):
     ]
     table.write_text("\n".join([header, *lines]) + "\n")
     evidence.collect("mine")
-    scores, speeds = evidence.results_block().split("Speed-up over the dense teacher at batch 32, PyTorch eager / onnxruntime")
+    scores, speeds = evidence.tables(study / "workflow/experiments/mine").split(
+        "Speed-up over the dense teacher at batch 32, PyTorch eager / onnxruntime"
+    )
     assert "| plan | dense | 50 % removed | 60 % removed | 4× |" in scores
     assert speeds.splitlines()[2:] == ["| plan | 60 % removed | 4× |", "|---|---|---|", "| cofi | 2.0× / 3.0× | 2.0× / 3.0× |"]
 
@@ -75,3 +81,5 @@ def test_a_study_that_was_not_run_is_refused(study):
 def test_the_readme_holds_the_results_of_the_committed_studies(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert evidence.results_block() in (ROOT / "README.md").read_text()
+    for folder in evidence.studies():
+        assert evidence.page(folder) == (folder / "README.md").read_text()

@@ -1,7 +1,8 @@
 """The small files of a study that are committed, and the README's results, which are drawn from them.
 
 `python -m espalier.evidence demo sdp-small` copies tables, metrics, figures and task cards of these finished projects to
-`workflow/experiments/`; without names nothing is copied. Either way the README's results are written anew.
+`workflow/experiments/`; without names nothing is copied. Either way each study's page and the README's results are
+written anew.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from espalier.config.targets import position
 from espalier.core.metrics import score
 from espalier.core.results import NAMES, TEACHER
 from espalier.core.runtime import UserError, atomic, read_json
 from espalier.core.summary import RUNTIMES, Group, Mean, goal, groups, panels, smaller
 
 EXPERIMENTS = Path("workflow/experiments")
+SHIPPED = "demo"
+"""Project of the shipped configuration, whose tables the README shows."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 COPIED = ("table.csv", "metrics.json", "figures/*.svg", "prepared/*/task.json")
 
@@ -42,40 +46,54 @@ def collect(project: str) -> None:
 
 
 def results_block() -> str:
-    """The README's results: scores for each base and task of each study that has been run, and speeds where matrices shrank."""
+    """The README's results: the shipped configuration's tables, and where those of all studies are."""
+    links = " · ".join(f"[{folder.name}]({folder}/README.md)" for folder in studies())
+    return f"{tables(EXPERIMENTS / SHIPPED)}\n\nTables and figures of all studies: {links}."
+
+
+def studies() -> list[Path]:
+    """Folders of the studies that have been run."""
+    return [table.parent for table in sorted(EXPERIMENTS.glob("*/table.csv"))]
+
+
+def tables(folder: Path) -> str:
+    """Scores for each base and task of a study that has been run, and speeds where matrices shrank."""
     parts = []
-    for table in sorted(EXPERIMENTS.glob("*/table.csv")):
-        folder = table.parent
-        rows = pd.read_csv(table, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
-        for (base, task), found in panels(groups(rows)):
-            card = read_json(folder / f"prepared/{task}/task.json")
-            parts.append("\n".join(_task_table(folder, base, task, found, card)))
-            if compact := [group for group in smaller(found) if group.means["speedup_b32"]]:
-                parts.append("\n".join(_speed_table(folder, base, task, compact)))
+    rows = pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
+    for (base, task), found in panels(groups(rows)):
+        card = read_json(folder / f"prepared/{task}/task.json")
+        parts.append("\n".join(_task_table(base, task, found, card)))
+        if compact := [group for group in smaller(found) if group.means["speedup_b32"]]:
+            parts.append("\n".join(_speed_table(base, task, compact)))
     return "\n\n".join(parts)
 
 
-def _task_table(folder: Path, base: str, task: str, found: list[Group], card: dict) -> list[str]:
+def page(folder: Path) -> str:
+    """A study's own page: its tables and figures."""
+    figures = [f"![{figure.stem}](figures/{figure.name})" for figure in sorted((folder / "figures").glob("*.svg"))]
+    return "\n\n".join([f"# {folder.name}", "[Configuration](config.yaml)", tables(folder), *figures]) + "\n"
+
+
+def _task_table(base: str, task: str, found: list[Group], card: dict) -> list[str]:
     rows = card["rows"]
     head = (
-        f"**{task}** with {base} ([{folder.name}]({folder})): {found[0].metric}, mean ± standard deviation (seeds); "
+        f"**{task}** with {base}: {found[0].metric}, mean ± standard deviation (seeds); "
         f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation rows{_guess(card, found[0].metric)}."
     )
     return [head, "", *_grid(found, lambda group: _cell(group.means["score"]))]
 
 
-def _speed_table(folder: Path, base: str, task: str, found: list[Group]) -> list[str]:
+def _speed_table(base: str, task: str, found: list[Group]) -> list[str]:
     """Of the students with smaller matrices: how many times the speed of their teacher, runtime by runtime."""
     columns = {name: f"{prefix}speedup_b32" for name, prefix in RUNTIMES.items()}
     measured = {name: column for name, column in columns.items() if any(group.means.get(column) for group in found)}
-    head = f"Speed-up over the dense teacher at batch 32, {' / '.join(measured)} ({task}, {base}, [{folder.name}]({folder})):"
+    head = f"Speed-up over the dense teacher at batch 32, {' / '.join(measured)} ({task}, {base}):"
     return [head, "", *_grid(found, lambda group: " / ".join(_times(group.means.get(each)) for each in measured.values()))]
 
 
 def _grid(found: list[Group], cell: Callable[[Group], str]) -> list[str]:
     """A Markdown table: a row a plan, the teacher first, and a column a target, the gentlest first."""
-    places = {group.percent: (group.target is None, group.target or 0.0) for group in found}
-    targets = sorted(places, key=lambda percent: places[percent])
+    targets = sorted({group.percent for group in found}, key=position)
     lines = [f"| plan | {' | '.join(_heading(target) for target in targets)} |", "|---|" + "---|" * len(targets)]
     for plan in sorted({group.plan for group in found}, key=lambda plan: (plan != TEACHER, plan)):
         cells = {group.percent: cell(group) for group in found if group.plan == plan}
@@ -109,7 +127,10 @@ def _cell(mean: Mean | None) -> str:
 
 
 def renew(readme: Path) -> None:
-    """Write the results between the README's two marks."""
+    """Write each study's page, and the results between the README's two marks."""
+    for folder in studies():
+        with atomic(folder / "README.md") as temporary:
+            temporary.write_text(page(folder))
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     with atomic(readme) as temporary:

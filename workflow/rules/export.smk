@@ -12,6 +12,7 @@ rule export:
     output:
         config=f"{STUDENT}/compact/config.json",
         weights=f"{STUDENT}/compact/model.safetensors",
+        code=f"{STUDENT}/compact/modeling_espalier.py",
         onnx=f"{STUDENT}/compact/model.onnx",
         tokenizer_json=f"{STUDENT}/compact/tokenizer.json",
         tokenizer_config=f"{STUDENT}/compact/tokenizer_config.json",
@@ -32,6 +33,7 @@ rule export:
             --tokenizer {input.tokenizer:q} \
             --config {output.config:q} \
             --weights {output.weights:q} \
+            --code {output.code:q} \
             --onnx {output.onnx:q} \
             --tokenizer-json {output.tokenizer_json:q} \
             --tokenizer-config {output.tokenizer_config:q} >{log:q} 2>&1

@@ -57,7 +57,7 @@ class Config(Block):
     teacher: Teacher = Teacher()
     """Fine-tuning of the teachers."""
     plans: dict[Name, AnyPlan]
-    """A name for a method, its settings and a path of target sparsities."""
+    """A name for a method, its settings and a path of targets."""
     measure: Measure = Measure()
     """How latency is measured."""
     progress: Progress = Progress()

@@ -14,7 +14,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -99,7 +98,7 @@ class Heads(Method):
         """The compact student."""
         return shrink(student, masks_of(self.open, self.shape)) if self.stage.removes else student
 
-    def state_dict(self) -> dict[str, Float[Tensor, "..."]]:
+    def state_dict(self) -> dict[str, Tensor]:
         """Importances and what is kept."""
         importance = {f"importance/{name}": each for name, each in self.importance.items()}
         return super().state_dict() | importance | {f"open/{name}": mask for name, mask in self.open.items()}

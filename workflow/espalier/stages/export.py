@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from espalier.config.specs import ExportSpec
-from espalier.core.models import open_student, write_model
+from espalier.core.models import open_student, write_compact
 from espalier.core.onnx import write_onnx
 from espalier.core.runtime import UserError, atomic
 
@@ -20,6 +20,7 @@ def run(
     tokenizer: list[Path],
     config: Path,
     weights: Path,
+    code: Path,
     onnx: Path,
     tokenizer_json: Path,
     tokenizer_config: Path,
@@ -27,7 +28,7 @@ def run(
     """Write the compact folder; its logits must be the student's to the last bit, in ONNX to 1e-4."""
     kind = ExportSpec.model_validate_json(spec).kind
     model = open_student(student, kind).eval()
-    write_model(model, config, weights)
+    write_compact(model, config, weights, code)
     reopened = open_student([config, weights], kind).eval()
     ids = torch.arange(5, 5 + 4 * 16).view(4, 16) % model.config.vocab_size
     with torch.inference_mode():
