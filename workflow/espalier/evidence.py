@@ -92,8 +92,8 @@ def _speed_table(base: str, task: str, found: list[Group]) -> list[str]:
 
 
 def _grid(found: list[Group], cell: Callable[[Group], str]) -> list[str]:
-    """A Markdown table: a row a plan, the teacher first, and a column a target, the gentlest first."""
-    targets = sorted({group.percent for group in found}, key=position)
+    """A Markdown table: a row a plan, the teacher first, and a column a target, sparsities first, the gentlest first."""
+    targets = sorted({group.percent for group in found}, key=lambda word: (not word[-1].isdigit(), position(word)))
     lines = [f"| plan | {' | '.join(_heading(target) for target in targets)} |", "|---|" + "---|" * len(targets)]
     for plan in sorted({group.plan for group in found}, key=lambda plan: (plan != TEACHER, plan)):
         cells = {group.percent: cell(group) for group in found if group.plan == plan}

@@ -98,6 +98,12 @@ class HeadsPlan(IterativePlan):
     """What is ranked and removed."""
     normalise: bool = True
     """Divide importances by their norm over the layer before layers are compared."""
+    dense_epochs: Positive = 1.0
+    """Training before the first removal of every stage: importances are gathered there."""
+
+    def begins_dense(self, first_stage: bool) -> bool:
+        """Every stage begins with its dense epochs."""
+        return True
 
 
 class SmallDensePlan(Plan):
