@@ -18,7 +18,7 @@ from espalier.core.runtime import read_json, sha256
 from tests import tiny
 
 pytestmark = pytest.mark.slow
-RUNS = ["teacher", "magnitude", "sdp"]
+RUNS = ["teacher", "magnitude", "sdp", "cofi"]
 CONFIG = """
 project: kill
 precision: fp32
@@ -29,6 +29,8 @@ teacher: {epochs: 40.0, batch_size: 16, learning_rate: 1.0e-3}
 plans:
   magnitude: {method: magnitude, path: [0.6], prune_steps: 4, dense_epochs: 8.0, epochs_per_step: 8.0, batch_size: 16}
   sdp: {method: sdp, path: [0.6], prune_steps: 4, dense_epochs: 8.0, epochs_per_step: 8.0, batch_size: 16, checkpoint: best}
+  cofi: {method: cofi, path: [0.6], prepruning_epochs: 8.0, pruning_epochs: 32.0, sparsity_warmup_epochs: 8.0, batch_size: 16,
+         checkpoint: best}
 progress: {log_every: 1}
 """
 STEPS = 160
@@ -47,7 +49,7 @@ def command(root: Path, run: str, out: Path) -> list[str]:
         stage, spec, models = "finetune", finetune_spec(config, "mine", 3), {"base": base}
     else:
         stage, spec = "compress", compress_spec(config, "mine", run, 3, "60")
-        models = {"teacher": teacher, "start": base}
+        models = {"teacher": teacher, "start": base, "latency": []}
         names |= {"masks": "masks.safetensors", "structure": "structure.json"}
     lists = {**models, "tokens": inside(root / "task", "train.parquet", "evaluation.parquet")}
     paths = {"task": root / "task/task.json", "work": out / "work", **{name: out / file for name, file in names.items()}}
@@ -84,7 +86,10 @@ def test_killed_and_resumed_is_bit_identical(root, tmp_path, run):
     kill_at(process, tmp_path / "work/history.jsonl", step)
     assert not (tmp_path / "model.safetensors").exists()
     subprocess.run(command(root, run, tmp_path), check=True, capture_output=True)
-    assert sha256(tmp_path / "model.safetensors") == sha256(root / "out" / run / "model.safetensors")
+    for name in ("model.safetensors", "config.json", *(["structure.json"] if run != "teacher" else [])):
+        assert sha256(tmp_path / name) == sha256(root / "out" / run / name)
     record = read_json(tmp_path / "run.json")
     assert record["steps"] == STEPS and len(record["resumed_at"]) == 1
     assert not (tmp_path / "work").exists(), "the checkpoints of a finished run are litter"
+    compact = read_json(tmp_path / "config.json")["model_type"] == "compact-bert"
+    assert compact == (run == "cofi")

@@ -1,6 +1,7 @@
 """What holds for all gates, masks and targets of structured pruning."""
 
 import math
+from itertools import pairwise
 
 import torch
 from hypothesis import given, settings
@@ -24,7 +25,9 @@ MODELS = {name: tiny.encoder(name) for name in ("bert", "deberta-v2, shared keys
 def random_gates(shape, closed, seed):
     """Soft values of every gate, and decided ones of which about the fraction `closed` is 0; hidden dimensions never all."""
     generator = torch.Generator().manual_seed(seed)
-    sizes = {name: len(mask) for name, mask in full_masks(shape).items()} | dict.fromkeys(("attention", "ffn"), len(shape.layers))
+    sizes = {name: len(mask) for name, mask in full_masks(shape).items()} | dict.fromkeys(
+        ("attention", "ffn"), len(shape.layers)
+    )
     soft = {name: 0.1 + 0.89 * torch.rand(size, generator=generator) for name, size in sizes.items()}
     values = {name: value * (torch.rand(len(value), generator=generator) >= closed) for name, value in soft.items()}
     values[HIDDEN][0] = soft[HIDDEN][0]
@@ -66,7 +69,7 @@ def test_decided_gates_close_the_expected_number_of_the_lowest(values):
 def test_the_target_never_falls_and_stays_between_its_ends(first, second, ramp_steps, steps):
     before, target = sorted((first, second))
     levels = [ramped(before, target, step, ramp_steps) for step in range(steps + ramp_steps)]
-    assert all(later >= earlier - 1e-12 for earlier, later in zip(levels, levels[1:], strict=False))
+    assert all(later >= earlier - 1e-12 for earlier, later in pairwise(levels))
     assert all(before - 1e-12 <= level <= target + 1e-12 for level in levels)
     assert levels[ramp_steps:] == [target] * steps
 
@@ -104,7 +107,7 @@ def test_ordered_matching_never_crosses(seed, count, layers, there):
 def test_chosen_teacher_layers_rise_and_end_at_the_last_block(layers, count, draws):
     fixed, drawn = evenly_spaced(layers, count), one_per_block(layers, count, draws)
     assert fixed[-1] == layers - 1 and len(fixed) == len(drawn) == min(count, layers)
-    assert all(low < high for low, high in zip(fixed, fixed[1:], strict=False))
+    assert all(low < high for low, high in pairwise(fixed))
     assert all(below < chosen <= end for below, chosen, end in zip([-1, *fixed], drawn, fixed, strict=False))
 
 

@@ -150,7 +150,9 @@ def test_expected_latency_is_read_from_the_table(part, milliseconds):
 
 
 def test_expected_latency_has_gradients_for_every_gate():
-    gates = {name: torch.full((len(mask),), 0.8, requires_grad=True) for name, mask in full_masks(SHAPE).items() if name != HIDDEN}
+    gates = {
+        name: torch.full((len(mask),), 0.8, requires_grad=True) for name, mask in full_masks(SHAPE).items() if name != HIDDEN
+    }
     gates |= {kind: torch.full((2,), 0.7, requires_grad=True) for kind in ("attention", "ffn")}
     LatencyBudget(LatencyGoal(TABLE, 10.0), SHAPE).saved(gates).backward()
     assert all((each.grad < 0).all() for each in gates.values())

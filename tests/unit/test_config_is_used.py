@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "workflow/espalier"
-DEFINITIONS = [PACKAGE / "config" / name for name in ("data.py", "plans.py", "project.py", "specs.py", "structured.py", "targets.py")]
+DEFINITIONS = [
+    PACKAGE / "config" / name for name in ("data.py", "plans.py", "project.py", "specs.py", "structured.py", "targets.py")
+]
 
 
 def fields() -> list[str]:

@@ -11,6 +11,16 @@ from tests import tiny
 from tests.methods.conftest import Harness
 
 DENSE = {"method": "dense", "epochs": 1.0}
+L0 = {
+    "method": "l0",
+    "path": [0.5],
+    "prepruning_epochs": 0.0,
+    "pruning_epochs": 1.0,
+    "sparsity_warmup_epochs": 0.5,
+    "freeze_embeddings": False,
+    "unit_mean": 0.0,
+}
+"""Its gates are random, one draw for all micro-batches of a step."""
 
 
 @pytest.fixture
@@ -34,7 +44,7 @@ def gradients(harness, plan, micro, **changes):
 
 
 @pytest.mark.parametrize(
-    "plan", [DENSE, {"method": "distil", "path": [0.5]}, {"method": "sdp", "path": [0.5], "objective": "cos"}]
+    "plan", [DENSE, {"method": "distil", "path": [0.5]}, {"method": "sdp", "path": [0.5], "objective": "cos"}, L0]
 )
 @pytest.mark.parametrize("micro", [1, 5, 8])
 def test_micro_batches_leave_the_gradient_as_it_is(harness, plan, micro):

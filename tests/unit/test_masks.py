@@ -74,7 +74,7 @@ def test_masks_come_back_from_their_file(model, tmp_path):
 def test_no_masks_have_a_file_too(tmp_path):
     write_masks(tmp_path / "masks.safetensors", {})
     assert read_masks(tmp_path / "masks.safetensors") == {}
-    assert structure_of({}, 0.0) == {"target": 0.0, "sparsity": 0.0, "matrices": {}}
+    assert structure_of({}) == {"sparsity": 0.0, "matrices": {}}
 
 
 def test_masks_of_another_model_are_refused_by_name(model):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from espalier.core.matching import evenly_spaced, one_per_block, ordered, same_index, unrestricted
+from espalier.core.matching import distance, evenly_spaced, one_per_block, ordered, pairs, same_index, unrestricted
 
 VECTOR = json.loads((Path(__file__).parents[1] / "methods/cofi-vectors.json").read_text())["layer_matching"][0]
 
@@ -76,3 +76,34 @@ def test_teacher_layers_are_evenly_spaced_at_every_depth(layers, count, chosen):
 )
 def test_one_layer_is_drawn_in_each_block_but_not_the_very_first(layers, count, draws, chosen):
     assert one_per_block(layers, count, draws) == chosen
+
+
+def test_distance_is_a_mean_over_everything_or_over_real_tokens():
+    student, teacher = torch.zeros(2, 2, 3), torch.ones(2, 2, 3)
+    teacher[1, 1] = 100.0
+    assert float(distance(student, teacher, torch.tensor([[1, 1], [1, 0]]))) == 1.0
+    assert float(distance(student, teacher, None)) == pytest.approx((3 + 10_000) / 4)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("fixed", [(1, 1), (2, 2)]),
+        ("unrestricted", [(1, 2), (2, 0)]),
+        ("random", [(1, 2), (2, 0)]),
+        ("ordered", [(1, 0), (2, 0)]),
+    ],
+)
+def test_who_learns_from_whom_by_name(how, expected):
+    """The student's layers hold the teacher's outputs in another order."""
+    layers = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    student = [layers[2], layers[0], layers[1]]
+    assert pairs(how, {1: layers[1], 2: layers[2]}, student, [True] * 3, None) == expected
+
+
+def test_padding_can_decide_a_match():
+    teacher, near, far = torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.full((1, 2, 3), 0.5)
+    near[0, 1] = 9.0
+    mask = torch.tensor([[1, 0]])
+    assert pairs("unrestricted", {0: teacher}, [near, far], [True, True], None) == [(0, 1)]
+    assert pairs("unrestricted", {0: teacher}, [near, far], [True, True], mask) == [(0, 0)]

@@ -22,7 +22,14 @@ CASES = {
     "layers closed as a whole": {"attention": [1], "ffn": [0, 1]},
     "every layer gone": {"attention": range(3), "ffn": range(3)},
     "hidden dimensions": {HIDDEN: [0, 9, 31]},
-    "everything together": {**SOME, HIDDEN: [3, 9, 20], heads_of(1): range(4), units_of(0): range(24), "ffn": [2], "attention": [2]},
+    "everything together": {
+        **SOME,
+        HIDDEN: [3, 9, 20],
+        heads_of(1): range(4),
+        units_of(0): range(24),
+        "ffn": [2],
+        "attention": [2],
+    },
 }
 
 

@@ -38,7 +38,12 @@ def test_a_compact_configuration_says_its_shape(model, shape, tmp_path):
 def test_a_configuration_file_has_the_upstream_schema(tmp_path):
     compact_config(tiny.encoder("bert").config, UNEQUAL).save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
-    assert (content["model_type"], content["hidden_size"], content["head_dim"], content["pooled_size"]) == ("compact-bert", 27, 8, 32)
+    assert (content["model_type"], content["hidden_size"], content["head_dim"], content["pooled_size"]) == (
+        "compact-bert",
+        27,
+        8,
+        32,
+    )
     layers = content["per_layer_config"]
     assert layers["0"] == {"intermediate_size": 5, "skip": ["attention"]}
     assert layers["1"] == {"num_attention_heads": 3, "skip": ["mlp"]}
@@ -57,9 +62,9 @@ def test_every_sublayer_has_the_size_that_the_configuration_says(model):
 
 def _is_matrix(name, model):
     family = family_of(model.config)
-    return any(name.endswith(f"{path}.weight") for path in (*family.to_heads, family.from_heads, family.ffn_in, family.ffn_out)) and (
-        f"{family.layers}." in name
-    )
+    return any(
+        name.endswith(f"{path}.weight") for path in (*family.to_heads, family.from_heads, family.ffn_in, family.ffn_out)
+    ) and (f"{family.layers}." in name)
 
 
 def _matrices_that_read(model):
@@ -95,7 +100,10 @@ def test_an_unsupported_family_is_refused_by_name_with_the_supported_ones():
 
 @pytest.mark.parametrize(
     ("changes", "part"),
-    [({"conv_kernel_size": 3, "conv_act": "gelu"}, "encoder.conv,"), ({"norm_rel_ebd": "none"}, "encoder.rel_embeddings without")],
+    [
+        ({"conv_kernel_size": 3, "conv_act": "gelu"}, "encoder.conv,"),
+        ({"norm_rel_ebd": "none"}, "encoder.rel_embeddings without"),
+    ],
 )
 def test_parts_that_the_table_does_not_cover_are_refused_by_name(changes, part):
     model = tiny.encoder("deberta-v2", **changes)

@@ -40,3 +40,24 @@ def test_every_removal_happens_before_the_end_at_a_step_of_its_own(dense_epochs,
     assert len(run.removals) == 4 and max(run.removals) < run.steps
     assert run.removals[max(run.removals)] == 0.9
     assert set(run.removals) - {0} <= set(run.bounds), "a removal begins a learning-rate interval"
+
+
+def gated(first=True, before=0.0, **settings):
+    lengths = {"prepruning_epochs": 2.0, "pruning_epochs": 5.0, **settings}
+    return stage(first, before, 0.6, method="cofi", **lengths)
+
+
+def test_gates_train_after_a_part_without_them_in_the_first_stage_only():
+    assert gated().bounds == (20, 70) and gated().removals == {} and gated().removes
+    assert gated(first=False, before=0.3).bounds == (50,)
+    assert gated(prepruning_epochs=0.0).bounds == (50,)
+
+
+def test_a_stage_that_removes_nothing_says_so():
+    assert not stage(before=0.9).removes and stage(before=0.5).removes
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("method", ["movement", "heads"])
+def test_methods_that_gather_scores_train_before_every_stage_s_first_removal(method, first):
+    assert stage(first, before=0.0 if first else 0.5, method=method).removals == {10: 0.9}

@@ -7,7 +7,7 @@ registers the compact classes with the Auto classes.
 A compact model's config.json keeps the upstream schema `per_layer_config` (`num_attention_heads`, `intermediate_size`,
 `skip` for each layer that differs) and adds `head_dim`, because a pruned width breaks hidden = heads x head size, and
 `pooled_size`, the width of the classification head, which reads the pruned hidden states and is not pruned itself.
-Shapes come from the configuration, never from names or shapes of tensors.
+Shapes come from the configuration, never from tensors.
 """
 
 import copy
@@ -19,12 +19,9 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig
 
-MODULE = "modeling_espalier"
-"""Name of this file beside a compact model."""
-ATTENTION, FFN = "attention", "mlp"
-"""Words of the upstream `skip` list."""
-OWN_KEYS = ("per_layer_config", "head_dim", "pooled_size", "auto_map", "architectures", "model_type")
-"""Keys of a compact configuration that a stock one has not, or has with another value."""
+MODULE = "modeling_espalier"  # name of this file beside a compact model
+ATTENTION, FFN = "attention", "mlp"  # words of the upstream `skip` list
+OWN_KEYS = ("per_layer_config", "head_dim", "pooled_size", "auto_map", "architectures", "model_type")  # not a stock model's
 
 
 class Shape(NamedTuple):
@@ -33,23 +30,20 @@ class Shape(NamedTuple):
     hidden: int  # dimensions of the residual stream
     head_dim: int  # dimensions of one attention head
     pooled: int  # width of the classification head
-    layers: tuple[tuple[int, int], ...]
-    """Heads and FFN units of each layer; 0 where the sublayer is gone: it is an identity then, its LayerNorm included."""
+    layers: tuple[tuple[int, int], ...]  # heads and FFN units; 0: the sublayer is an identity, its LayerNorm included
 
 
-class Nothing(nn.Module):
+class _Nothing(nn.Module):
     """Stands where a sublayer was: zeros of its input's shape."""
 
     def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
-        """Zeros."""
         return torch.zeros_like(hidden_states)
 
 
-class NothingAndMap(Nothing):
+class _NothingAndMap(_Nothing):
     """The same for modules that return an attention map besides."""
 
     def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, None]:
-        """Zeros and no map."""
         return torch.zeros_like(hidden_states), None
 
 
@@ -64,14 +58,11 @@ class Family:
     ffn_in: str  # the matrix whose rows belong to FFN units
     ffn_out: str  # the matrix whose columns belong to FFN units
     norms: tuple[str, str]  # LayerNorms of the attention sublayer and of the FFN sublayer
-    attention_gone: tuple[tuple[str, type], ...]  # what takes the places of modules where the sublayer is gone
-    ffn_gone: tuple[tuple[str, type], ...]
-    refresh: tuple[tuple[str, str], ...]  # attribute of `attention` → heads, head_dim, width (both) or scale (head_dim^-1/2)
+    refresh: tuple[str, ...]  # attributes of `attention` that depend on the number of heads; `_sizes` gives their values
     pooled: tuple[str, ...]  # modules of the classification head, the one that reads the hidden states first
     layers: str = "encoder.layer"
     embeddings: tuple[str, ...] = tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type"))
-    """Tables that write to the residual stream."""
-    projections: tuple[str, ...] = ()  # matrices that write to it in their place, where the model has them
+    projections: tuple[str, ...] = ()  # what writes to the residual stream in the embeddings' place, where there is one
     embedding_norms: tuple[str, ...] = ("embeddings.LayerNorm",)  # LayerNorms that read tables
     final_norms: tuple[str, ...] = ()
     head_blocks: int = 1  # 3 where queries, keys and values are stacked in one matrix
@@ -90,28 +81,21 @@ class Family:
 
 
 def _bert(stem: str, pooled: tuple[str, ...], **changes) -> Family:
-    sums = (("attention.output.dense", Nothing), ("attention.output.LayerNorm", nn.Identity))
-    paths = {
+    layer = {
         "attention": "attention.self",
         "to_heads": ("attention.self.query", "attention.self.key", "attention.self.value"),
         "from_heads": "attention.output.dense",
         "ffn_in": "intermediate.dense",
         "ffn_out": "output.dense",
         "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
-        "attention_gone": (("attention.self", NothingAndMap), *sums),
-        "ffn_gone": (("intermediate", Nothing), ("output.dense", Nothing), ("output.LayerNorm", nn.Identity)),
-        "refresh": (
-            ("num_attention_heads", "heads"),
-            ("attention_head_size", "head_dim"),
-            ("all_head_size", "width"),
-            ("scaling", "scale"),
-        ),
+        "refresh": ("num_attention_heads", "attention_head_size", "all_head_size", "scaling"),
     }
-    return Family(stem=stem, pooled=pooled, **(paths | changes))
+    return Family(stem=stem, pooled=pooled, **(layer | changes))
 
 
 _DENSE_HEAD = ("classifier.dense", "classifier.out_proj")
-_PROJECTIONS = ("query_proj", "key_proj", "value_proj", "pos_key_proj", "pos_query_proj")
+_PROJECTIONS = tuple(f"attention.self.{name}_proj" for name in ("query", "key", "value", "pos_key", "pos_query"))
+# fmt: off
 FAMILIES = {
     "bert": _bert("Bert", ("bert.pooler.dense", "classifier")),
     "roberta": _bert("Roberta", _DENSE_HEAD),
@@ -119,54 +103,27 @@ FAMILIES = {
     "camembert": _bert("Camembert", _DENSE_HEAD),
     "electra": _bert("Electra", _DENSE_HEAD, projections=("embeddings_project",)),
     "deberta-v2": _bert(
-        "DebertaV2",
-        ("pooler.dense", "classifier"),
-        to_heads=tuple(f"attention.self.{name}" for name in _PROJECTIONS),
-        refresh=(("num_attention_heads", "heads"), ("attention_head_size", "head_dim"), ("all_head_size", "width")),
-        embeddings=(*Family.embeddings, "encoder.rel_embeddings"),
-        projections=("embeddings.embed_proj",),
+        "DebertaV2", ("pooler.dense", "classifier"), to_heads=_PROJECTIONS,
+        refresh=("num_attention_heads", "attention_head_size", "all_head_size"), dispatches=False,
+        embeddings=(*Family.embeddings, "encoder.rel_embeddings"), projections=("embeddings.embed_proj",),
         embedding_norms=("embeddings.LayerNorm", "encoder.LayerNorm"),
-        dispatches=False,
-        forbidden=("encoder.conv",),
-        paired=(("encoder.rel_embeddings", "encoder.LayerNorm"),),
+        forbidden=("encoder.conv",), paired=(("encoder.rel_embeddings", "encoder.LayerNorm"),),
     ),
     "distilbert": Family(
-        stem="DistilBert",
-        layers="transformer.layer",
-        attention="attention",
-        to_heads=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-        from_heads="attention.out_lin",
-        ffn_in="ffn.lin1",
-        ffn_out="ffn.lin2",
-        norms=("sa_layer_norm", "output_layer_norm"),
-        attention_gone=(("attention", NothingAndMap), ("sa_layer_norm", nn.Identity)),
-        ffn_gone=(("ffn", Nothing), ("output_layer_norm", nn.Identity)),
-        refresh=(("n_heads", "heads"), ("attention_head_size", "head_dim"), ("dim", "width"), ("scaling", "scale")),
-        pooled=("pre_classifier", "classifier"),
-        units="hidden_dim",
+        stem="DistilBert", layers="transformer.layer", units="hidden_dim",
+        attention="attention", to_heads=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        from_heads="attention.out_lin", ffn_in="ffn.lin1", ffn_out="ffn.lin2", norms=("sa_layer_norm", "output_layer_norm"),
+        refresh=("n_heads", "attention_head_size", "dim", "scaling"), pooled=("pre_classifier", "classifier"),
     ),
     "modernbert": Family(
-        stem="ModernBert",
-        layers="layers",
-        attention="attn",
-        to_heads=("attn.Wqkv",),
-        head_blocks=3,
-        from_heads="attn.Wo",
-        ffn_in="mlp.Wi",
-        ffn_blocks=2,
-        ffn_out="mlp.Wo",
-        norms=("attn_norm", "mlp_norm"),
-        attention_gone=(("attn", NothingAndMap), ("attn_norm", nn.Identity)),
-        ffn_gone=(("mlp", Nothing), ("mlp_norm", nn.Identity)),
-        refresh=(("head_dim", "head_dim"),),
-        pooled=("head.dense", "head.norm", "classifier"),
-        embeddings=("embeddings.tok_embeddings",),
-        embedding_norms=("embeddings.norm",),
-        final_norms=("final_norm",),
-        pre_norm=True,
-        movable=False,
+        stem="ModernBert", layers="layers", pre_norm=True, movable=False,
+        attention="attn", to_heads=("attn.Wqkv",), head_blocks=3, from_heads="attn.Wo",
+        ffn_in="mlp.Wi", ffn_blocks=2, ffn_out="mlp.Wo", norms=("attn_norm", "mlp_norm"),
+        refresh=("head_dim",), pooled=("head.dense", "head.norm", "classifier"),
+        embeddings=("embeddings.tok_embeddings",), embedding_norms=("embeddings.norm",), final_norms=("final_norm",),
     ),
 }
+# fmt: on
 
 
 def family_of(config: PreTrainedConfig) -> Family:
@@ -220,15 +177,14 @@ def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """The stock configuration of a compact model whose remaining layers are whole and alike, or None."""
     family, shape = family_of(config), shape_of(config)
     kinds = {layer for layer in shape.layers if layer != (0, 0)}
-    gone = (0, 0) in shape.layers
-    if len(kinds) != 1 or (gone and not family.movable) or shape.pooled != shape.hidden:
+    if len(kinds) != 1 or ((0, 0) in shape.layers and not family.movable) or shape.pooled != shape.hidden:
         return None
     heads, ffn = kinds.pop()
     if not ffn or heads * shape.head_dim != shape.hidden:
         return None
-    layers = sum(layer != (0, 0) for layer in shape.layers)
     result = family.config.from_dict(_without(config, *OWN_KEYS))
-    result.num_hidden_layers, result.num_attention_heads = layers, heads
+    result.num_hidden_layers = sum(layer != (0, 0) for layer in shape.layers)
+    result.num_attention_heads = heads
     setattr(result, family.units, ffn)
     return result
 
@@ -258,11 +214,7 @@ class _Compact:
 
 
 def check(base: nn.Module, family: Family) -> None:
-    """Look for parts of a base model that the table does not cover.
-
-    Raises:
-        ValueError: naming the part.
-    """
+    """Refuse a base model with parts that the table does not cover: a ValueError that names the part."""
     for path in family.forbidden:
         if find(base, path) is not None:
             raise ValueError(f"this {family.stem} model has {path}, which cannot be pruned structurally")
@@ -273,54 +225,65 @@ def check(base: nn.Module, family: Family) -> None:
 
 def _resize_attention(layer: nn.Module, family: Family, heads: int, shape: Shape) -> None:
     if not heads:
-        _replace(layer, family.attention_gone)
+        _remove(layer, family.attention, _NothingAndMap, family.from_heads, family.norms[0])
         return
     width = heads * shape.head_dim
     for path in family.to_heads:
         _linear(layer, path, shape.hidden, family.head_blocks * width)
     _linear(layer, family.from_heads, width, shape.hidden)
-    values = {"heads": heads, "head_dim": shape.head_dim, "width": width, "scale": shape.head_dim**-0.5}
-    for attribute, value in family.refresh:
-        setattr(find(layer, family.attention), attribute, values[value])
+    sizes = _sizes(heads, shape.head_dim)
+    for attribute in family.refresh:
+        setattr(find(layer, family.attention), attribute, sizes[attribute])
+
+
+def _sizes(heads: int, head_dim: int) -> dict[str, int | float]:
+    counts = dict.fromkeys(("num_attention_heads", "n_heads"), heads)
+    widths = dict.fromkeys(("all_head_size", "dim"), heads * head_dim)
+    return counts | widths | {"attention_head_size": head_dim, "head_dim": head_dim, "scaling": head_dim**-0.5}
 
 
 def _resize_ffn(layer: nn.Module, family: Family, units: int, hidden: int) -> None:
     if not units:
-        _replace(layer, family.ffn_gone)
+        _remove(layer, family.ffn_in.rpartition(".")[0], _Nothing, family.ffn_out, family.norms[1])
         return
     _linear(layer, family.ffn_in, hidden, family.ffn_blocks * units)
     _linear(layer, family.ffn_out, units, hidden)
 
 
+def _remove(layer: nn.Module, inner: str, nothing: type[nn.Module], output: str, norm: str) -> None:
+    """Let a sublayer write zeros, without its LayerNorm."""
+    _replace(layer, inner, nothing())
+    if not output.startswith(f"{inner}."):
+        _replace(layer, output, _Nothing())
+    _replace(layer, norm, nn.Identity())
+
+
 def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
-    """All of the head but the last matrix, which gives the outputs, is as wide as the stock model's."""
     width = shape.hidden
     for path in family.pooled:
         module = find(model, path)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.LayerNorm):
+            _replace(model, path, nn.LayerNorm(shape.pooled, eps=module.eps, bias=module.bias is not None))
+        else:
             _linear(model, path, width, module.out_features if path == family.pooled[-1] else shape.pooled)
-        elif isinstance(module, nn.LayerNorm):
-            _replace(model, ((path, lambda norm=module: nn.LayerNorm(shape.pooled, eps=norm.eps, bias=norm.bias is not None)),))
         width = shape.pooled
 
 
 def _linear(root: nn.Module, path: str, inputs: int, outputs: int) -> None:
     """Give the matrix at a path, where there is one, another size."""
-    old = find(root, path)
-    if old is not None:
-        _replace(root, ((path, lambda: nn.Linear(inputs, outputs, bias=old.bias is not None, dtype=old.weight.dtype)),))
+    if (old := find(root, path)) is not None:
+        _replace(root, path, nn.Linear(inputs, outputs, bias=old.bias is not None, dtype=old.weight.dtype))
 
 
-def _replace(root: nn.Module, modules: tuple) -> None:
-    for path, make in modules:
-        parent, _, name = path.rpartition(".")
-        setattr(find(root, parent) if parent else root, name, make())
+def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, name = path.rpartition(".")
+    setattr(find(root, parent) if parent else root, name, module)
 
 
 def _register(model_type: str, family: Family) -> type[PreTrainedConfig]:
     """Make a family's compact classes, under names of this module, and tell the Auto classes."""
     name = f"Compact{family.stem}"
-    words = {"intermediate_size": family.units} if family.units != "intermediate_size" else {}
+    words = {} if family.units == "intermediate_size" else {"intermediate_size": family.units}
     members = {
         "model_type": f"compact-{model_type}",
         "attribute_map": family.config.attribute_map | words,

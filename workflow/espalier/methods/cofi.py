@@ -19,9 +19,8 @@ Symbols                  Names
 Steps: pre-pruning epochs without gates (first stage of a path only); pruning epochs with gates, from a fresh optimiser
 state; the deterministic decision, exact folding and slicing (`shrink`); final fine-tuning is the stage `recover`.
 
-Left out: data augmentation; the L0 penalty's other relaxations. Choices on points where paper and code differ (section
-7 of the specification): 1 epochs, 4 and 4b existence by the layer's own index, 6 mean squared error for regression,
-8 all gates start open, 9 an empty sublayer is absent, 10 exact folding, 11 any subset of gates, 17 signed deviation.
+Left out: data augmentation. Where paper and code differ (specification, section 7): 1 epochs, 4 and 4b existence by the
+layer's own index, 6 squared error for regression, 8 all gates start open, 9 an empty sublayer is absent, 10 exact folding.
 """
 
 from __future__ import annotations
@@ -76,9 +75,9 @@ class L0(Method):
         kinds = set(self.settings.gates)
         if self.stage.latency is not None:
             self.budget, kinds = LatencyBudget(self.stage.latency, self.shape), kinds - {"hidden"}
-        settings, device = self.settings, student.device
-        self.gates = HardConcreteGates(self.shape, kinds, settings.gate_mean, settings.unit_mean, self.generator).to(device)
-        self.multipliers = nn.Parameter(torch.zeros(2, device=device))
+        means = (self.settings.gate_mean, self.settings.unit_mean)
+        self.gates = HardConcreteGates(self.shape, kinds, *means, self.generator).to(student.device)
+        self.multipliers = nn.Parameter(torch.zeros(2, device=student.device))
         self.state: GateState = attach(student, self._values)
         student.gates = self.gates
         self.started_at = float(self.budget.saved({}))
@@ -177,8 +176,8 @@ class L0(Method):
         """
         if self.gates is None or steps >= self.stage.steps:
             return True
-        saved = self.budget.saved(self.gates.probabilities())
-        return steps > self.prune_from and float(saved) >= self.budget.target - self.settings.tolerance
+        expected = float(self.budget.saved(self.gates.probabilities()))
+        return steps > self.prune_from and expected >= self.budget.target - self.settings.tolerance
 
     def end(self) -> Masks:
         """What is kept of the model that the path began with."""

@@ -1,0 +1,321 @@
+"""CoFi against its specification, beyond the matrix."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from espalier.core.lagrangian import expected_counts
+from espalier.core.latency import Curve, LatencyGoal, LatencyTable, expected_latency
+from espalier.core.losses import soft_label_loss
+from espalier.core.method import Outputs
+from espalier.core.models import forward
+from espalier.core.parts import HIDDEN, full_masks, heads_of, units_of
+from espalier.core.structure import shape_of
+from espalier.methods.cofi import PAPER_RATE, TRAVEL
+from tests import tiny
+from tests.methods.conftest import GATES, Harness
+
+PLAN = {"method": "cofi", **GATES}
+PRUNE_FROM, STEPS = 4, 20
+
+
+def begun(harness, student=None, masks=None, **settings):
+    """A method that is attached to its student and has drawn its gates, and the loop around it; nothing is trained."""
+    loop = harness.loop({**PLAN, **settings}, student=student, masks=masks, before=0.0 if masks is None else 0.3)
+    loop.method.begin(loop.student, masks)
+    loop.method.optimizer = loop._make_optimizer()
+    loop.method.before_step(PRUNE_FROM if masks is None else 0)
+    return loop, loop.method
+
+
+def batch_of(loop, count=16):
+    return loop.rows.batch(np.arange(count), torch.device("cpu"))
+
+
+def terms_of(loop, batch, step=PRUNE_FROM):
+    student = forward(loop.student, batch, hidden_states=True)
+    return loop.method.loss_terms(batch, student, loop.teacher(batch), step)
+
+
+def halted(loop, step):
+    """Run to the beginning of a step."""
+    one_step = loop._one_step
+
+    def stop_at(picked):
+        if loop.step == step:
+            raise InterruptedError
+        one_step(picked)
+
+    loop._one_step = stop_at
+    with pytest.raises(InterruptedError):
+        loop.run()
+    return loop
+
+
+def test_there_are_no_hard_labels(harness):
+    loop, _ = begun(harness)
+    loop.student.eval()
+    batch = batch_of(loop)
+    first, other = terms_of(loop, batch), terms_of(loop, replace(batch, labels=(batch.labels + 1) % 3))
+    assert first.keys() == {"prediction", "layer", "lagrangian"} == loop.method.loss_weights.keys()
+    assert all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_before_pruning_begins_it_is_plain_distillation_to_the_bit(harness):
+    gated = halted(harness.loop(PLAN, work="gated"), PRUNE_FROM)
+    plain = harness.loop(PLAN, work="plain")
+    plain.method.stage = replace(plain.method.stage, target=0.0)  # as in recovery: no gates at all
+    halted(plain, PRUNE_FROM)
+    assert plain.method.gates is None
+    state = gated.student.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in plain.student.state_dict().items())
+    rows = [row for row in gated.history.rows if "loss" in row]
+    assert all(row["loss/lagrangian"] == row["sparsity"] == 0.0 for row in rows)
+    assert [row["loss"] for row in rows] == [row["loss"] for row in plain.history.rows if "loss" in row]
+    fresh = begun(harness)[1].gates.state_dict()
+    assert all(torch.equal(value, fresh[name]) for name, value in gated.method.gates.state_dict().items())
+    assert gated.method.multipliers.tolist() == [0.0, 0.0]
+
+
+def test_the_optimiser_forgets_what_it_gathered_before_pruning_begins(harness):
+    loop = harness.loop(PLAN)
+    before_step, seen = loop.method.before_step, []
+
+    def watch(step):
+        seen.append(len(loop.optimizer.state))
+        before_step(step)
+        seen[-1] = (seen[-1], len(loop.optimizer.state))
+
+    loop.method.before_step = watch
+    loop.run()
+    assert seen[PRUNE_FROM][0] > 0 and seen[PRUNE_FROM][1] == 0
+    assert all(had == has for step, (had, has) in enumerate(seen) if step != PRUNE_FROM)
+    assert max(int(state["step"]) for state in loop.optimizer.state.values() if state) == STEPS - PRUNE_FROM
+
+
+def test_gates_and_multipliers_have_constant_rates_and_are_not_clipped(harness):
+    loop = harness.run({**PLAN, "clip_norm": 1e-3, "gate_learning_rate": 0.3})
+    groups = loop.optimizer.param_groups
+    own = {id(parameter) for parameter in (*loop.method.gates.parameters(), loop.method.multipliers)}
+    assert own.isdisjoint(map(id, loop._clipped()))
+    assert own == {id(parameter) for group in groups if group.get("constant") for parameter in group["params"]}
+    rates = {group["lr"] for group in groups if group.get("constant")}
+    assert rates == {0.3, 0.5} and all(group["lr"] < 1e-3 for group in groups if not group.get("constant"))
+    ascending = [group for group in groups if group["maximize"]]
+    assert [id(p) for group in ascending for p in group["params"]] == [id(loop.method.multipliers)]
+    assert all(group["weight_decay"] == 0.0 for group in groups if group.get("constant"))
+    assert loop.method.gates.log_alpha[0].abs().max() <= np.log(100.0) + 1e-6
+
+
+@pytest.mark.parametrize(("epochs", "rate"), [(4.0, TRAVEL / 16), (10_000.0, PAPER_RATE)])
+def test_rates_that_are_left_out_fit_the_length_of_the_run(harness, epochs, rate):
+    free = {"pruning_epochs": epochs, "gate_learning_rate": None, "multiplier_learning_rate": None}
+    _, method = begun(harness, **free)
+    assert [group["lr"] for group in method.parameter_groups()[1:]] == pytest.approx([rate, rate])
+
+
+def test_the_transform_begins_as_the_identity(harness):
+    _, method = begun(harness)
+    assert torch.equal(method.transform.weight, torch.eye(32)) and not method.transform.bias.any()
+
+
+def test_in_a_later_stage_the_transform_begins_as_the_selection_of_what_is_kept(harness):
+    masks = full_masks(shape_of(tiny.config()))
+    masks[HIDDEN][[1, 5]] = False
+    _, method = begun(harness, student=tiny.classifier(1, hidden_size=30, num_attention_heads=3), masks=masks)
+    narrow = torch.randn(30, generator=torch.Generator().manual_seed(0))
+    wide = method.transform(narrow)
+    assert torch.equal(wide[masks[HIDDEN]], narrow) and not wide[~masks[HIDDEN]].any()
+
+
+def states(depth, seed, width=32):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(4, 5, width, generator=generator) for _ in range(depth))
+
+
+@pytest.mark.parametrize("padding", [False, True])
+def test_the_layer_term_is_the_sum_of_mean_squared_differences_of_matched_layers(harness, padding):
+    _, method = begun(harness, matching="fixed")
+    with torch.no_grad():
+        method.transform.weight.mul_(0.5)
+        method.transform.bias.fill_(0.1)
+    student, teacher = states(2, 0), states(2, 1)
+    real = torch.tensor([[1, 1, 1, 0, 0]] * 3 + [[1, 1, 1, 1, 1]])
+    loss = method._layer_loss(student, teacher, real if padding else None)
+    squares = [(0.5 * own + 0.1 - other).square() for own, other in zip(student, teacher, strict=True)]
+    expected = sum(each[real.bool()].mean() if padding else each.mean() for each in squares)
+    assert method.pairs == [(0, 0), (1, 1)]
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_prediction_term_is_the_softened_divergence_and_for_regression_the_squared_error(harness, tmp_path):
+    loop, method = begun(harness, temperature=3.0)
+    loop.student.eval()
+    batch = batch_of(loop)
+    student, teacher = forward(loop.student, batch, hidden_states=True), loop.teacher(batch)
+    expected = soft_label_loss(student.logits, teacher.logits, temperature=3.0, kind="classification")
+    torch.testing.assert_close(method.loss_terms(batch, student, teacher, PRUNE_FROM)["prediction"], expected)
+    loop, method = begun(Harness(tmp_path, "regression"))
+    batch = batch_of(loop)
+    student, teacher = forward(loop.student, batch, hidden_states=True), loop.teacher(batch)
+    found = method.loss_terms(batch, student, teacher, PRUNE_FROM)["prediction"]
+    assert found > 0 and torch.equal(found, F.mse_loss(student.logits, teacher.logits))
+
+
+@pytest.mark.parametrize(("depth", "layers"), [(2, [0, 1]), (6, [1, 2, 4, 5]), (12, [2, 5, 8, 11])])
+@pytest.mark.parametrize("matching", ["ordered", "unrestricted", "fixed"])
+def test_teacher_layers_are_chosen_at_every_depth(harness, depth, layers, matching):
+    small = {"num_hidden_layers": depth, "intermediate_size": 8}
+    _, method = begun(harness, student=tiny.classifier(1, **small), matching=matching)
+    same = states(depth, 0)
+    method._layer_loss(same, same, None)
+    assert method.pairs == [(layer, layer) for layer in layers], "each finds its own copy"
+
+
+def test_random_matching_draws_other_teacher_layers_in_every_step(harness):
+    _, method = begun(harness, student=tiny.classifier(1, num_hidden_layers=12, intermediate_size=8), matching="random")
+    same, seen = states(12, 0), set()
+    for step in range(PRUNE_FROM, PRUNE_FROM + 8):
+        method.before_step(step)
+        method._layer_loss(same, same, None)
+        assert [layer // 3 for layer, _ in method.pairs] == [0, 1, 2, 3]
+        assert all(own == layer for layer, own in method.pairs)
+        seen.add(tuple(method.pairs))
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    ("matching", "gone", "there"),
+    [
+        ("ordered", {("ffn", 0)}, [True, True]),
+        ("ordered", {("attention", 1)}, [True, True]),
+        ("ordered", {("ffn", 0), ("attention", 0)}, [False, True]),
+        ("unrestricted", {("ffn", 0)}, [False, True]),
+        ("unrestricted", {("attention", 0)}, [True, True]),
+        ("fixed", {("ffn", 1)}, [True, False]),
+        ("random", {("ffn", 1), ("attention", 1)}, [True, False]),
+    ],
+)
+def test_ordered_matching_asks_for_either_sublayer_and_the_others_for_an_ffn(harness, matching, gone, there):
+    _, method = begun(harness, matching=matching)
+    method.state.present |= dict.fromkeys(gone, False)
+    assert method._existing() == there
+    _, public = begun(harness, matching=matching, match_gone=True)
+    public.state.present |= dict.fromkeys(gone, False)
+    assert public._existing() == [True, True]
+
+
+def test_where_no_layer_is_left_there_is_no_layer_term(harness):
+    _, method = begun(harness)
+    method.state.present |= {(kind, i): False for kind in ("attention", "ffn") for i in range(2)}
+    loss = method._layer_loss(states(2, 0), states(2, 1), None)
+    assert float(loss.detach()) == 0.0 and method.pairs == []
+
+
+@pytest.mark.parametrize(("form", "sign"), [("signed", -1.0), ("absolute", 1.0)])
+def test_the_lagrangian_follows_the_target_and_the_form(harness, form, sign):
+    loop, method = begun(harness, deviation=form)
+    with torch.no_grad():
+        method.multipliers.copy_(torch.tensor([2.0, 5.0]))
+    expected = float(method.budget.saved(method.gates.probabilities()))
+    half, end = PRUNE_FROM + 4, PRUNE_FROM + 8  # two of four pruning epochs of four steps
+    for step, target in ((PRUNE_FROM, 0.0), (half, 0.3), (end, 0.6), (STEPS - 1, 0.6)):
+        deviation = expected - target
+        linear = 2.0 * (abs(deviation) if form == "absolute" else deviation)
+        found = terms_of(loop, batch_of(loop), step)["lagrangian"]
+        assert float(found) == pytest.approx(linear + 5.0 * deviation**2, rel=1e-4, abs=1e-6)
+    assert sign * linear > 0
+
+
+def test_a_later_stage_s_target_rises_from_where_its_student_stands(harness):
+    first = harness.run(PLAN, work="first")
+    student, masks = first.method.shrink(first.student), first.method.end()
+    loop = harness.loop({**PLAN, "path": [0.9]}, student=student, masks=masks, before=0.6)
+    loop.method.begin(loop.student, masks)
+    assert loop.method.prune_from == 0, "its student was trained before"
+    assert loop.method.started_at == pytest.approx(first.method.sparsity, abs=1e-6)
+    assert [loop.method._target(step) for step in (0, 4, 8)] == pytest.approx(
+        [loop.method.started_at, (loop.method.started_at + 0.9) / 2, 0.9]
+    )
+
+
+def test_gates_of_units_may_begin_where_the_public_code_has_them(harness):
+    _, method = begun(harness, unit_mean=0.0)
+    probabilities = method.gates.probabilities()
+    assert float(probabilities[units_of(0)].detach().mean()) == pytest.approx(0.832, abs=0.01)
+    assert float(probabilities[heads_of(0)].detach().mean()) > 0.99
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_size_is_exact_or_what_the_gates_decide(harness, exact):
+    method = harness.run({**PLAN, "exact_size": exact}).method
+    decided, found = method.gates.decided(), method._decided()
+    alike = all(torch.equal(decided[name], each) for name, each in found.items())
+    assert alike != exact
+    units_left = any(mask.any() for name, mask in method.end().items() if name.endswith(".ffn"))
+    part = (2 if units_left else 32) * int(method.end()[HIDDEN].sum()) / 16384
+    assert exact == (abs(method.sparsity - 0.6) <= part / 2 + 1e-6)
+
+
+def test_evaluations_count_for_the_best_checkpoint_from_the_tolerance_below_the_target_on(harness):
+    _, method = begun(harness, tolerance=0.05)
+    for sparsity, counts in ((0.5, False), (0.54, False), (0.56, True), (0.7, True)):
+        method.budget = type("Fixed", (), {"target": 0.6, "saved": lambda self, kept, value=sparsity: torch.tensor(value)})()
+        assert method.at_target(PRUNE_FROM + 2) is counts
+        assert method.at_target(PRUNE_FROM) is False and method.at_target(STEPS) is True
+
+
+def test_the_best_checkpoint_brings_its_gates_and_multipliers_back(harness):
+    scores, seen = iter([0.9, 0.1, 0.2, 0.8, 0.3]), []
+
+    def evaluate(model):
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return {"validation": {"rows": 1, "loss": 0.0, "accuracy": next(scores)}}
+
+    loop = harness.run({**PLAN, "checkpoint": "best", "tolerance": 0.6}, evaluate=evaluate)
+    assert loop.best["step"] == 16, "the first score came before pruning began"
+    state = loop.student.state_dict()
+    assert any(name.startswith("gates.") for name in state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in seen[3].items())
+    last = [row for row in loop.history.rows if "lambda/2" in row][-1]
+    assert float(loop.method.multipliers[1].detach()) < last["lambda/2"]
+    assert shape_of(loop.method.shrink(loop.student).config).layers == tuple(
+        (int(loop.method.end()[heads_of(i)].sum()), int(loop.method.end()[units_of(i)].sum())) for i in range(2)
+    )
+
+
+def test_evaluation_uses_decided_gates_and_training_draws_them_once_a_step(harness):
+    loop, method = begun(harness, unit_mean=0.0)
+    first, again = method._values(), method._values()
+    assert all(torch.equal(first[name], each) for name, each in again.items()), "one draw for all micro-batches of a step"
+    method.before_step(PRUNE_FROM + 1)
+    assert any(not torch.equal(first[name], each) for name, each in method._values().items())
+    loop.student.eval()
+    assert all(torch.equal(each, method._decided()[name]) for name, each in method._values().items())
+    assert all(not each.requires_grad for each in method._values().values())
+
+
+def test_a_latency_is_reached_by_a_table_s_times(harness):
+    """Attention is dear in this table and units cost nothing, so attention goes; hidden dimensions have no gates."""
+    table = LatencyTable(2, Curve((0, 4), (0.0, 10.0)), Curve((0, 64), (0.0, 1.0)), rest_ms=1.0)
+    goal = LatencyGoal(table, 14.0)
+    loop = harness.loop(PLAN)
+    loop.method.stage = replace(loop.method.stage, target=goal.removed, latency=goal)
+    loop.run()
+    masks = loop.method.end()
+    reached = expected_latency(table, *expected_counts(masks, shape_of(tiny.config())))
+    assert float(reached) == pytest.approx(14.0, abs=1.25 + 1e-6), "half a head, where units alone are not enough"
+    assert masks[HIDDEN].all() and HIDDEN not in loop.method.gates.names
+    columns = {name for row in loop.history.rows for name in row}
+    assert {"expected_saved_latency", "target_saved_latency", "sparsity", "lambda/1"} <= columns
+
+
+def test_outputs_hold_one_state_a_layer(harness):
+    loop, _ = begun(harness)
+    batch = batch_of(loop)
+    found = forward(loop.student.eval(), batch, hidden_states=True)
+    assert isinstance(found, Outputs) and len(found.hidden_states) == 2
+    assert len(loop.teacher(batch).hidden_states) == 2

@@ -1,0 +1,134 @@
+"""One structured student, masked, shrunk, exported and opened in every way that the README names: equal logits."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForSequenceClassification
+
+from espalier.core.fold import fold
+from espalier.core.gates import attach
+from espalier.core.models import open_student, write_compact
+from espalier.core.onnx import onnx_runner, write_onnx
+from espalier.core.parts import full_masks, masks_of
+from espalier.core.shrink import shrink
+from espalier.core.structure import shape_of
+from tests import tiny
+
+SHAPES = [(batch, length) for batch in (1, 2, 7, 32) for length in (1, 2, 16, 129, 512)]
+OPEN = """
+import sys, torch, transformers
+try:
+    import espalier
+except ImportError:
+    pass
+else:
+    sys.exit("espalier is importable, so this process shows nothing")
+folder, remote = sys.argv[1], sys.argv[2] == "remote"
+kind = transformers.AutoModelForSequenceClassification
+model, report = kind.from_pretrained(folder, trust_remote_code=remote, output_loading_info=True)
+assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys")), report
+batches = torch.load(f"{folder}/batches.pt", weights_only=True)
+with torch.inference_mode():
+    torch.save([model.eval()(**batch).logits for batch in batches], f"{folder}/logits.pt")
+print(type(model).__module__)
+"""
+
+
+def batches() -> list[dict[str, torch.Tensor]]:
+    """Rows of every length up to the batch's, the rest padding."""
+    generator = torch.Generator().manual_seed(3)
+    found = []
+    for batch, length in SHAPES:
+        ids = torch.randint(4, 64, (batch, length), generator=generator)
+        real = torch.arange(length) < torch.randint(1, length + 1, (batch, 1), generator=generator)
+        found.append({"input_ids": ids.where(real, 0), "attention_mask": real.long()})
+    return found
+
+
+@torch.inference_mode()
+def logits(model) -> list[torch.Tensor]:
+    return [model.eval()(**batch).logits for batch in batches()]
+
+
+def gap(first: list[torch.Tensor], second: list[torch.Tensor]) -> float:
+    return max(float((one - other).abs().max()) for one, other in zip(first, second, strict=True))
+
+
+def elsewhere(folder: Path, *arguments: str) -> str:
+    """Open the folder in a fresh process that sees the installed packages but not espalier (-S: no .pth files)."""
+    torch.save(batches(), folder / "batches.pt")
+    packages = str(Path(transformers.__file__).parents[1])
+    command = [sys.executable, "-S", "-c", OPEN, str(folder), *arguments]
+    environment = {"PYTHONPATH": packages, "PATH": "/usr/bin:/bin", "HF_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def student():
+    """A dense model, its gates, and logits of the gated model."""
+    dense = tiny.classifier(0, num_hidden_layers=3, max_position_embeddings=512)
+    torch.manual_seed(1)
+    shape = shape_of(dense.config)
+    values = {name: torch.rand(len(mask)) * (torch.rand(len(mask)) > 0.4) for name, mask in full_masks(shape).items()}
+    values["hidden"] = values["hidden"].where(torch.arange(32) % 5 == 0, torch.ones(32))
+    values["layer.1.ffn"] = torch.zeros(64)
+    values |= {"attention": torch.tensor([0.9, 1.0, 0.0]), "ffn": torch.tensor([1.0, 1.0, 0.7])}
+    gated = copy.deepcopy(dense)
+    attach(gated, lambda: values)
+    return dense, values, logits(gated)
+
+
+@pytest.fixture(scope="module")
+def folder(student, tmp_path_factory):
+    """The exported student."""
+    dense, values, _ = student
+    masks = masks_of(values, shape_of(dense.config))
+    small = shrink(dense, masks)
+    fold(small, {name: value[masks[name]] if name in masks else value for name, value in values.items()})
+    folder = tmp_path_factory.mktemp("compact")
+    write_compact(small, folder / "config.json", folder / "model.safetensors", folder / "modeling_espalier.py")
+    return folder, small
+
+
+def test_the_compact_model_gives_the_gated_one_s_logits(student, folder):
+    assert gap(student[2], logits(folder[1])) < 1e-5
+    assert sum(p.numel() for p in folder[1].parameters()) < 0.7 * sum(p.numel() for p in student[0].parameters())
+
+
+def test_it_opens_where_espalier_is_installed(student, folder):
+    model = AutoModelForSequenceClassification.from_pretrained(folder[0])
+    assert type(model).__module__ == "espalier.core.structure"
+    assert gap(logits(folder[1]), logits(model)) < 1e-5
+
+
+def test_it_opens_from_the_bare_folder_where_espalier_is_not(folder):
+    assert elsewhere(folder[0], "remote").startswith("transformers_modules.")
+    assert gap(logits(folder[1]), torch.load(folder[0] / "logits.pt", weights_only=True)) < 1e-5
+
+
+def test_a_uniform_one_opens_with_transformers_alone(tmp_path):
+    dense = tiny.classifier(0, num_hidden_layers=3, max_position_embeddings=512)
+    masks = full_masks(shape_of(dense.config))
+    masks["layer.1.heads"][:] = masks["layer.1.ffn"][:] = False
+    masks["layer.0.ffn"][::2] = masks["layer.2.ffn"][1::2] = False
+    small = shrink(dense, masks)
+    write_compact(small, tmp_path / "config.json", tmp_path / "model.safetensors", tmp_path / "modeling_espalier.py")
+    assert elsewhere(tmp_path, "local") == "transformers.models.bert.modeling_bert"
+    assert gap(logits(small), torch.load(tmp_path / "logits.pt", weights_only=True)) < 1e-5
+
+
+def test_onnx_gives_the_same_logits(folder):
+    model = open_student([folder[0] / "config.json", folder[0] / "model.safetensors"], "classification")
+    write_onnx(model, folder[0] / "model.onnx")
+    run = onnx_runner(folder[0] / "model.onnx", torch.device("cpu"))
+    typed = [{**batch, "token_type_ids": torch.zeros_like(batch["input_ids"])} for batch in batches()]
+    assert gap(logits(model), [torch.from_numpy(run(batch)) for batch in typed]) < 1e-4
