@@ -102,6 +102,16 @@ class Harness:
         return loop
 
 
+def begun(harness: Harness, student=None, masks=None, **settings):
+    """A CoFi method that is attached to its student and has drawn its gates, and its loop; nothing is trained."""
+    before = 0.0 if masks is None else 0.3
+    loop = harness.loop({"method": "cofi", **GATES, **settings}, student=student, masks=masks, before=before)
+    loop.method.begin(loop.student, masks)
+    loop.method.optimizer = loop._make_optimizer()
+    loop.method.before_step(loop.method.prune_from)
+    return loop, loop.method
+
+
 @pytest.fixture
 def harness(tmp_path, monkeypatch):
     monkeypatch.setattr(loop_module, "SAVE_EVERY", 1)

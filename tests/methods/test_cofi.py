@@ -10,25 +10,15 @@ import torch.nn.functional as F
 from espalier.core.lagrangian import expected_counts
 from espalier.core.latency import Curve, LatencyGoal, LatencyTable, expected_latency
 from espalier.core.losses import soft_label_loss
-from espalier.core.method import Outputs
 from espalier.core.models import forward
-from espalier.core.parts import HIDDEN, full_masks, heads_of, units_of
+from espalier.core.parts import HIDDEN, heads_of, units_of
 from espalier.core.structure import shape_of
 from espalier.methods.cofi import PAPER_RATE, TRAVEL
 from tests import tiny
-from tests.methods.conftest import GATES, Harness
+from tests.methods.conftest import GATES, Harness, begun
 
 PLAN = {"method": "cofi", **GATES}
 PRUNE_FROM, STEPS = 4, 20
-
-
-def begun(harness, student=None, masks=None, **settings):
-    """A method that is attached to its student and has drawn its gates, and the loop around it; nothing is trained."""
-    loop = harness.loop({**PLAN, **settings}, student=student, masks=masks, before=0.0 if masks is None else 0.3)
-    loop.method.begin(loop.student, masks)
-    loop.method.optimizer = loop._make_optimizer()
-    loop.method.before_step(PRUNE_FROM if masks is None else 0)
-    return loop, loop.method
 
 
 def batch_of(loop, count=16):
@@ -117,40 +107,6 @@ def test_rates_that_are_left_out_fit_the_length_of_the_run(harness, epochs, rate
     assert [group["lr"] for group in method.parameter_groups()[1:]] == pytest.approx([rate, rate])
 
 
-def test_the_transform_begins_as_the_identity(harness):
-    _, method = begun(harness)
-    assert torch.equal(method.transform.weight, torch.eye(32)) and not method.transform.bias.any()
-
-
-def test_in_a_later_stage_the_transform_begins_as_the_selection_of_what_is_kept(harness):
-    masks = full_masks(shape_of(tiny.config()))
-    masks[HIDDEN][[1, 5]] = False
-    _, method = begun(harness, student=tiny.classifier(1, hidden_size=30, num_attention_heads=3), masks=masks)
-    narrow = torch.randn(30, generator=torch.Generator().manual_seed(0))
-    wide = method.transform(narrow)
-    assert torch.equal(wide[masks[HIDDEN]], narrow) and not wide[~masks[HIDDEN]].any()
-
-
-def states(depth, seed, width=32):
-    generator = torch.Generator().manual_seed(seed)
-    return tuple(torch.randn(4, 5, width, generator=generator) for _ in range(depth))
-
-
-@pytest.mark.parametrize("padding", [False, True])
-def test_the_layer_term_is_the_sum_of_mean_squared_differences_of_matched_layers(harness, padding):
-    _, method = begun(harness, matching="fixed")
-    with torch.no_grad():
-        method.transform.weight.mul_(0.5)
-        method.transform.bias.fill_(0.1)
-    student, teacher = states(2, 0), states(2, 1)
-    real = torch.tensor([[1, 1, 1, 0, 0]] * 3 + [[1, 1, 1, 1, 1]])
-    loss = method._layer_loss(student, teacher, real if padding else None)
-    squares = [(0.5 * own + 0.1 - other).square() for own, other in zip(student, teacher, strict=True)]
-    expected = sum(each[real.bool()].mean() if padding else each.mean() for each in squares)
-    assert method.pairs == [(0, 0), (1, 1)]
-    torch.testing.assert_close(loss, expected)
-
-
 def test_the_prediction_term_is_the_softened_divergence_and_for_regression_the_squared_error(harness, tmp_path):
     loop, method = begun(harness, temperature=3.0)
     loop.student.eval()
@@ -163,56 +119,6 @@ def test_the_prediction_term_is_the_softened_divergence_and_for_regression_the_s
     student, teacher = forward(loop.student, batch, hidden_states=True), loop.teacher(batch)
     found = method.loss_terms(batch, student, teacher, PRUNE_FROM)["prediction"]
     assert found > 0 and torch.equal(found, F.mse_loss(student.logits, teacher.logits))
-
-
-@pytest.mark.parametrize(("depth", "layers"), [(2, [0, 1]), (6, [1, 2, 4, 5]), (12, [2, 5, 8, 11])])
-@pytest.mark.parametrize("matching", ["ordered", "unrestricted", "fixed"])
-def test_teacher_layers_are_chosen_at_every_depth(harness, depth, layers, matching):
-    small = {"num_hidden_layers": depth, "intermediate_size": 8}
-    _, method = begun(harness, student=tiny.classifier(1, **small), matching=matching)
-    same = states(depth, 0)
-    method._layer_loss(same, same, None)
-    assert method.pairs == [(layer, layer) for layer in layers], "each finds its own copy"
-
-
-def test_random_matching_draws_other_teacher_layers_in_every_step(harness):
-    _, method = begun(harness, student=tiny.classifier(1, num_hidden_layers=12, intermediate_size=8), matching="random")
-    same, seen = states(12, 0), set()
-    for step in range(PRUNE_FROM, PRUNE_FROM + 8):
-        method.before_step(step)
-        method._layer_loss(same, same, None)
-        assert [layer // 3 for layer, _ in method.pairs] == [0, 1, 2, 3]
-        assert all(own == layer for layer, own in method.pairs)
-        seen.add(tuple(method.pairs))
-    assert len(seen) > 1
-
-
-@pytest.mark.parametrize(
-    ("matching", "gone", "there"),
-    [
-        ("ordered", {("ffn", 0)}, [True, True]),
-        ("ordered", {("attention", 1)}, [True, True]),
-        ("ordered", {("ffn", 0), ("attention", 0)}, [False, True]),
-        ("unrestricted", {("ffn", 0)}, [False, True]),
-        ("unrestricted", {("attention", 0)}, [True, True]),
-        ("fixed", {("ffn", 1)}, [True, False]),
-        ("random", {("ffn", 1), ("attention", 1)}, [True, False]),
-    ],
-)
-def test_ordered_matching_asks_for_either_sublayer_and_the_others_for_an_ffn(harness, matching, gone, there):
-    _, method = begun(harness, matching=matching)
-    method.state.present |= dict.fromkeys(gone, False)
-    assert method._existing() == there
-    _, public = begun(harness, matching=matching, match_gone=True)
-    public.state.present |= dict.fromkeys(gone, False)
-    assert public._existing() == [True, True]
-
-
-def test_where_no_layer_is_left_there_is_no_layer_term(harness):
-    _, method = begun(harness)
-    method.state.present |= {(kind, i): False for kind in ("attention", "ffn") for i in range(2)}
-    loss = method._layer_loss(states(2, 0), states(2, 1), None)
-    assert float(loss.detach()) == 0.0 and method.pairs == []
 
 
 @pytest.mark.parametrize(("form", "sign"), [("signed", -1.0), ("absolute", 1.0)])
@@ -311,11 +217,3 @@ def test_a_latency_is_reached_by_a_table_s_times(harness):
     assert masks[HIDDEN].all() and HIDDEN not in loop.method.gates.names
     columns = {name for row in loop.history.rows for name in row}
     assert {"expected_saved_latency", "target_saved_latency", "sparsity", "lambda/1"} <= columns
-
-
-def test_outputs_hold_one_state_a_layer(harness):
-    loop, _ = begun(harness)
-    batch = batch_of(loop)
-    found = forward(loop.student.eval(), batch, hidden_states=True)
-    assert isinstance(found, Outputs) and len(found.hidden_states) == 2
-    assert len(loop.teacher(batch).hidden_states) == 2

@@ -62,6 +62,18 @@ def test_the_least_important_parts_a_weight_go_first(harness, normalise):
     assert scores == pytest.approx(sorted(scores)) and len(scores) == 2 * (4 + 64)
 
 
+def test_importances_begin_anew_after_a_removal(harness):
+    loop = still(harness)
+    loss_of(loop, loop.rows.batch(np.arange(16), torch.device("cpu"))).backward()
+    loop.method.after_backward(0)
+    (step,) = loop.method.stage.removals
+    loop.method.before_step(step - 1)
+    assert all(each.any() for each in loop.method.importance.values())
+    loop.method.before_step(step)
+    assert not any(each.any() for each in loop.method.importance.values())
+    assert loop.method.sparsity == pytest.approx(0.5, abs=0.04)
+
+
 def test_what_is_gone_stays_first_and_never_comes_back(harness):
     loop = harness.run({**PLAN, "prune_steps": 3, "prune_schedule": "cubic"})
     method = loop.method

@@ -77,6 +77,13 @@ def test_divergence_names_step_term_and_last_finite_values(harness):
     assert not (harness.folder / "work/state.pt").exists()
 
 
+def test_what_only_some_steps_log_is_averaged_over_those(harness):
+    loop = harness.loop({**DENSE, "epochs": 2.0})
+    loop.method.after_step = lambda step: {"own": 6.0} if step in (1, 2) else {}
+    loop.run()
+    assert [row["own"] for row in loop.history.rows if "own" in row] == [6.0]
+
+
 def test_best_checkpoint_is_the_best_evaluation_at_the_target(harness):
     plan = {"method": "magnitude", "path": [0.5], "epochs_per_step": 3.0, "checkpoint": "best"}
     scores = iter([0.99, 0.5, 0.8, 0.6])

@@ -157,12 +157,13 @@ class Loop:
         elapsed = time.perf_counter() - self._began
         self.seconds += elapsed
         rate = self._rows_seen / elapsed
-        means: dict[str, float] = {}
+        logged: dict[str, list[float]] = {}
         for step, totals, norm, extra in self._pending:
             values = {name: float(value) for name, value in totals.items()}
             self._check_finite(step, values)
             for name, value in (values | {"gradient_norm": float(norm)} | extra).items():
-                means[name] = means.get(name, 0.0) + float(value) / len(self._pending)
+                logged.setdefault(name, []).append(float(value))
+        means = {name: sum(each) / len(each) for name, each in logged.items()}
         loss = means.pop("", 0.0)
         terms = {f"loss/{name}" if name in self.method.loss_weights else name: value for name, value in means.items()}
         row = {"loss": loss, **terms, "learning_rate": self.optimizer.param_groups[0]["lr"]}
