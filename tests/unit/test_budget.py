@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from transformers import MPNetConfig, MPNetForSequenceClassification
 
 from espalier.core.budget import LatencyBudget, SizeBudget, close_until, land
 from espalier.core.latency import Curve, LatencyGoal, LatencyTable
 from espalier.core.masks import prunable_weights
 from espalier.core.parts import HIDDEN, full_masks, heads_of, masks_of, units_of, within
+from espalier.core.runtime import UserError
 from espalier.core.shrink import shrink
 from espalier.core.structure import Shape, shape_of
 from tests import tiny
@@ -164,3 +166,9 @@ def test_landing_meets_a_latency_to_a_unit():
     del values[HIDDEN], soft[HIDDEN]
     landed = land(values, soft, SHAPE, budget)
     assert 25.0 * (1.0 - float(budget.saved(masks_of(landed, SHAPE)))) == pytest.approx(14.0, abs=2.0)
+
+
+def test_an_unsupported_family_is_refused_in_words():
+    config = MPNetConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=24)
+    with pytest.raises(UserError, match=r"'mpnet' cannot be pruned structurally; supported: bert, roberta"):
+        SizeBudget.of(MPNetForSequenceClassification(config), {}, 0.5)

@@ -82,3 +82,10 @@ def test_masks_of_another_model_are_refused_by_name(model):
     other, _ = pruner_of(tiny.classifier(intermediate_size=96))
     with pytest.raises(UserError, match=r"4 matrices differ, such as 'bert.encoder.layer.0.intermediate"):
         pruner.load(other.masks)
+
+
+def test_equal_masks_give_equal_bytes(tmp_path):
+    masks = {f"layer.{index}.heads": torch.arange(7) % (index + 2) > 0 for index in range(12)}
+    for name in ("first", "second"):
+        write_masks(tmp_path / name, masks)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

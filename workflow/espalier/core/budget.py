@@ -15,8 +15,9 @@ from espalier.core.lagrangian import expected_counts, expected_size
 from espalier.core.latency import LatencyGoal, expected_latency
 from espalier.core.masks import Masks
 from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, inside, masks_of, original_shape
+from espalier.core.runtime import UserError
 from espalier.core.shrink import model_class
-from espalier.core.structure import Shape, compact_config, family_of, find, shape_of
+from espalier.core.structure import Shape, check, compact_config, family_of, find, shape_of
 
 
 @runtime_checkable
@@ -51,8 +52,16 @@ class SizeBudget:
 
     @classmethod
     def of(cls, model: PreTrainedModel, masks: Masks, target: float) -> SizeBudget:
-        """The budget of a model that the masks, over the parts of the model that the path began with, have led to."""
-        family, shape = family_of(model.config), shape_of(model.config)
+        """The budget of a model that the masks, over the parts of the model that the path began with, have led to.
+
+        Raises:
+            UserError: the model's family, or a part of it, cannot be pruned structurally.
+        """
+        try:
+            family, shape = family_of(model.config), shape_of(model.config)
+            check(model.base_model, family)
+        except ValueError as error:
+            raise UserError(str(error)) from None
         head_weights = float(shape.head_dim * (_matrices_that_read(model) * family.head_blocks + 1))
         unit_weights = float(family.ffn_blocks + 1)
         whole = original_shape(masks, shape.head_dim)

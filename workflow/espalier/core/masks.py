@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,21 +105,23 @@ class Pruner:
 
 
 def write_masks(path: Path, masks: Masks) -> None:
-    """Write masks as safetensors, one bit a weight; the shapes stand in the file's metadata."""
+    """Write masks as safetensors, one bit a weight; the shapes stand in the file's metadata, under one key because the
+    order of several is not always the same.
+    """
     packed = {name: np.packbits(mask.cpu().numpy()) for name, mask in masks.items()}
-    shapes = {name: "x".join(map(str, mask.shape)) for name, mask in masks.items()}
+    shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
     with atomic(path) as temporary:
-        save_file(packed, temporary, metadata={"format": "bits", **shapes})
+        save_file(packed, temporary, metadata={"shapes": shapes})
 
 
 def read_masks(path: Path) -> Masks:
     """Read masks; `Pruner.load` checks that they fit the model."""
     with safe_open(path, framework="numpy") as file:
-        shapes = file.metadata()
+        shapes = json.loads(file.metadata()["shapes"])
         packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     masks = {}
     for name, bits in packed.items():
-        shape = tuple(map(int, shapes[name].split("x")))
+        shape = shapes[name]
         masks[name] = torch.from_numpy(np.unpackbits(bits, count=math.prod(shape)).astype(bool)).view(shape)
     return masks
 

@@ -1,7 +1,7 @@
 """CoFi: coarse- and fine-grained structured pruning with layerwise distillation, and its ablation without distillation.
 
 Paper: M. Xia, Z. Zhong, D. Chen, "Structured Pruning Learns Compact and Accurate Models", ACL 2022, arXiv 2204.00408;
-code princeton-nlp/CoFiPruning at da855a8. `../shared/methods/cofi.md` is the specification.
+code princeton-nlp/CoFiPruning at da855a8.
 
 Idea: every weight is under several gates at once (its head or FFN unit, its whole sublayer, its hidden dimensions). The
 gates are random variables trained together with the weights; a Lagrangian drives the expected size to a target that
@@ -16,11 +16,10 @@ Symbols                  Names
     W_layer, m(i)         transform, pairs
     T                     settings.temperature
 
-Steps: pre-pruning epochs without gates (first stage of a path only); pruning epochs with gates, from a fresh optimiser
-state; the deterministic decision, exact folding and slicing (`shrink`); final fine-tuning is the stage `recover`.
-
-Left out: data augmentation. Where paper and code differ (specification, section 7): 1 epochs, 4 and 4b existence by the
-layer's own index, 6 squared error for regression, 8 all gates start open, 9 an empty sublayer is absent, 10 exact folding.
+Steps: pre-pruning epochs without gates (first stage of a path only, with a learning-rate schedule of their own); pruning
+epochs with gates, from a fresh optimiser state; the decision, exact folding and slicing (`shrink`); stage `recover`.
+Where paper and code differ (specification, section 7): 1 epochs, 4 and 4b existence by the layer's own index, 6 squared
+error for regression, 8 all gates start open, 9 an empty sublayer is absent, 10 exact folding. No data augmentation.
 """
 
 from __future__ import annotations
