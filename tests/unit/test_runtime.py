@@ -39,3 +39,10 @@ def test_bf16_is_chosen_where_the_processor_computes_it(monkeypatch, flags, prec
     monkeypatch.setattr("pathlib.Path.read_text", lambda self: f"flags : {flags}\n")
     assert device.pick_precision("auto", device.torch.device("cpu")) == precision
     assert device.pick_precision("fp32", device.torch.device("cpu")) == "fp32"
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    with runtime.atomic(tmp_path / "private") as temporary:
+        temporary.touch(mode=0o600)
+    assert (tmp_path / "private").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 
+UMASK = os.umask(0)
+"""What new files are not allowed to others; it can be read only by setting it."""
+os.umask(UMASK)
+
+
 class UserError(Exception):
     """Something that the user can put right; shown without a traceback."""
 
@@ -24,6 +29,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        temporary.chmod(0o666 & ~UMASK)  # safetensors writes files that only their owner can read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
