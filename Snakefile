@@ -11,6 +11,7 @@ if not workflow.overwrite_configfiles:  # --configfile replaces config.yaml; by 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/bases.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/corpus.smk"
 include: "workflow/rules/teacher.smk"
 include: "workflow/rules/latency.smk"
 include: "workflow/rules/compress.smk"
@@ -36,10 +37,9 @@ localrules:
 
 
 rule all:
-    """Everything that the configuration asks for: table, metrics, report, model cards, tokenised corpora."""
+    """Everything that the configuration asks for: table, metrics, report, model cards."""
     default_target: True
     input:
-        results=f"{RESULTS}/report.html" if study.supervised else [],
-        metrics=f"{RESULTS}/metrics.json" if study.supervised else [],
+        results=f"{RESULTS}/report.html",
+        metrics=f"{RESULTS}/metrics.json",
         cards=[f"{folder}/compact/README.md" for folder in layout.students()],
-        corpora=[f"{folder}/{split}.parquet" for folder in layout.corpora() for split in ("train", "evaluation")],

@@ -52,6 +52,8 @@ PLANS = {
 }
 """Every row of the behaviour matrix."""
 GATED = {"l0", "cofi"}
+ON_TEXT = {"homodistil"}
+"""Methods that work on text alone: their own files hold the rows of the matrix."""
 STRUCTURED = GATED | {"heads", "small-dense"}
 
 

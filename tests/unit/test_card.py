@@ -248,3 +248,17 @@ def test_a_card_needs_no_torch():
 
 def test_the_template_is_shipped():
     assert (Path(card.__file__).parents[1] / "templates/card.md.j2").is_file()
+
+
+def test_a_text_model_is_one_for_masked_tokens():
+    told = {**record("pretrain"), "head": "new", "trained": "head"}
+    values = {"rows": 9, "loss": 2.0, "masked-accuracy": 0.5, "perplexity": 7.4}
+    own = {"score": 0.5, "metric": "masked-accuracy", "set": "validation", "sets": {"validation": values}}
+    facts = FACTS._replace(scores=own, teacher=own, task=TASK | {"classes": None}, records=[told, record("compress")])
+    page = render(SPEC.model_copy(update={"kind": "text", "max_length": 128}), facts)
+    assert "pipeline_tag: fill-mask" in page and "AutoModelForSequenceClassification" not in page
+    assert "model = AutoModelForMaskedLM.from_pretrained(folder)" in page and "packed into rows of 128 tokens" in page
+    assert "one was trained on this corpus" in page and "The one logit" not in page
+    assert "one was trained" not in render(
+        SPEC.model_copy(update={"kind": "text"}), facts._replace(records=[record("compress")])
+    )

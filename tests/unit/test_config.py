@@ -15,6 +15,7 @@ from espalier.config import Config, ConfigError, parse
 from espalier.config.base import Block
 from espalier.config.methods import AnyPlan
 from espalier.config.schema import schema
+from espalier.config.specs import pack_spec, prepare_spec
 from espalier.tasks import KNOWN
 
 ROOT = Path(__file__).parents[2]
@@ -189,6 +190,58 @@ def test_the_known_tasks_are_complete(small):
     tasks = parse(small | {"tasks": dict.fromkeys(KNOWN)}).tasks
     assert len(tasks) == 12
     assert list(tasks["mnli"].evaluation_sets) == ["matched", "mismatched"]
+
+
+@pytest.mark.parametrize(
+    ("block", "problem"),
+    [
+        ({"text": ["a", "b"]}, "kind text reads one column; text names 2: a, b"),
+        ({"holdout": 0.1}, "kind text with source files has no holdout"),
+        ({"metric": "accuracy"}, "kind text with source files has no metric"),
+        ({"train": "a.doc"}, "file 'a.doc' has no known format; allowed: .parquet, .csv, .tsv, .jsonl, .txt"),
+        ({"validation": None}, "kind text with source files needs validation"),
+    ],
+)
+def test_a_text_task_has_no_labels_and_one_column(small, block, problem):
+    known = {"kind": "text", "source": "files", "train": "a.txt", "validation": "b.parquet", "text": ["text"]}
+    small |= {"tasks": {"mine": known}, "plans": {}}
+    assert parse(small).tasks["mine"].metrics == ("masked-accuracy", "perplexity")
+    small["tasks"]["mine"] = known | block
+    with pytest.raises(ConfigError, match=re.escape(f"tasks.mine: {problem}")):
+        parse(small)
+
+
+def test_only_text_is_read_from_text_files(small):
+    small["tasks"] = {"rte": {"source": "files", "train": "a.txt", "validation": "b.csv"}}
+    with pytest.raises(ConfigError, match=r"file 'a\.txt' has no known format; allowed: \.parquet, \.csv, \.tsv, \.jsonl"):
+        parse(small)
+
+
+def test_a_plan_needs_a_task_that_it_can_work_on(small):
+    small["tasks"] = {"docs-corpus": None}
+    with pytest.raises(ConfigError) as caught:
+        parse(small)
+    tail = "works on tasks of kind classification, regression; the tasks here are of kind text"
+    assert caught.value.problems == [f"plans.{name}: method {name} {tail}" for name in ("magnitude", "sdp")]
+    small["tasks"]["docs-pair"] = None
+    parse(small)
+
+
+def test_pretraining_can_differ_between_tasks(small):
+    small |= {"tasks": {"docs-corpus": None, "docs-pair": None}}
+    small["pretrain"] = {"train": "all", "per_task": {"docs-corpus": {"epochs": 2.0}}}
+    config = parse(small)
+    assert config.pretrain.epochs is None and config.pretrain_for("docs-corpus").epochs == 2.0
+    small["pretrain"]["per_task"]["docs-corpus"] = {"train": "heads"}
+    with pytest.raises(ConfigError, match=r"pretrain\.per_task\.docs-corpus\.train: got 'heads'; allowed: head, all"):
+        parse(small)
+
+
+def test_the_number_of_packed_rows_is_no_business_of_prepare(small):
+    small |= {"tasks": {"docs-corpus": {"rows": 50}, "docs-pair": {"rows": 60}}}
+    config = parse(small)
+    assert prepare_spec(config, "docs-corpus").task.rows is None and pack_spec(config, "docs-corpus").rows == 50
+    assert prepare_spec(config, "docs-pair").task.rows == 60
 
 
 def test_the_shipped_configuration_is_good():

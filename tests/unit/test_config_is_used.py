@@ -10,9 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "workflow/espalier"
-DEFINITIONS = [
-    PACKAGE / "config" / name for name in ("data.py", "plans.py", "project.py", "specs.py", "structured.py", "targets.py")
-]
+FILES = ("data", "plans", "project", "specs", "structured", "targets", "homodistil")
+DEFINITIONS = [PACKAGE / f"config/{name}.py" for name in FILES]
 
 
 def fields() -> list[str]:

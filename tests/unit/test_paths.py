@@ -6,6 +6,7 @@ import pytest
 
 from espalier.config import ConfigError, parse
 from espalier.config.paths import Layout, base_files, check_files, task_files
+from espalier.config.plans import SdpPlan
 
 SEED = "results/small/minilm/docs-library/seed42"
 STUDENT = ["config.json", "model.safetensors", "masks.safetensors"]
@@ -60,9 +61,21 @@ def test_the_final_weights_are(layout, plan, folder):
 def test_teachers_students_and_recoveries(layout):
     students = ["teacher/0", "magnitude/50", "sdp/50", "sdp/90", "fine/50", "fine/97.5"]
     recovered = ["magnitude/50/recovered", "sdp/50/recovered", "sdp/90/recovered"]
-    assert layout.students() == [f"{SEED}/{name}" for name in students]
-    assert layout.runs() == [f"{SEED}/{name}" for name in students + recovered]
-    assert layout.corpora() == ["results/small/minilm/docs-corpus/tokens"]
+    corpus = "results/small/minilm/docs-corpus/seed42/teacher/0"  # no plan here works on text
+    assert layout.students() == [*(f"{SEED}/{name}" for name in students), corpus]
+    assert layout.runs() == [*(f"{SEED}/{name}" for name in students), corpus, *(f"{SEED}/{name}" for name in recovered)]
+
+
+def test_a_plan_runs_on_the_kinds_of_task_that_it_knows(small, monkeypatch):
+    monkeypatch.setattr(SdpPlan, "kinds", frozenset({"text"}))
+    small["tasks"]["docs-corpus"] = None
+    students = {tuple(folder.split("/")[3:6:2]) for folder in Layout(parse(small)).compressed()}
+    assert students == {("docs-library", "magnitude"), ("docs-corpus", "sdp")}
+
+
+def test_tokens_of_a_corpus_are_packed(layout):
+    assert layout.tokens("minilm", "docs-library")[0] == "results/small/minilm/docs-library/tokens/train.parquet"
+    assert layout.tokens("minilm", "docs-corpus")[1] == "results/small/minilm/docs-corpus/tokens/evaluation.arrow"
 
 
 def test_the_user_s_files(small, tmp_path, monkeypatch):

@@ -48,6 +48,28 @@ def shrink(root: Path, plan: str) -> None:
             write(path.with_name("structure.json"), content)
 
 
+@pytest.mark.parametrize(
+    ("head", "trained", "said"),
+    [
+        (
+            "new",
+            "head",
+            "One was trained on the corpus for the teacher, the encoder left as it is",
+        ),
+        ("new", "all", "One was trained on the corpus for the teacher, together with the encoder"),
+        ("own", "nothing", "the base brings its own head and is the teacher as it is"),
+        ("own", "all", "the base brings its own head; for the teacher the whole model was trained on the corpus"),
+    ],
+)
+def test_the_page_tells_how_a_text_task_s_teacher_came_by_its_head(tmp_path: Path, head: str, trained: str, said: str) -> None:
+    root = study(tmp_path)
+    assert "Heads for masked-language modelling" not in words(make_report(root))
+    for path in found(root, "run.json"):
+        if path.parent.parent.name == "teacher":
+            edit(path, head=head, trained=trained)
+    assert words(make_report(root)).count(said) == 1
+
+
 def make_report(root: Path, curves: bool = False) -> str:
     """The page; drawing the training curves takes most of its time."""
     make_table(root)

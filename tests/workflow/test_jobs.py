@@ -57,10 +57,23 @@ def test_a_path_starts_from_the_base_or_the_teacher(clone, small):
     assert base not in inputs_of(clone, target)
 
 
-def test_a_corpus_is_tokenised_and_no_more(clone, small):
-    small["tasks"] = {"docs-corpus": None}
+def test_a_corpus_is_packed_and_its_teacher_pretrained(clone, small):
+    small |= {"tasks": {"docs-corpus": None}, "plans": {}}
     clone.write_config(small)
-    assert clone.jobs() == DATA
+    assert clone.jobs() == {"fetch", "prepare", "pack", "pretrain"} | TEACHER - {"finetune"} | SUMMARY
+
+
+def test_plans_run_on_tasks_of_their_kinds(clone, small):
+    small["tasks"] = {"docs-corpus": {"rows": 64}, "docs-library": {"rows": 64}}
+    small["plans"] = {"homodistil": {"method": "homodistil", "path": [0.5, 0.75]}, "sdp": small["plans"]["sdp"]}
+    clone.write_config(small)
+    bare = tuple(rule for rule in STUDENT if rule != "recover")
+    text = {"pack", "pretrain"} | students("homodistil", "50", "75", rules=bare)
+    assert clone.jobs() == DATA | TEACHER | text | students("sdp", "50", "90") | SUMMARY
+    folder = "results/small/minilm/docs-corpus"
+    inputs = inputs_of(clone, f"{folder}/seed42/homodistil/50/model.safetensors")
+    tokens = [f"{folder}/tokens/{split}.arrow" for split in ("train", "evaluation")]
+    assert all(path in inputs for path in (*tokens, f"{folder}/seed42/teacher/0/model.safetensors"))
 
 
 def test_files_of_the_user_are_inputs(clone, small):
@@ -84,5 +97,5 @@ def test_single_values_can_be_overlaid(clone):
 
 def test_the_list_reads_like_a_table_of_contents(clone):
     listed = dict(re.findall(r"^(\w+) \((.+)\)$", clone.snakemake("--list").stdout, re.MULTILINE))
-    assert set(listed) == {"all", *DATA, "finetune", "latency", *STUDENT, *SUMMARY}
+    assert set(listed) == {"all", *DATA, "pack", "pretrain", "finetune", "latency", *STUDENT, *SUMMARY}
     assert all(text.endswith(".") and "{" not in text for text in listed.values())

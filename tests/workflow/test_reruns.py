@@ -86,7 +86,9 @@ def test_a_new_method_runs_nothing_else(finished, small):
     settings = 'class NewPlan(IterativePlan):\n    method: Literal["new"]\n\n\n'
     finished.edit(registry, "METHODS = {", 'METHODS = {\n    "new": "espalier.methods.new:New",')
     finished.edit(plans, "class RandomPlan(", f"{settings}class RandomPlan(")
-    finished.edit(plans, "DensePlan | RandomPlan", "DensePlan | NewPlan | RandomPlan")
+    union = f"{MODULE}/config/methods.py"
+    finished.edit(union, "    DensePlan\n", "    DensePlan\n    | NewPlan\n")
+    finished.edit(union, "import DensePlan, ", "import DensePlan, NewPlan, ")
     source = (finished.folder / MODULE / "methods/magnitude.py").read_text()
     (finished.folder / MODULE / "methods/new.py").write_text(source.replace("Magnitude", "New"))
     assert finished.jobs() == set()

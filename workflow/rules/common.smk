@@ -33,6 +33,11 @@ TRAINING_THREADS = 8  # an upper bound; Snakemake lowers it to --cores
 ALL_THREADS = workflow.resource_settings.cores or TRAINING_THREADS  # for a job that must have its machine alone
 
 
+def one_of(names):
+    """A wildcard's constraint to some names; where there are none, to nothing."""
+    return "|".join(names) or "(?!)"
+
+
 @cache
 def _json(make, *names):
     return make(study, *names).model_dump_json()

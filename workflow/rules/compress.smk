@@ -10,7 +10,7 @@ rule compress:
         teacher=inside(TEACHER_FOLDER, MODEL),
         start=lambda w: layout.start(*w),
         task=rules.prepare.output.task,
-        tokens=[rules.tokenise.output.train, rules.tokenise.output.evaluation],
+        tokens=lambda w: layout.tokens(w.base, w.task),
         latency=lambda w: layout.latency(w.base, w.plan),
         lock=LOCK,
     output:

@@ -8,7 +8,7 @@ rule evaluate:
     input:
         model=[rules.export.output.config, rules.export.output.weights],
         task=rules.prepare.output.task,
-        tokens=rules.tokenise.output.evaluation,
+        tokens=lambda w: layout.tokens(w.base, w.task)[1],
         lock=LOCK,
     output:
         scores=f"{STUDENT}/scores.json",

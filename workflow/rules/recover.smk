@@ -9,7 +9,7 @@ rule recover:
         teacher=inside(TEACHER_FOLDER, MODEL),
         start=inside(STUDENT, STUDENT_FILES),
         task=rules.prepare.output.task,
-        tokens=[rules.tokenise.output.train, rules.tokenise.output.evaluation],
+        tokens=lambda w: layout.tokens(w.base, w.task),
         lock=LOCK,
     output:
         config=f"{STUDENT}/recovered/config.json",

@@ -8,7 +8,7 @@ rule finetune:
     input:
         base=inside(BASE, MODEL),
         task=rules.prepare.output.task,
-        tokens=[rules.tokenise.output.train, rules.tokenise.output.evaluation],
+        tokens=lambda w: layout.tokens(w.base, w.task),
         lock=LOCK,
     output:
         config=f"{TEACHER_FOLDER}/config.json",
@@ -19,6 +19,8 @@ rule finetune:
         f"logs/finetune/{TEACHER_FOLDER}.log",
     benchmark:
         f"benchmarks/finetune/{TEACHER_FOLDER}.tsv"
+    wildcard_constraints:
+        task=one_of(study.tasks_of("classification", "regression")),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS

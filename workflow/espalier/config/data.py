@@ -9,9 +9,13 @@ from pydantic import Field, StringConstraints, model_validator
 
 from espalier.config.base import Block, Commit, Many, Name, Sha256
 
+Kind = Literal["classification", "regression", "text"]
 Metric = Literal["accuracy", "f1", "macro-f1", "matthews", "pearson", "spearman"]
+TextMetric = Literal["masked-accuracy", "perplexity"]
 CLASSIFICATION_METRICS = ("accuracy", "f1", "macro-f1", "matthews")
 REGRESSION_METRICS = ("pearson", "spearman")
+TEXT_METRICS: tuple[TextMetric, ...] = ("masked-accuracy", "perplexity")
+"""What every text task reports; the first one is its score."""
 
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
@@ -19,6 +23,8 @@ Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
 FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
+TEXT_FORMATS = (*FILE_FORMATS, ".txt")
+"""In .txt paragraphs are separated by blank lines; their column is called `text`."""
 
 
 class AnyBase(Block):
@@ -73,26 +79,28 @@ Base = Annotated[PackageBase | LocalBase | HubBase, Field(discriminator="source"
 class Task(Block):
     """A data set with its columns, splits and metric; a known name brings all of these as defaults."""
 
-    kind: Literal["classification", "regression", "text"]
+    kind: Kind
+    """text: rows without labels, for masked-language modelling."""
     source: Literal["builtin", "files", "hub"]
     train: str | None = None
     """`files`: path of the training rows. `hub`: name of the training split."""
     validation: str | dict[Name, str] | None = None
     """`files`: path, or several as name: path. `hub`: name of the split, or several. The first one gives the score."""
     text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)]
-    """One column, or two for sentence pairs."""
+    """One column, or two for sentence pairs; one for kind text."""
     label: str | None = None
     """Label column."""
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
     """Class names in order; read from the training rows when left out."""
     metric: Metric | None = None
-    """The metric that gives the score."""
+    """The metric that gives the score; for kind text it is masked-accuracy."""
     also: Annotated[tuple[Metric, ...], Many] = ()
     """Further metrics to report."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
-    """Longest input, in tokens, special tokens included; what is longer is cut."""
+    """Longest input, in tokens, special tokens included; what is longer is cut. Kind text: tokens of every packed row."""
     rows: Annotated[int, Field(ge=1)] | None = None
-    """Use this many training rows, a seeded sample balanced like the whole; all when left out."""
+    """Use this many training rows, a seeded sample balanced like the whole; all when left out. Kind text: the first
+    packed rows."""
     holdout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     """Fraction of the training rows set apart to select checkpoints on; 0 selects on the validation rows."""
     id: HubId | None = None
@@ -109,10 +117,17 @@ class Task(Block):
             return self.validation
         return {"validation": self.validation or "validation"}
 
+    @property
+    def metrics(self) -> tuple[Metric | TextMetric, ...]:
+        """What is reported; the first one is the score."""
+        return TEXT_METRICS if self.kind == "text" else (self.metric, *self.also)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kind == "text":
-            needed, refused = {}, ("label", "classes", "metric")
+            needed, refused = {}, ("label", "classes", "metric", "also", "holdout")
+            if len(self.text) > 1:
+                raise ValueError(f"kind text reads one column; text names {len(self.text)}: {', '.join(self.text)}")
         else:
             needed, refused = {"label": self.label, "metric": self.metric}, ()
         if self.source == "files":
@@ -141,9 +156,10 @@ class Task(Block):
     @model_validator(mode="after")
     def _formats(self) -> Self:
         if self.source == "files":
+            allowed = TEXT_FORMATS if self.kind == "text" else FILE_FORMATS
             for path in (self.train, *self.evaluation_sets.values()):
-                if PurePosixPath(str(path)).suffix not in FILE_FORMATS:
-                    raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(FILE_FORMATS)}")
+                if PurePosixPath(str(path)).suffix not in allowed:
+                    raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(allowed)}")
         if SELECTION in self.evaluation_sets or "train" in self.evaluation_sets:
             raise ValueError("'train' and 'selection' are not allowed as names of evaluation sets")
         return self

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from espalier.config.homodistil import HomodistilPlan
 from espalier.config.plans import DensePlan, DistilPlan, MagnitudePlan, MovementPlan, RandomPlan, SdpPlan
 from espalier.config.structured import CofiPlan, HeadsPlan, L0Plan, SmallDensePlan
 
@@ -19,6 +20,7 @@ AnyPlan = Annotated[
     | HeadsPlan
     | SmallDensePlan
     | L0Plan
-    | CofiPlan,
+    | CofiPlan
+    | HomodistilPlan,
     Field(discriminator="method"),
 ]

@@ -39,9 +39,10 @@ class Layout:
         """Folder of a task's checked rows."""
         return f"{self.root}/prepared/{task}"
 
-    def tokens(self, base: str, task: str) -> str:
-        """Folder of a task's token ids under a base's tokenizer."""
-        return f"{self.root}/{base}/{task}/tokens"
+    def tokens(self, base: str, task: str) -> list[str]:
+        """A task's token ids under a base's tokenizer: training and evaluation rows."""
+        ending = "arrow" if self.config.tasks[task].kind == "text" else "parquet"
+        return [f"{self.root}/{base}/{task}/tokens/{split}.{ending}" for split in ("train", "evaluation")]
 
     def student(self, base: str, task: str, seed: int | str, plan: str = TEACHER, percent: str = "0") -> str:
         """Folder of a student, or of the teacher."""
@@ -73,11 +74,6 @@ class Layout:
         folder = self.student(base, task, seed, plan, percent)
         return f"{folder}/recovered" if plan != TEACHER and self.recovers(plan, task) else folder
 
-    def corpora(self) -> list[str]:
-        """Folders of the token ids of tasks without labels, which have neither teachers nor students."""
-        tasks = [name for name, task in self.config.tasks.items() if task.kind == "text"]
-        return [self.tokens(base, task) for base in self.config.bases for task in tasks]
-
     def students(self) -> list[str]:
         """Folders of all teachers and students: one row of the table each."""
         return [self.student(*names) for names in self._names()]
@@ -92,9 +88,10 @@ class Layout:
         return list(dict.fromkeys([*self.students(), *finals]))
 
     def _names(self) -> Iterator[tuple[str, str, str, str, str]]:
-        stages = [(TEACHER, "0"), *((plan, percent) for plan in self.config.plans for percent in self.percents(plan))]
         for base in self.config.bases:
-            for task in self.config.supervised:
+            for task, block in self.config.tasks.items():
+                plans = [name for name, plan in self.config.plans.items() if block.kind in plan.kinds]
+                stages = [(TEACHER, "0"), *((plan, percent) for plan in plans for percent in self.percents(plan))]
                 for seed in self.config.seeds:
                     yield from ((base, task, str(seed), plan, percent) for plan, percent in stages)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.base import Block, Many
+from espalier.config.data import Kind
 from espalier.config.targets import Goal, Target, check_path, goal_of, kind_of, number_of
 
 Positive = Annotated[float, Field(gt=0.0)]
@@ -51,6 +52,19 @@ class Teacher(Training):
     """Settings for single tasks, e.g. {rte: {epochs: 6.0}}."""
 
 
+class Pretrain(Training):
+    """Masked-language modelling with a base: the teacher of a text task."""
+
+    train: Literal["head", "all"] = "head"
+    """head leaves the encoder and the word embeddings as they are; all trains them, too."""
+    epochs: Epochs | None = None
+    """Passes over the corpus. When left out: 1 where the base brings no head, and 0, which copies the base unchanged,
+    where it brings one."""
+    learning_rate: Positive = 5.0e-4
+    per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings for single tasks, e.g. {docs-corpus: {epochs: 2.0}}."""
+
+
 class Recover(Block):
     """Training at the fixed final masks, from which the exported model is taken; it does not feed the next stage."""
 
@@ -65,6 +79,8 @@ class Plan(Training):
 
     goals: ClassVar[frozenset[Goal]] = frozenset({"sparsity", "parameters"})
     """What the method can aim at."""
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "regression"})
+    """Kinds of task that the method can work on."""
     learning_rate: Positive = 5.0e-5
     path: Annotated[tuple[Target, ...], Many, Field(min_length=1)]
     """Targets of one kind, each smaller than the one before; one cached stage each. A number is a sparsity, the fraction

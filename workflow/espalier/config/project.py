@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from espalier.config.base import Block, ConfigError, Many, Name, describe, nearest
-from espalier.config.data import Base, Task
+from espalier.config.data import Base, Kind, Task
 from espalier.config.methods import AnyPlan
-from espalier.config.plans import Plan, Teacher
+from espalier.config.plans import Plan, Pretrain, Teacher
 from espalier.config.targets import Timed
 from espalier.tasks import KNOWN, overlay
 
-Settings = TypeVar("Settings", bound=Teacher | Plan)
+Settings = TypeVar("Settings", bound=Teacher | Pretrain | Plan)
 RESERVED_BASES = ("bases", "prepared", "latency")
 TEACHER = "teacher"
 """Name of the pseudo-plan under which teachers are stored; its percent is 0."""
@@ -56,6 +56,8 @@ class Config(Block):
     """Data sets; a known name may have an empty block."""
     teacher: Teacher = Teacher()
     """Fine-tuning of the teachers."""
+    pretrain: Pretrain = Pretrain()
+    """Making of the teachers of text tasks."""
     plans: dict[Name, AnyPlan]
     """A name for a method, its settings and a path of targets."""
     measure: Measure = Measure()
@@ -74,14 +76,17 @@ class Config(Block):
             raise ValueError(f"seeds: each seed once, got {list(self.seeds)}")
         return self
 
-    @property
-    def supervised(self) -> list[str]:
-        """Tasks that have labels, so a teacher and plans."""
-        return [name for name, task in self.tasks.items() if task.kind != "text"]
+    def tasks_of(self, *kinds: Kind) -> list[str]:
+        """Tasks of these kinds."""
+        return [name for name, task in self.tasks.items() if task.kind in kinds]
 
     def teacher_for(self, task: str) -> Teacher:
         """The teacher's settings with what `per_task` says of this task."""
         return _for_task(self.teacher, task)
+
+    def pretrain_for(self, task: str) -> Pretrain:
+        """The settings of a text task's teacher with what `per_task` says of this task."""
+        return _for_task(self.pretrain, task)
 
     def plan_for(self, plan: str, task: str) -> Plan:
         """A plan's settings with what `per_task` says of this task."""
@@ -118,7 +123,7 @@ def parse(raw: dict[str, Any]) -> Config:
         raise ConfigError(
             problems + [line for line in describe(error, Config) if not (reported and line.startswith(reported))]
         ) from None
-    problems += _per_task_problems(config) + _speeds_without_measure(config)
+    problems += _per_task_problems(config) + _plans_without_task(config) + _speeds_without_measure(config)
     if problems:
         raise ConfigError(problems)
     return config
@@ -141,6 +146,7 @@ def _per_task_problems(config: Config) -> list[str]:
     problems = []
     owners: list[tuple[str, Block]] = [
         ("teacher", config.teacher),
+        ("pretrain", config.pretrain),
         *((f"plans.{name}", plan) for name, plan in config.plans.items()),
     ]
     for place, settings in owners:
@@ -157,6 +163,17 @@ def _per_task_problems(config: Config) -> list[str]:
             except ValidationError as error:
                 problems += describe(error, type(settings), where)
     return problems
+
+
+def _plans_without_task(config: Config) -> list[str]:
+    """A plan that would never run is a mistake."""
+    kinds = {task.kind for task in config.tasks.values()}
+    return [
+        f"plans.{name}: method {plan.method} works on tasks of kind {', '.join(sorted(plan.kinds))}; "
+        f"the tasks here are of kind {', '.join(sorted(kinds))}"
+        for name, plan in config.plans.items()
+        if not plan.kinds & kinds
+    ]
 
 
 def _speeds_without_measure(config: Config) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from espalier.config.base import Block
-from espalier.config.data import Base, Metric, Task
-from espalier.config.plans import Teacher
+from espalier.config.data import Base, Kind, Metric, Task, TextMetric
+from espalier.config.plans import Pretrain, Teacher
 from espalier.config.project import Config, Measure, Progress
 from espalier.config.targets import Target, stage_of
 from espalier.methods import METHODS
@@ -31,6 +31,14 @@ class TokeniseSpec(Block):
     max_length: int
 
 
+class PackSpec(Block):
+    """Turn a corpus into rows of one length."""
+
+    max_length: int
+    rows: int | None
+    """Training rows to write; all where nothing is said."""
+
+
 class Machine(Block):
     """How to compute."""
 
@@ -41,8 +49,8 @@ class Machine(Block):
 class Goal(Block):
     """What training and selection need to know of a task."""
 
-    kind: Literal["classification", "regression"]
-    metric: Metric
+    kind: Kind
+    metric: Metric | TextMetric
 
 
 class TrainingSpec(Block):
@@ -58,6 +66,12 @@ class FinetuneSpec(TrainingSpec):
     """Train a teacher."""
 
     settings: Teacher
+
+
+class PretrainSpec(TrainingSpec):
+    """Make the teacher of a text task."""
+
+    settings: Pretrain
 
 
 class CompressSpec(TrainingSpec):
@@ -83,14 +97,14 @@ class LatencySpec(Block):
 class ExportSpec(Block):
     """Write a model that others can open."""
 
-    kind: Literal["classification", "regression"]
+    kind: Kind
 
 
 class EvaluateSpec(Block):
     """Score a model on every evaluation set."""
 
-    kind: Literal["classification", "regression"]
-    metrics: tuple[Metric, ...]
+    kind: Kind
+    metrics: tuple[Metric | TextMetric, ...]
     """The first one is the score."""
     machine: Machine
 
@@ -98,7 +112,7 @@ class EvaluateSpec(Block):
 class MeasureSpec(Block):
     """Count and time a model."""
 
-    kind: Literal["classification", "regression"]
+    kind: Kind
     machine: Machine
     measure: Measure
 
@@ -111,7 +125,7 @@ class CardSpec(Block):
     licence: str | None
     """Of the base."""
     task: str
-    kind: Literal["classification", "regression"]
+    kind: Kind
     max_length: int
     plan: str
     method: str
@@ -129,7 +143,7 @@ class ReportSpec(Block):
 
 
 def _goal(task: Task) -> Goal:
-    return Goal(kind=task.kind, metric=task.metric)
+    return Goal(kind=task.kind, metric=task.metrics[0])
 
 
 def _machine(config: Config) -> Machine:
@@ -142,13 +156,30 @@ def fetch_spec(config: Config, base: str) -> FetchSpec:
 
 
 def prepare_spec(config: Config, task: str) -> PrepareSpec:
-    """What `prepare` reads."""
-    return PrepareSpec(name=task, task=config.tasks[task])
+    """What `prepare` reads; how many packed rows of a corpus are used is the business of `pack`."""
+    block = config.tasks[task]
+    return PrepareSpec(name=task, task=block.model_copy(update={"rows": None}) if block.kind == "text" else block)
 
 
 def tokenise_spec(config: Config, task: str) -> TokeniseSpec:
     """What `tokenise` reads."""
     return TokeniseSpec(max_length=config.tasks[task].max_length)
+
+
+def pack_spec(config: Config, task: str) -> PackSpec:
+    """What `pack` reads."""
+    return PackSpec(max_length=config.tasks[task].max_length, rows=config.tasks[task].rows)
+
+
+def pretrain_spec(config: Config, task: str, seed: int) -> PretrainSpec:
+    """What `pretrain` reads."""
+    return PretrainSpec(
+        seed=seed,
+        goal=_goal(config.tasks[task]),
+        machine=_machine(config),
+        progress=config.progress,
+        settings=config.pretrain_for(task),
+    )
 
 
 def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
@@ -200,7 +231,7 @@ def export_spec(config: Config, task: str) -> ExportSpec:
 def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
     """What `evaluate` reads."""
     block = config.tasks[task]
-    return EvaluateSpec(kind=block.kind, metrics=(block.metric, *block.also), machine=_machine(config))
+    return EvaluateSpec(kind=block.kind, metrics=block.metrics, machine=_machine(config))
 
 
 def measure_spec(config: Config, task: str) -> MeasureSpec:

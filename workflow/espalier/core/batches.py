@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from espalier.core.losses import IGNORED
 
 GROUP = 50
 """Batches that are sorted by length together: enough to save padding, few enough to keep the order random."""
@@ -25,12 +27,18 @@ class Batch:
     input_ids: Int[Tensor, "batch length"]
     attention_mask: Int[Tensor, "batch length"]
     token_type_ids: Int[Tensor, "batch length"] | None
-    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"]
+    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "batch length"]
+    """One a row; for masked-language modelling the token at every masked place and -100 elsewhere."""
 
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments of a model's forward."""
         inputs = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         return inputs if self.token_type_ids is None else {**inputs, "token_type_ids": self.token_type_ids}
+
+    @property
+    def masked(self) -> Bool[Tensor, "batch length"] | None:
+        """Where tokens are to be predicted; None where a row has one label."""
+        return self.labels != IGNORED if self.labels.dim() == 2 else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,8 +76,8 @@ class Rows:
         """Tokens of each row."""
         return np.diff(self.offsets)
 
-    def batch(self, rows: np.ndarray, device: torch.device) -> Batch:
-        """These rows, padded to the longest of them."""
+    def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> Batch:
+        """These rows, padded to the longest of them; the same in every epoch."""
         lengths = self.lengths[rows]
         shape = (len(rows), int(lengths.max()))
         real = np.arange(shape[1]) < lengths[:, None]

@@ -58,6 +58,8 @@ def render(spec: CardSpec, facts: Facts) -> str:
         aim=aim(spec.target),
         timings=timings(facts.cost),
         needs_code=facts.config["model_type"].startswith("compact-"),
+        opened_by="AutoModelForMaskedLM" if spec.kind == "text" else "AutoModelForSequenceClassification",
+        new_head=any(record.get("head") == "new" for record in facts.records),
         chosen_by_score=chosen_by_score(facts),
         **facts._asdict(),
     )
@@ -70,7 +72,7 @@ def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
         "library_name": "transformers",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": "fill-mask" if spec.kind == "text" else "text-classification",
         **({"base_model": facts.source["id"]} if "id" in facts.source else {}),
         **({"datasets": data} if data else {}),
         "metrics": list(dict.fromkeys(metrics)),

@@ -23,6 +23,7 @@ from espalier.core.history import History
 from espalier.core.masks import Masks
 from espalier.core.method import Method, Outputs
 from espalier.core.models import forward
+from espalier.core.packed import Packed
 from espalier.core.predict import Scores
 from espalier.core.runtime import UserError
 from espalier.core.saves import Saves
@@ -42,7 +43,7 @@ class Loop:
 
     student: nn.Module
     method: Method
-    rows: Rows
+    rows: Rows | Packed
     settings: Training
     learning_rate: float
     progress: Progress
@@ -78,6 +79,8 @@ class Loop:
                 self._one_step(picked)
                 bar.update()
                 self._after(bar)
+        if not steps:  # a model that is kept as it is has a score all the same
+            self._evaluate(bar)
         bar.close()
         if self.best:
             self._take_up(self.saves.read_best())
@@ -108,11 +111,11 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("constant") else factor)
         self.method.before_step(self.step)
-        self.model.train()
+        self._to_training()
         size = self.settings.micro_batch_size or self.settings.batch_size
         totals: dict[str, Tensor] = {}
         for start in range(0, len(picked), size):
-            batch = self.rows.batch(picked[start : start + size], self.accelerator.device)
+            batch = self.rows.batch(picked[start : start + size], self.accelerator.device, self.step // self.steps_per_epoch)
             share = len(batch) / len(picked)
             terms = self._terms(batch)
             loss = sum(self.method.loss_weights[name] * term for name, term in terms.items())
@@ -127,9 +130,16 @@ class Loop:
         self._pending.append((self.step, totals, norm, self.method.after_step(self.step - 1)))
         self._rows_seen += len(picked)
 
+    def _to_training(self) -> None:
+        """Dropout is on, but not in an encoder that is frozen: its features stay the same."""
+        self.model.train()
+        if not any(parameter.requires_grad for parameter in self.student.base_model.parameters()):
+            self.student.base_model.eval()
+
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
+        method = self.method
         with self.accelerator.autocast():
-            outputs = forward(self.model, batch, self.method.representation, self.method.needs_hidden_states)
+            outputs = forward(self.model, batch, method.representation, method.needs_hidden_states, method.relations)
         teacher = self.teacher(batch) if self.teacher else None
         return self.method.loss_terms(batch, outputs, teacher, self.step)
 

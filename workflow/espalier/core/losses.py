@@ -9,17 +9,29 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "text"]
+IGNORED = -100
+"""Label of a token that masked-language modelling does not ask for."""
 
 
 def task_loss(
-    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"] | Float[Tensor, " batch"], kind: Kind
+    logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "rows length"],
+    kind: Kind,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over classes, or the mean squared error of a single output.
+    """Cross-entropy over classes, the mean squared error of a single output, or the cross-entropy a masked token in nats.
 
-    Source: SDP specification, section 2.2.
+    Source: SDP specification, section 2.2; masked tokens: HomoDistil specification, section 2, L_MLM.
     Differs from the authors' code: no code is public.
+
+    Args:
+        logits: one line a row; for text one line a masked token, in row-major order of the mask.
+        labels: one a row; for text the token at every masked place and `IGNORED` elsewhere.
+        kind: kind of the task.
     """
+    if kind == "text":
+        wanted = labels[labels != IGNORED]
+        return F.cross_entropy(logits.float(), wanted, reduction="sum") / max(1, len(wanted))
     if kind == "classification":
         return F.cross_entropy(logits.float(), labels)
     return F.mse_loss(logits.float().squeeze(-1), labels.float())
@@ -106,3 +118,46 @@ def cross_correlation_loss(
     off = matrix.square().sum() - diagonal.square().sum()
     loss = on + off_diagonal * off
     return loss / matrix.shape[0] if normalise else loss
+
+
+def projected_loss(
+    student: Float[Tensor, "batch length hidden"],
+    teacher: Float[Tensor, "batch length width"],
+    projection: Float[Tensor, "hidden width"],
+    mask: Int[Tensor, "batch length"],
+) -> Float[Tensor, ""]:
+    """MSE(H_t, H_s W) over the real positions: the hidden term of one layer, and the embedding term.
+
+    Source: HomoDistil specification, section 2 (L_hidn, L_emb): mean over all elements, padding excluded.
+    Differs from the authors' code: no code is public.
+    """
+    moved = student @ projection.to(student.dtype)
+    squared = (moved.float() - teacher.float()).square().mean(dim=-1)
+    return (squared * mask).sum() / mask.sum()
+
+
+def relation_loss(
+    student: Float[Tensor, "batch length length"],
+    teacher: Float[Tensor, "batch length length"],
+    mask: Int[Tensor, "batch length"],
+    *,
+    softmax: bool,
+) -> Float[Tensor, ""]:
+    """MSE(A_t, A_s) over pairs of real positions: the attention term of one layer.
+
+    Source: HomoDistil specification, section 2 (L_attn). `softmax` compares the distributions that the averaged scores
+    give over the real keys, since maps of single heads are never formed.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        student: scaled scores, averaged over heads.
+        teacher: the same of the teacher.
+        mask: 1 at real positions.
+        softmax: compare after the softmax.
+    """
+    pairs = mask[:, :, None] * mask[:, None, :]
+    student, teacher = student.float(), teacher.float()
+    if softmax:
+        gone = mask[:, None, :] == 0
+        student, teacher = (scores.masked_fill(gone, -torch.inf).softmax(dim=-1) for scores in (student, teacher))
+    return ((student - teacher).square() * pairs).sum() / pairs.sum()

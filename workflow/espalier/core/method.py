@@ -15,6 +15,7 @@ from espalier.core.batches import Batch
 from espalier.core.latency import LatencyGoal
 from espalier.core.losses import Kind, task_loss
 from espalier.core.masks import Masks, Pruner, structure_of
+from espalier.core.relations import Embedding
 from espalier.core.scores import magnitude
 
 Representation = Literal["first-token", "mean"]
@@ -52,11 +53,16 @@ class Stage:
 class Outputs:
     """What a forward pass gives to the losses."""
 
-    logits: Float[Tensor, "batch classes"]
+    logits: Float[Tensor, "rows classes"]
+    """One line a row; for masked-language modelling one line a masked token, in row-major order of the mask."""
     representation: Float[Tensor, "batch hidden"] | None = None
     """One vector a row, where the method asks for it."""
     hidden_states: tuple[Float[Tensor, "batch length hidden"], ...] = ()
     """Output of every encoder layer, where the method asks for them."""
+    embedding: Float[Tensor, "batch length hidden"] | None = None
+    """What the method takes as embeddings, where it asks for relations."""
+    attention: tuple[Float[Tensor, "batch length length"], ...] = ()
+    """Scaled scores of every layer before the softmax, mean over heads, where the method asks for relations."""
 
 
 class Method:
@@ -72,6 +78,8 @@ class Method:
     needs_teacher: ClassVar[bool] = False
     needs_hidden_states: ClassVar[bool] = False
     """Whether `loss_terms` compares the outputs of encoder layers; the teacher then runs beside the student."""
+    needs_relations: ClassVar[bool] = False
+    """Whether it compares the embedding block's output and the attention scores; the same holds."""
 
     def __init__(self, settings: Training, stage: Stage) -> None:
         self.settings = settings
@@ -84,6 +92,11 @@ class Method:
     def representation(self) -> Representation | None:
         """Which vector of each row `loss_terms` compares, if any."""
         return None
+
+    @property
+    def relations(self) -> Embedding | None:
+        """Which embeddings `loss_terms` compares, besides attention scores, if any."""
+        return "output" if self.needs_relations else None
 
     @property
     def loss_weights(self) -> dict[str, float]:

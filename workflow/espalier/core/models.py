@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import ModelOutput
 
 from espalier.core import structure
 from espalier.core.batches import Batch
 from espalier.core.losses import Kind
 from espalier.core.method import Outputs, Representation
+from espalier.core.relations import Embedding, recorded
 from espalier.core.runtime import UserError, atomic
-from espalier.core.shrink import as_stock
+from espalier.core.shrink import as_stock, is_masked
 
 AUTO_CLASS: dict[Kind, type] = {
     "classification": AutoModelForSequenceClassification,
     "regression": AutoModelForSequenceClassification,
+    "text": AutoModelForMaskedLM,
 }
 
 
@@ -34,21 +44,27 @@ def folder_of(files: Sequence[Path]) -> Path:
 
 
 def open_base(files: Sequence[Path], kind: Kind, classes: Sequence[str] | None) -> PreTrainedModel:
-    """A pre-trained encoder with a new, randomly initialised head; seed torch before.
+    """A pre-trained encoder with a head; seed torch before, for what of the head is new.
 
     Args:
         files: config.json and model.safetensors of the base.
-        kind: classification has one output a class, regression has one.
+        kind: classification has one output a class, regression has one, both always new; text has the base's own head
+            for masked-language modelling where it brings one.
         classes: names in order, for classification.
 
     Raises:
         UserError: weights besides the head are missing.
     """
+    return open_with_head(files, kind, classes)[0]
+
+
+def open_with_head(files: Sequence[Path], kind: Kind, classes: Sequence[str] | None) -> tuple[PreTrainedModel, bool]:
+    """The same, and whether all weights of the head came with the base."""
     folder = folder_of(files)
     config = AutoConfig.from_pretrained(folder)
     if kind == "regression":
         config.num_labels, config.problem_type = 1, "regression"
-    else:
+    elif kind == "classification":
         config.id2label = dict(enumerate(classes))
         config.label2id = {name: index for index, name in enumerate(classes)}
         config.problem_type = "single_label_classification"
@@ -56,7 +72,7 @@ def open_base(files: Sequence[Path], kind: Kind, classes: Sequence[str] | None) 
     prefix = f"{model.base_model_prefix}."
     if missing := sorted(key for key in report["missing_keys"] if key.startswith(prefix) and ".pooler." not in key):
         raise UserError(f"{folder}/model.safetensors lacks {len(missing)} weights of the encoder, such as {missing[0]!r}")
-    return model
+    return model, not any(key for key in report["missing_keys"] if not key.startswith(prefix))
 
 
 def open_student(files: Sequence[Path], kind: Kind) -> PreTrainedModel:
@@ -98,7 +114,8 @@ def write_compact(model: PreTrainedModel, config: Path, weights: Path, code: Pat
         if (stock := as_stock(model)) is not None:
             model = stock
         else:
-            classes = {"AutoConfig": type(model.config), "AutoModelForSequenceClassification": type(model)}
+            auto = AutoModelForMaskedLM if is_masked(model) else AutoModelForSequenceClassification
+            classes = {"AutoConfig": type(model.config), auto.__name__: type(model)}
             model.config.auto_map = {name: f"{structure.MODULE}.{kind.__name__}" for name, kind in classes.items()}
     write_model(model, config, weights)
     with atomic(code) as temporary:
@@ -111,12 +128,53 @@ def _made(folder: Path) -> Path:
 
 
 def forward(
-    model: nn.Module, batch: Batch, representation: Representation | None = None, hidden_states: bool = False
+    model: nn.Module,
+    batch: Batch,
+    representation: Representation | None = None,
+    hidden_states: bool = False,
+    relations: Embedding | None = None,
 ) -> Outputs:
-    """One forward pass; besides the logits a vector of each row, or the outputs of all encoder layers, where asked for."""
-    raw = model(**batch.inputs(), output_hidden_states=hidden_states or representation is not None)
+    """One forward pass; where labels are masked tokens, the head computes these alone.
+
+    Args:
+        model: with a head.
+        batch: padded rows.
+        representation: which vector of each row to give, if any.
+        hidden_states: give the outputs of all encoder layers.
+        relations: give the scores of all attention layers, and these embeddings.
+    """
+    states = hidden_states or representation is not None
+    with _asked_for(model, batch.masked), recorded(model, relations) if relations else nullcontext() as found:
+        raw = model(**batch.inputs(), output_hidden_states=states)
     vectors = pool(raw.hidden_states[-1], batch.attention_mask, representation) if representation else None
-    return Outputs(raw.logits, vectors, tuple(raw.hidden_states[1:]) if hidden_states else ())
+    return Outputs(
+        logits=raw.logits if batch.masked is None else raw.logits.squeeze(0),
+        representation=vectors,
+        hidden_states=tuple(raw.hidden_states[1:]) if hidden_states else (),
+        embedding=found.embedding if relations else None,
+        attention=tuple(found.attention) if relations else (),
+    )
+
+
+@contextmanager
+def _asked_for(model: nn.Module, masked: Bool[Tensor, "batch length"] | None) -> Iterator[None]:
+    """Let the head see the masked tokens only, as one row: logits of every token would need gigabytes.
+
+    Heads for masked-language modelling take each token by itself, so their logits are the same numbers.
+    """
+    if masked is None:
+        yield
+        return
+
+    def gather(module: nn.Module, arguments: object, outputs: ModelOutput) -> ModelOutput:
+        outputs.last_hidden_state = outputs.last_hidden_state[masked].unsqueeze(0)
+        return outputs
+
+    handle = model.base_model.register_forward_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def pool(

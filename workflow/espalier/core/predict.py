@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from espalier.core.batches import Batch, Rows, in_length_order
-from espalier.core.losses import Kind, task_loss
+from espalier.core.losses import IGNORED, Kind, task_loss
 from espalier.core.method import Method, Outputs, Representation
 from espalier.core.metrics import score
 from espalier.core.models import forward
+from espalier.core.packed import Packed
 
 BATCH = 64
 """Rows in a forward pass without gradients."""
+MASKED_BATCH = 16
+"""The same where every masked token has a logit for each word: 40 MiB of them for 30,522 words."""
+
+LARGEST_LOSS = 700.0
+"""Beyond this loss the perplexity is not a number that Python knows."""
 
 Scores = dict[str, dict[str, float | int]]
 """Evaluation set → {"rows", "loss", metric …}."""
@@ -67,9 +75,67 @@ def predictions_of(logits: Float[Tensor, "rows classes"], kind: Kind) -> np.ndar
     return logits.argmax(dim=-1).numpy() if kind == "classification" else logits.squeeze(-1).numpy()
 
 
-def evaluator(rows: Rows, kind: Kind, metrics: Sequence[str], accelerator: Accelerator) -> Callable[[nn.Module], Scores]:
+def evaluator(
+    rows: Rows | Packed, kind: Kind, metrics: Sequence[str], accelerator: Accelerator
+) -> Callable[[nn.Module], Scores]:
     """A function that scores a model on these rows."""
+    if isinstance(rows, Packed):
+        return lambda model: masked_scores(masked_sums(model, rows, accelerator), rows)
     return lambda model: scores_of(all_logits(model, rows, accelerator), rows, kind, metrics)
+
+
+@dataclass(frozen=True)
+class MaskedSums:
+    """What is known of a model's guesses at the masked tokens of each row."""
+
+    masked: Int[np.ndarray, " rows"]
+    """Number of tokens asked for."""
+    correct: Int[np.ndarray, " rows"]
+    """Of these, the number that was guessed."""
+    loss: Float[np.ndarray, " rows"]
+    """Sum of the cross-entropies, in nats."""
+
+
+@torch.no_grad()
+def masked_sums(model: nn.Module, rows: Packed, accelerator: Accelerator) -> MaskedSums:
+    """Go through the rows under the masks of epoch 0, batch by batch; the model is in eval mode meanwhile."""
+    training = model.training
+    model.eval()
+    parts = []
+    for start in range(0, len(rows), MASKED_BATCH):
+        batch = rows.batch(np.arange(start, min(start + MASKED_BATCH, len(rows))), accelerator.device)
+        with accelerator.autocast():
+            logits = forward(model, batch).logits.float()
+        parts.append(_row_sums(logits, batch.labels).cpu())
+    model.train(training)
+    masked, correct, loss = torch.cat(parts, dim=1).numpy()
+    return MaskedSums(masked.astype(np.int64), correct.astype(np.int64), loss)
+
+
+def _row_sums(logits: Float[Tensor, "masked vocabulary"], labels: Int[Tensor, "batch length"]) -> Float[Tensor, "3 batch"]:
+    """Of each row: tokens asked for, guessed, and the sum of their losses."""
+    places = labels != IGNORED
+    wanted, row = labels[places], places.nonzero()[:, 0]
+    values = torch.stack(
+        [
+            torch.ones_like(wanted, dtype=torch.float64),
+            (logits.argmax(dim=-1) == wanted).double(),
+            F.cross_entropy(logits, wanted, reduction="none").double(),
+        ]
+    )
+    return torch.zeros(3, len(labels), dtype=torch.float64, device=logits.device).index_add_(1, row, values)
+
+
+def masked_scores(sums: MaskedSums, rows: Packed) -> Scores:
+    """Loss in nats a masked token, perplexity and accuracy on each evaluation set, in the order of the file."""
+    result: Scores = {}
+    for name in dict.fromkeys(rows.sets.tolist()):
+        chosen = rows.sets == name
+        masked = max(1, int(sums.masked[chosen].sum()))
+        loss, correct = float(sums.loss[chosen].sum()) / masked, int(sums.correct[chosen].sum())
+        scores = {"masked-accuracy": correct / masked, "perplexity": math.exp(min(loss, LARGEST_LOSS))}
+        result[name] = {"rows": int(chosen.sum()), "loss": loss, **scores}
+    return result
 
 
 @dataclass(frozen=True)
@@ -100,25 +166,30 @@ class Teacher:
 
 @dataclass(frozen=True)
 class LiveTeacher:
-    """A frozen teacher that runs beside the student: for outputs of every layer, which would fill the memory if kept."""
+    """A frozen teacher that runs beside the student.
+
+    For outputs of every layer, which would fill the memory if kept, and for rows that are masked anew in every epoch.
+    """
 
     model: nn.Module
     accelerator: Accelerator
+    method: Method
 
     @classmethod
-    def of(cls, model: nn.Module, accelerator: Accelerator) -> LiveTeacher:
+    def of(cls, model: nn.Module, accelerator: Accelerator, method: Method) -> LiveTeacher:
         """Put the teacher in place."""
-        return cls(model.requires_grad_(False).eval().to(accelerator.device), accelerator)
+        return cls(model.requires_grad_(False).eval().to(accelerator.device), accelerator, method)
 
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Outputs:
-        """Logits and the outputs of all encoder layers for these rows."""
+        """What the method compares, for these rows."""
+        method = self.method
         with self.accelerator.autocast():
-            return forward(self.model, batch, hidden_states=True)
+            return forward(self.model, batch, method.representation, method.needs_hidden_states, method.relations)
 
 
-def teacher_for(method: Method, model: nn.Module, rows: Rows, accelerator: Accelerator) -> Callable[[Batch], Outputs]:
+def teacher_for(method: Method, model: nn.Module, rows: Rows | Packed, accelerator: Accelerator) -> Callable[[Batch], Outputs]:
     """What the method needs of its teacher: computed once for every row where it can be kept."""
-    if method.needs_hidden_states:
-        return LiveTeacher.of(model, accelerator)
+    if method.needs_hidden_states or method.needs_relations or isinstance(rows, Packed):
+        return LiveTeacher.of(model, accelerator, method)
     return Teacher.of(model, rows, accelerator, method.representation)

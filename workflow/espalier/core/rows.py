@@ -54,7 +54,7 @@ def read(name: str, task: Task) -> Rows:
     """
     if task.source == "builtin":
         return _builtin(name, task)
-    splits, sources = _files(task) if task.source == "files" else _hub(task)
+    splits, sources = _files(task) if task.source == "files" else read_hub(task)
     classes = _classes(task, splits["train"]) if task.kind == "classification" else None
     tables = {split: check(found, task, classes) for split, found in splits.items()}
     if classes:
@@ -87,7 +87,8 @@ def _files(task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
     return splits, [{"path": str(path), "sha256": sha256(path)} for path in paths.values()]
 
 
-def _hub(task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
+def read_hub(task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
+    """The splits of a data set as they are, memory-mapped, and where they come from."""
     try:
         found = datasets.load_dataset(task.id, name=task.name, revision=task.revision)
     except (OSError, ValueError, RuntimeError) as error:

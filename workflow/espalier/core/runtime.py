@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 UMASK = os.umask(0)
 """What new files are not allowed to others; it can be read only by setting it."""
 os.umask(UMASK)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, PreTrainedConfig
 
 MODULE = "modeling_espalier"  # name of this file beside a compact model
 ATTENTION, FFN = "attention", "mlp"  # words of the upstream `skip` list
@@ -260,9 +260,8 @@ def _remove(layer: nn.Module, inner: str, nothing: type[nn.Module], output: str,
 
 def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
     width = shape.hidden
-    for path in family.pooled:
-        module = find(model, path)
-        if isinstance(module, nn.LayerNorm):
+    for path in family.pooled if find(model, family.pooled[-1]) else ():  # heads for masked tokens keep the parent's width
+        if isinstance(module := find(model, path), nn.LayerNorm):
             _replace(model, path, nn.LayerNorm(shape.pooled, eps=module.eps, bias=module.bias is not None))
         else:
             _linear(model, path, width, module.out_features if path == family.pooled[-1] else shape.pooled)
@@ -290,11 +289,12 @@ def _register(model_type: str, family: Family) -> type[PreTrainedConfig]:
         "__module__": __name__,
     }
     config = type(f"{name}Config", (family.config,), members)
-    parent = getattr(transformers, f"{family.stem}ForSequenceClassification")
-    model = type(f"{name}ForSequenceClassification", (_Compact, parent), {"config_class": config, "__module__": __name__})
-    globals().update({config.__name__: config, model.__name__: model})
     AutoConfig.register(config.model_type, config, exist_ok=True)
-    AutoModelForSequenceClassification.register(config, model, exist_ok=True)
+    for head, auto in (("SequenceClassification", AutoModelForSequenceClassification), ("MaskedLM", AutoModelForMaskedLM)):
+        parent = getattr(transformers, f"{family.stem}For{head}")
+        model = type(f"{name}For{head}", (_Compact, parent), {"config_class": config, "__module__": __name__})
+        globals().update({config.__name__: config, model.__name__: model})
+        auto.register(config, model, exist_ok=True)
     return config
 
 

@@ -31,6 +31,7 @@ from espalier.core.losses import Kind
 from espalier.core.masks import Masks
 from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
+from espalier.core.packed import FIXED_SEED, Packed
 from espalier.core.predict import evaluator, teacher_for
 from espalier.core.runtime import exclusive, read_json, sha256, sha256_text, write_json
 from espalier.core.saves import Saves
@@ -51,6 +52,11 @@ def method_class(entry: str) -> type[Method]:
     """The class that `module:Class` names; no other method is imported."""
     module, symbol = entry.split(":")
     return getattr(import_module(module), symbol)
+
+
+def open_tokens(path: Path, pad: int, seed: int) -> Rows | Packed:
+    """Tokenised rows in memory, or packed rows on disk under the masks of a seed."""
+    return Packed(path, seed) if path.suffix == ".arrow" else Rows.read(path, pad)
 
 
 def read_plan(spec: str) -> tuple[CompressSpec, type[Method], Plan]:
@@ -98,7 +104,7 @@ class Files:
 
     task: Path
     tokens: Sequence[Path]
-    """train.parquet and evaluation.parquet."""
+    """train.parquet and evaluation.parquet; packed rows end in .arrow."""
     work: Path
     models: Sequence[Path] = ()
     """Files of the teacher and the starting model, and the latency table, for the record."""
@@ -121,11 +127,12 @@ class Run:
     def open_rows(self, pad: int) -> None:
         """Read the tokenised rows."""
         train, evaluation = self.files.tokens
-        self.train_rows, self.evaluation_rows = Rows.read(train, pad), Rows.read(evaluation, pad)
+        self.train_rows = open_tokens(train, pad, self.spec.seed)
+        self.evaluation_rows = open_tokens(evaluation, pad, FIXED_SEED)
 
     def fixed_stage(self, epochs: float) -> Stage:
         """A run of so many epochs in which nothing is removed."""
-        bounds = interval_bounds([epochs], self._steps_per_epoch)
+        bounds = interval_bounds([epochs], self._steps_per_epoch) if epochs else [0]
         return Stage(self.spec.goal.kind, self.spec.seed, 0.0, 0.0, tuple(bounds), {})
 
     def pruning_stage(self, plan: Plan, first: bool, aim: Aim) -> Stage:
@@ -207,7 +214,7 @@ class Run:
             "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
             "threads": torch.get_num_threads(),
             "train_seconds": round(loop.seconds, 3),
-            "samples_per_second": round(method.stage.steps * self.settings.batch_size / loop.seconds, 2),
+            "samples_per_second": round(loop.step * self.settings.batch_size / loop.seconds, 2) if loop.step else 0.0,
             "steps": loop.step,
             "resumed_at": loop.saves.resumed_at,
             "selected": selected,

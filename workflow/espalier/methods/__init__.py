@@ -11,4 +11,5 @@ METHODS = {
     "cofi": "espalier.methods.cofi:Cofi",
     "heads": "espalier.methods.heads:Heads",
     "small-dense": "espalier.methods.small_dense:SmallDense",
+    "homodistil": "espalier.methods.homodistil:Homodistil",
 }

@@ -7,24 +7,32 @@ from pathlib import Path
 import pandas as pd
 
 from espalier.config.specs import EvaluateSpec
-from espalier.core.batches import Rows
 from espalier.core.models import open_student
-from espalier.core.predict import all_logits, predictions_of, scores_of
+from espalier.core.packed import FIXED_SEED, Packed
+from espalier.core.predict import all_logits, masked_scores, masked_sums, predictions_of, scores_of
 from espalier.core.runtime import atomic, read_json, write_json
-from espalier.core.training import accelerator_for
+from espalier.core.training import accelerator_for, open_tokens
 
 
 def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path, predictions: Path) -> None:
-    """Write scores.json and, for paired comparisons, predictions.parquet."""
+    """Write scores.json and, for paired comparisons, predictions.parquet.
+
+    That has a line a row: its label, prediction and logits, or for text the number of masked tokens, how many of them
+    were guessed, and the sum of their losses in nats.
+    """
     wanted = EvaluateSpec.model_validate_json(spec)
     accelerator = accelerator_for(wanted.machine)
     student = open_student(model, wanted.kind).to(accelerator.device)
-    rows = Rows.read(tokens, student.config.pad_token_id)
-    logits = all_logits(student, rows, accelerator)
-    sets = scores_of(logits, rows, wanted.kind, wanted.metrics)
+    rows = open_tokens(tokens, student.config.pad_token_id, FIXED_SEED)
+    if isinstance(rows, Packed):
+        sums = masked_sums(student, rows, accelerator)
+        sets, table = masked_scores(sums, rows), pd.DataFrame({"set": rows.sets, **vars(sums)})
+    else:
+        logits = all_logits(student, rows, accelerator)
+        sets = scores_of(logits, rows, wanted.kind, wanted.metrics)
+        table = pd.DataFrame({"set": rows.sets, "label": rows.labels, "prediction": predictions_of(logits, wanted.kind)})
+        table["logits"] = logits.tolist()
     name, metric = read_json(task)["sets"][0], wanted.metrics[0]
-    table = pd.DataFrame({"set": rows.sets, "label": rows.labels, "prediction": predictions_of(logits, wanted.kind)})
-    table["logits"] = logits.tolist()
     with atomic(predictions) as temporary:
         table.to_parquet(temporary, index=False)
     write_json(scores, {"score": sets[name][metric], "metric": metric, "set": name, "sets": sets})

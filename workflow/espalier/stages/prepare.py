@@ -9,14 +9,17 @@ import pyarrow.parquet as pq
 
 from espalier.config.data import SELECTION, Task
 from espalier.config.specs import PrepareSpec
+from espalier.core import corpus, samples
 from espalier.core import rows as task_rows
-from espalier.core import samples
 from espalier.core.runtime import UserError, atomic, write_json
 
 
 def run(spec: str, *, train: Path, evaluation: Path, task: Path) -> None:
     """Write the training rows, all evaluation sets in one table with the column `set`, and what is to know of them."""
     settings = PrepareSpec.model_validate_json(spec)
+    if settings.task.kind == "text":
+        write_json(task, _corpus(settings, train, evaluation))
+        return
     found = task_rows.read(settings.name, settings.task)
     training, sets = _parts(settings, found)
     description = _describe(settings, found, training, sets)
@@ -26,6 +29,28 @@ def run(spec: str, *, train: Path, evaluation: Path, task: Path) -> None:
         with atomic(path) as temporary:
             pq.write_table(table.combine_chunks(), temporary, compression="zstd")
     write_json(task, description)
+
+
+def _corpus(settings: PrepareSpec, train: Path, evaluation: Path) -> dict[str, object]:
+    """Write a text task's rows piece by piece, and say what is to know of them."""
+    splits, sources = corpus.read(settings.name, settings.task)
+    training, known = splits.pop("train"), {}
+    found = corpus.write(evaluation, splits, named=True, known=known)
+    counts = corpus.write(train, {"train": training}, named=False, known=known) | found
+    for name, count in counts.items():
+        print(f"{settings.name}: {name} {count.rows:,} rows; {count.blank:,} without text were left out")
+    if shared := counts["train"].shared:
+        print(f"warning: {shared:,} training rows have a text that is also one of an evaluation set")
+    return {
+        "name": settings.name,
+        "kind": "text",
+        "classes": None,
+        "sets": list(found),
+        "rows": {name: count.rows for name, count in counts.items()},
+        "class_counts": None,
+        "majority": None,
+        "sources": sources,
+    }
 
 
 def _parts(settings: PrepareSpec, found: task_rows.Rows) -> tuple[pa.Table, dict[str, pa.Table]]:

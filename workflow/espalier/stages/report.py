@@ -117,6 +117,7 @@ def _words(
         "runtimes": _runtimes(rows),
         "sets": _sets(scored),
         "selections": selections(runs, sets),
+        "heads": _heads(runs),
         "environments": _environments(runs),
         "runs": runs,
         "train_seconds": sum(run["train_seconds"] for run in runs),
@@ -202,6 +203,18 @@ def _sets(scored: Mapping[Place, Any]) -> list[dict[str, Any]]:
     return [
         dict(zip(keys, key, strict=True)) | {"mean": Mean.of(pd.to_numeric(inside["value"])), "rows": inside["rows"].iloc[0]}
         for key, inside in grouped
+    ]
+
+
+def _heads(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How the teachers of text tasks came by their heads: places that have the same to tell, together."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for record in runs:
+        if "head" in record:
+            place = f"{record['place'].base} on {record['place'].task}"
+            found.setdefault((record["head"], record["trained"]), []).append(place)
+    return [
+        {"head": head, "trained": trained, "places": list(dict.fromkeys(places))} for (head, trained), places in found.items()
     ]
 
 

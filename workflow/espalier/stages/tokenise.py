@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
-from transformers import AutoTokenizer
 
 from espalier.config.specs import TokeniseSpec
-from espalier.core.runtime import UserError, atomic
+from espalier.core.runtime import atomic
+from espalier.core.tokenizer import open_tokenizer
 
 TYPES = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
 """Columns that are kept of what the tokenizer gives, and how they are stored."""
@@ -21,12 +21,7 @@ def run(
 ) -> None:
     """Write input_ids (and token_type_ids, where the tokenizer gives them) beside label and set, without padding."""
     settings = TokeniseSpec.model_validate_json(spec)
-    folder = tokenizer[0].parent
-    encoder = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    if settings.max_length > encoder.model_max_length:
-        raise UserError(
-            f"max_length: got {settings.max_length}; the tokenizer in {folder} takes at most {encoder.model_max_length} tokens"
-        )
+    encoder = open_tokenizer(tokenizer, settings.max_length)
     for rows, tokens in ((train, tokens_train), (evaluation, tokens_evaluation)):
         _tokenise(encoder, settings.max_length, rows, tokens)
 

@@ -1,0 +1,92 @@
+"""What HomoDistil compares besides logits and hidden states: attention scores of every layer, and the embeddings.
+
+Source: HomoDistil (Liang et al. 2023, arXiv 2302.09632; specification, section 2): A is averaged over heads, so numbers
+and widths of heads need not agree. The mean over heads of q_h k_h^T is one product of the concatenated heads.
+
+While a model is recorded its attention goes through a function of our own, which is registered with its mask function
+(without that, padding would be attended to) and calls torch's kernel: outputs are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from espalier.core.structure import family_of, find
+
+RECORDED = "espalier_recorded"
+"""Name of the attention function."""
+Embedding = Literal["output", "table"]
+"""The embedding block's output, after its LayerNorm; or the rows of the word table alone."""
+
+
+@dataclass
+class Relations:
+    """What one forward pass left here, with gradients where the model has them."""
+
+    embedding: Float[Tensor, "batch length hidden"] | None = None
+    attention: list[Float[Tensor, "batch length length"]] = field(default_factory=list)
+    """Scaled scores before the softmax, averaged over heads, padded positions included; one a layer."""
+
+
+@contextmanager
+def recorded(model: PreTrainedModel, embedding: Embedding = "output") -> Iterator[Relations]:
+    """Record the forward pass inside this context; the model is as before afterwards.
+
+    Args:
+        model: of a family whose attention is looked up by name; with torch's attention.
+        embedding: which embeddings to record.
+
+    Raises:
+        ValueError: the family, or the attention in use, cannot be recorded.
+    """
+    family, config, found = family_of(model.config), model.config, Relations()
+    used = config._attn_implementation
+    if not family.dispatches or used != "sdpa":
+        raise ValueError(f"attention scores of {family.stem} with attention {used!r} cannot be recorded; allowed: 'sdpa'")
+    modules = [find(layer, family.attention) for layer in find(model.base_model, family.layers)]
+    source = model.base_model.embeddings if embedding == "output" else model.get_input_embeddings()
+    hook = source.register_forward_hook(lambda module, inputs, output: setattr(found, "embedding", output))
+    config._attn_implementation = RECORDED
+    for module in modules:
+        module.relations = found
+    try:
+        yield found
+    finally:
+        hook.remove()
+        config._attn_implementation = used
+        for module in modules:
+            del module.relations
+
+
+def head_average(
+    query: Float[Tensor, "batch heads length head_size"], key: Float[Tensor, "batch heads length head_size"], scaling: float
+) -> Float[Tensor, "batch length length"]:
+    """Scaled scores, averaged over heads: (scaling / heads) sum_h q_h k_h^T as one product.
+
+    Source: HomoDistil specification, section 2 (A).
+    Differs from the authors' code: no code is public.
+    """
+    wide_query, wide_key = (states.transpose(1, 2).flatten(2) for states in (query, key))
+    return torch.matmul(wide_query, wide_key.transpose(1, 2)) * (scaling / query.shape[1])
+
+
+def recorded_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **keywords: Any
+) -> tuple[Float[Tensor, "batch length heads head_size"], None]:
+    """Torch's attention; the scores are kept."""
+    module.relations.attention.append(head_average(query, key, keywords["scaling"]))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **keywords)
+
+
+AttentionInterface.register(RECORDED, recorded_attention)
+AttentionMaskInterface.register(RECORDED, sdpa_mask)

@@ -1,0 +1,24 @@
+"""Pack a corpus into rows of token ids of one length, once for each base and length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from espalier.config.specs import PackSpec
+from espalier.core.packing import Packer
+from espalier.core.runtime import UserError
+from espalier.core.tokenizer import open_tokenizer
+
+
+def run(
+    spec: str, *, tokenizer: list[Path], train: Path, evaluation: Path, packed_train: Path, packed_evaluation: Path
+) -> None:
+    """Write both tables as Arrow files that can be mapped into memory; of the training rows the first `rows`."""
+    settings = PackSpec.model_validate_json(spec)
+    packer = Packer(open_tokenizer(tokenizer, settings.max_length), settings.max_length)
+    written = packer.write(train, packed_train, settings.rows)
+    if settings.rows and written < settings.rows:
+        packed_train.unlink()
+        raise UserError(f"rows: got {settings.rows:,}; the corpus has {written:,} rows of {settings.max_length} tokens")
+    print(f"{packed_train.name}: {written:,} rows of {settings.max_length} tokens")
+    print(f"{packed_evaluation.name}: {packer.write(evaluation, packed_evaluation):,} rows")
