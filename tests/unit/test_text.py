@@ -120,6 +120,17 @@ def test_a_uniform_model_s_perplexity_is_the_vocabulary(corpus):
     assert scores["loss"] == pytest.approx(math.log(VOCABULARY.size), rel=1e-6) and scores["rows"] == 40
 
 
+def test_the_discrepancy_is_the_divergence_from_the_teacher(corpus):
+    rows, other = Packed(corpus / "evaluation.arrow", 0), model(1).eval()
+    score = evaluator(rows, "text", (), tiny.accelerator(), lambda batch: forward(other, batch))
+    assert score(other)["all"]["discrepancy"] == pytest.approx(0.0, abs=1e-6)
+    batch = rows.batch(torch.arange(40).numpy(), torch.device("cpu"))
+    with torch.no_grad():
+        own, taught = (forward(each.eval(), batch).logits.log_softmax(dim=-1) for each in (model(), other))
+    expected = float((taught.exp() * (taught - own)).sum(dim=-1).mean())
+    assert expected > 0.01 and score(model())["all"]["discrepancy"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_scores_do_not_depend_on_the_batch_size(corpus, monkeypatch):
     rows = Packed(corpus / "evaluation.arrow", 0)
     sums = masked_sums(model(), rows, tiny.accelerator())

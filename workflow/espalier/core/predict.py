@@ -76,11 +76,15 @@ def predictions_of(logits: Float[Tensor, "rows classes"], kind: Kind) -> np.ndar
 
 
 def evaluator(
-    rows: Rows | Packed, kind: Kind, metrics: Sequence[str], accelerator: Accelerator
+    rows: Rows | Packed,
+    kind: Kind,
+    metrics: Sequence[str],
+    accelerator: Accelerator,
+    teacher: Callable[[Batch], Outputs] | None = None,
 ) -> Callable[[nn.Module], Scores]:
-    """A function that scores a model on these rows."""
+    """A function that scores a model on these rows; on masked text also by its distance from a teacher."""
     if isinstance(rows, Packed):
-        return lambda model: masked_scores(masked_sums(model, rows, accelerator), rows)
+        return lambda model: masked_scores(masked_sums(model, rows, accelerator, teacher), rows)
     return lambda model: scores_of(all_logits(model, rows, accelerator), rows, kind, metrics)
 
 
@@ -94,10 +98,14 @@ class MaskedSums:
     """Of these, the number that was guessed."""
     loss: Float[np.ndarray, " rows"]
     """Sum of the cross-entropies, in nats."""
+    discrepancy: Float[np.ndarray, " rows"] | None = None
+    """Sum of KL(teacher || model), in nats; None without a teacher (HomoDistil specification, section 6)."""
 
 
 @torch.no_grad()
-def masked_sums(model: nn.Module, rows: Packed, accelerator: Accelerator) -> MaskedSums:
+def masked_sums(
+    model: nn.Module, rows: Packed, accelerator: Accelerator, teacher: Callable[[Batch], Outputs] | None = None
+) -> MaskedSums:
     """Go through the rows under the masks of epoch 0, batch by batch; the model is in eval mode meanwhile."""
     training = model.training
     model.eval()
@@ -106,24 +114,31 @@ def masked_sums(model: nn.Module, rows: Packed, accelerator: Accelerator) -> Mas
         batch = rows.batch(np.arange(start, min(start + MASKED_BATCH, len(rows))), accelerator.device)
         with accelerator.autocast():
             logits = forward(model, batch).logits.float()
-        parts.append(_row_sums(logits, batch.labels).cpu())
+        taught = teacher(batch).logits.float() if teacher else None
+        parts.append(_row_sums(logits, batch.labels, taught).cpu())
     model.train(training)
-    masked, correct, loss = torch.cat(parts, dim=1).numpy()
-    return MaskedSums(masked.astype(np.int64), correct.astype(np.int64), loss)
+    masked, correct, loss, *discrepancy = torch.cat(parts, dim=1).numpy()
+    return MaskedSums(masked.astype(np.int64), correct.astype(np.int64), loss, *discrepancy)
 
 
-def _row_sums(logits: Float[Tensor, "masked vocabulary"], labels: Int[Tensor, "batch length"]) -> Float[Tensor, "3 batch"]:
-    """Of each row: tokens asked for, guessed, and the sum of their losses."""
+def _row_sums(
+    logits: Float[Tensor, "masked vocabulary"],
+    labels: Int[Tensor, "batch length"],
+    teacher: Float[Tensor, "masked vocabulary"] | None,
+) -> Float[Tensor, "sums batch"]:
+    """Of each row: tokens asked for, guessed, the sum of their losses, and of their divergences from a teacher."""
     places = labels != IGNORED
     wanted, row = labels[places], places.nonzero()[:, 0]
-    values = torch.stack(
-        [
-            torch.ones_like(wanted, dtype=torch.float64),
-            (logits.argmax(dim=-1) == wanted).double(),
-            F.cross_entropy(logits, wanted, reduction="none").double(),
-        ]
-    )
-    return torch.zeros(3, len(labels), dtype=torch.float64, device=logits.device).index_add_(1, row, values)
+    values = [
+        torch.ones_like(wanted, dtype=torch.float64),
+        (logits.argmax(dim=-1) == wanted).double(),
+        F.cross_entropy(logits, wanted, reduction="none").double(),
+    ]
+    if teacher is not None:
+        own, other = (F.log_softmax(each, dim=-1) for each in (logits, teacher))
+        values.append(F.kl_div(own, other, reduction="none", log_target=True).sum(dim=-1).double())
+    sums = torch.zeros(len(values), len(labels), dtype=torch.float64, device=logits.device)
+    return sums.index_add_(1, row, torch.stack(values))
 
 
 def masked_scores(sums: MaskedSums, rows: Packed) -> Scores:
@@ -134,6 +149,8 @@ def masked_scores(sums: MaskedSums, rows: Packed) -> Scores:
         masked = max(1, int(sums.masked[chosen].sum()))
         loss, correct = float(sums.loss[chosen].sum()) / masked, int(sums.correct[chosen].sum())
         scores = {"masked-accuracy": correct / masked, "perplexity": math.exp(min(loss, LARGEST_LOSS))}
+        if sums.discrepancy is not None:
+            scores["discrepancy"] = float(sums.discrepancy[chosen].sum()) / masked
         result[name] = {"rows": int(chosen.sum()), "loss": loss, **scores}
     return result
 
@@ -186,6 +203,12 @@ class LiveTeacher:
         method = self.method
         with self.accelerator.autocast():
             return forward(self.model, batch, method.representation, method.needs_hidden_states, method.relations)
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Outputs:
+        """Logits alone."""
+        with self.accelerator.autocast():
+            return forward(self.model, batch)
 
 
 def teacher_for(method: Method, model: nn.Module, rows: Rows | Packed, accelerator: Accelerator) -> Callable[[Batch], Outputs]:

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from transformers import PreTrainedModel
 
 from espalier.config.plans import IterativePlan, Plan, Training
@@ -32,7 +33,7 @@ from espalier.core.masks import Masks
 from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
 from espalier.core.packed import FIXED_SEED, Packed
-from espalier.core.predict import evaluator, teacher_for
+from espalier.core.predict import LiveTeacher, Scores, Teacher, evaluator, teacher_for
 from espalier.core.runtime import exclusive, read_json, sha256, sha256_text, write_json
 from espalier.core.saves import Saves
 from espalier.core.schedules import interval_bounds, sparsity_steps
@@ -168,7 +169,7 @@ class Run:
                 learning_rate=learning_rate or self.settings.learning_rate,
                 progress=self.spec.progress,
                 accelerator=self.accelerator,
-                evaluate=evaluator(self.evaluation_rows, self.spec.goal.kind, [self.spec.goal.metric], self.accelerator),
+                evaluate=self._evaluator(taught),
                 metric=self.spec.goal.metric,
                 saves=saves,
                 history=History(self.files.work / "history.jsonl"),
@@ -178,6 +179,10 @@ class Run:
             loop.run()
             loop.history.write(history)
             return self._record(loop, method)
+
+    def _evaluator(self, taught: Teacher | LiveTeacher | None) -> Callable[[nn.Module], Scores]:
+        goal, teacher = self.spec.goal, taught.logits if isinstance(taught, LiveTeacher) else None
+        return evaluator(self.evaluation_rows, goal.kind, [goal.metric], self.accelerator, teacher)
 
     def finish(self, path: Path, record: dict[str, Any]) -> None:
         """Write the record, last of all outputs, and drop what was kept for resuming."""

@@ -26,7 +26,8 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
     rows = open_tokens(tokens, student.config.pad_token_id, FIXED_SEED)
     if isinstance(rows, Packed):
         sums = masked_sums(student, rows, accelerator)
-        sets, table = masked_scores(sums, rows), pd.DataFrame({"set": rows.sets, **vars(sums)})
+        columns = {"masked": sums.masked, "correct": sums.correct, "loss": sums.loss}
+        sets, table = masked_scores(sums, rows), pd.DataFrame({"set": rows.sets, **columns})
     else:
         logits = all_logits(student, rows, accelerator)
         sets = scores_of(logits, rows, wanted.kind, wanted.metrics)
