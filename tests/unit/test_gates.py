@@ -13,18 +13,6 @@ from espalier.core.structure import family_of, shape_of
 from tests import tiny
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture(params=list(tiny.VARIANTS))
-def variant(request):
-    return request.param
-
-
 def soft_gates(shape, closed=()):
     """Gates between 0.4 and 1 on everything; of each name in `closed` some are 0."""
     generator = torch.Generator().manual_seed(3)

@@ -33,18 +33,6 @@ CASES = {
 }
 
 
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-@pytest.fixture(params=list(tiny.VARIANTS))
-def variant(request):
-    return request.param
-
-
 def gates_of(shape, closed):
     """Gates of 1 on every part and sublayer, and of 0 on what is closed."""
     ones = {name: torch.ones(len(mask)) for name, mask in full_masks(shape).items()}

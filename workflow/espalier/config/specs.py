@@ -150,6 +150,11 @@ def _machine(config: Config) -> Machine:
     return Machine(device=config.device, precision=config.precision)
 
 
+def _training(config: Config, task: str, seed: int) -> dict[str, Any]:
+    """What every training stage reads."""
+    return {"seed": seed, "goal": _goal(config.tasks[task]), "machine": _machine(config), "progress": config.progress}
+
+
 def fetch_spec(config: Config, base: str) -> FetchSpec:
     """What `fetch` reads; the licence is the card's business."""
     return FetchSpec(base=config.bases[base].model_copy(update={"licence": None}))
@@ -173,24 +178,12 @@ def pack_spec(config: Config, task: str) -> PackSpec:
 
 def pretrain_spec(config: Config, task: str, seed: int) -> PretrainSpec:
     """What `pretrain` reads."""
-    return PretrainSpec(
-        seed=seed,
-        goal=_goal(config.tasks[task]),
-        machine=_machine(config),
-        progress=config.progress,
-        settings=config.pretrain_for(task),
-    )
+    return PretrainSpec(**_training(config, task, seed), settings=config.pretrain_for(task))
 
 
 def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
     """What `finetune` reads."""
-    return FinetuneSpec(
-        seed=seed,
-        goal=_goal(config.tasks[task]),
-        machine=_machine(config),
-        progress=config.progress,
-        settings=config.teacher_for(task),
-    )
+    return FinetuneSpec(**_training(config, task, seed), settings=config.teacher_for(task))
 
 
 def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
@@ -207,10 +200,7 @@ def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str,
     settings = config.plan_for(plan, task)
     target, before = stage_of(settings.path, percent)
     return CompressSpec(
-        seed=seed,
-        goal=_goal(config.tasks[task]),
-        machine=_machine(config),
-        progress=config.progress,
+        **_training(config, task, seed),
         method=METHODS[settings.method],
         plan=settings.model_dump(mode="json", exclude=leave_out),
         before=before,

@@ -26,7 +26,7 @@ from espalier.core.losses import Kind
 from espalier.core.method import Outputs, Representation
 from espalier.core.relations import Embedding, recorded
 from espalier.core.runtime import UserError, atomic
-from espalier.core.shrink import as_stock, is_masked
+from espalier.core.shrink import as_stock, auto_class, is_masked
 
 AUTO_CLASS: dict[Kind, type] = {
     "classification": AutoModelForSequenceClassification,
@@ -114,8 +114,7 @@ def write_compact(model: PreTrainedModel, config: Path, weights: Path, code: Pat
         if (stock := as_stock(model)) is not None:
             model = stock
         else:
-            auto = AutoModelForMaskedLM if is_masked(model) else AutoModelForSequenceClassification
-            classes = {"AutoConfig": type(model.config), auto.__name__: type(model)}
+            classes = {"AutoConfig": type(model.config), auto_class(is_masked(model)).__name__: type(model)}
             model.config.auto_map = {name: f"{structure.MODULE}.{kind.__name__}" for name, kind in classes.items()}
     write_model(model, config, weights)
     with atomic(code) as temporary:

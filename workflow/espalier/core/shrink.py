@@ -82,8 +82,12 @@ def as_stock(model: PreTrainedModel) -> PreTrainedModel | None:
 
 def model_class(config: PreTrainedConfig, masked: bool = False) -> type[PreTrainedModel]:
     """The model of a stock or compact configuration: with a classification head, or for masked-language modelling."""
-    auto = AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
-    return auto._model_mapping[type(config)]
+    return auto_class(masked)._model_mapping[type(config)]
+
+
+def auto_class(masked: bool) -> type:
+    """The Auto class that opens such models."""
+    return AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
 
 
 def is_masked(model: PreTrainedModel) -> bool:

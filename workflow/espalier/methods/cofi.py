@@ -66,7 +66,8 @@ class L0(Method):
         if self.settings.freeze_embeddings:
             for name, parameter in student.named_parameters():
                 parameter.requires_grad_("embeddings" not in name)
-        self.budget: Budget = SizeBudget.of(student, self.before, self.stage.target)
+        self.size = SizeBudget.of(student, self.before, self.stage.target)
+        self.budget: Budget = self.size
         self.decision: dict[str, Tensor] | None = None
         self.gates: HardConcreteGates | None = None
         if not self.stage.removes:
@@ -188,7 +189,7 @@ class L0(Method):
     def sparsity(self) -> float:
         """Fraction of the encoder's weights that would be removed if the run ended here."""
         masks = {} if self.gates is None or self.step < self.prune_from else masks_of(self._decided(), self.shape)
-        return float(SizeBudget.of(self.student, self.before, 0.0).saved(masks))
+        return float(self.size.saved(masks))
 
     def structure(self) -> dict[str, Any]:
         """Heads, units and hidden dimensions that are kept."""
