@@ -6,14 +6,20 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DEFAULT_GOAL := help
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.installed ## Run the shipped configuration, from raw text to the report
 	$(BIN)/snakemake --profile profiles/local
 	@echo "Report: results/$$(sed -n 's/^project: *\([a-z0-9-]*\).*/\1/p' config.yaml)/report.html"
 
-test: .venv/.installed ## All tests
+test: .venv/.installed ## All tests but those of the cluster
 	$(BIN)/python -m pytest
+
+test-versioning: .venv/.installed ## Of these, git, DVC and clones: who knows what is done
+	$(BIN)/python -m pytest -m versioning tests/versioning
+
+test-cluster: .venv/.installed ## Jobs on a SLURM that is started for it, with pretend GPUs: Debian, as root
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: .venv/.installed ## Form of code, rules and workflow
 	$(BIN)/ruff check .
@@ -26,6 +32,13 @@ bench: .venv/.installed ## Seconds a training step on this machine
 
 schema: .venv/.installed ## The JSON schema for editors, from the configuration's classes
 	$(BIN)/python -m espalier.config.schema > workflow/schemas/config.schema.json
+
+share: .venv/.installed ## Store all results elsewhere: make share REMOTE=/disk/store (or ssh://…, s3://bucket/path)
+	$(if $(REMOTE),,$(error say where: make share REMOTE=/disk/store, ssh://host/path or s3://bucket/path))
+	$(BIN)/dvc remote add --local --force --default store "$(REMOTE)"
+	$(BIN)/dvc commit --force
+	$(BIN)/dvc push
+	@echo "Now commit dvc.lock with git: who clones that commit and pulls from the same place has all results."
 
 lock: ## envs/requirements.lock from envs/requirements.in
 	$(PYTHON) -m venv .venv/lock
@@ -44,4 +57,4 @@ clean: ## Remove the environment, logs and checkpoints; results stay
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
-.PHONY: help demo test lint bench schema lock clean
+.PHONY: help demo test test-versioning test-cluster lint bench schema share lock clean

@@ -15,10 +15,13 @@ include: "workflow/rules/corpus.smk"
 include: "workflow/rules/teacher.smk"
 include: "workflow/rules/latency.smk"
 include: "workflow/rules/compress.smk"
+include: "workflow/rules/specialise.smk"
 include: "workflow/rules/recover.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/analyse.smk"
 include: "workflow/rules/card.smk"
+include: "workflow/rules/table.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -30,8 +33,10 @@ wildcard_constraints:
     percent=targets.PERCENT,
 
 
-localrules:
+localrules:  # quick, or in need of the network, which the nodes of a cluster may not have
     all,
+    fetch,
+    prepare,
     card,
     table,
 

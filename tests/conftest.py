@@ -67,8 +67,13 @@ class Clone:
         """What `snakemake -n` would run, e.g. 'compress sdp 50'; without 'all'."""
         result = self.snakemake("--dry-run", *arguments)
         assert result.returncode == 0, result.stderr
-        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", result.stdout + result.stderr, re.MULTILINE)
-        return {" ".join([rule, *_wildcards(body)]) for rule, body in blocks} - {"all"}
+        return jobs_in(result.stdout + result.stderr)
+
+
+def jobs_in(text: str) -> set[str]:
+    """The jobs that Snakemake speaks of, e.g. 'compress sdp 50'; without 'all'."""
+    blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", text, re.MULTILINE)
+    return {" ".join([rule, *_wildcards(body)]) for rule, body in blocks} - {"all"}
 
 
 def _wildcards(block: str) -> list[str]:

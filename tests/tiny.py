@@ -11,10 +11,19 @@ import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from espalier.core.shrink import model_class
 from espalier.core.structure import FAMILIES
+from espalier.core.tokenizer import open_tokenizer
+from espalier.core.windows import Cutting, write_windows
 
 WORDS = [f"word{index}" for index in range(60)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -94,6 +103,11 @@ def classifier(seed: int = 0, classes: int = 3, **changes: object) -> BertForSeq
     return BertForSequenceClassification(config(num_labels=classes, initializer_range=0.3, **changes))
 
 
+def answerer(seed: int = 0, **changes: object) -> BertForQuestionAnswering:
+    torch.manual_seed(seed)
+    return BertForQuestionAnswering(config(initializer_range=0.3, **changes))
+
+
 def write_base(folder: Path) -> Path:
     """A pre-trained base: config.json, model.safetensors, tokenizer."""
     torch.manual_seed(7)
@@ -125,6 +139,33 @@ def write_task(folder: Path, rows: int = 64, kind: str = "classification", seed:
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     classes = ["low", "middle", "high"] if kind == "classification" else None
     (folder / "task.json").write_text(json.dumps({"kind": kind, "classes": classes, "sets": ["validation"]}))
+    return folder
+
+
+def span_rows(count: int, seed: int) -> list[dict]:
+    """Questions that name a third of the vocabulary; the answer is where the context's words come from it."""
+    generator, rows = np.random.default_rng(seed), []
+    for number in range(count):
+        third, words = number % 3, generator.integers(8, 24)
+        others = [WORDS[20 * ((third + 1 + generator.integers(2)) % 3) + generator.integers(20)] for _ in range(words)]
+        answer = [WORDS[20 * third + generator.integers(20)] for _ in range(generator.integers(1, 4))]
+        place = generator.integers(words)
+        before = "".join(f"{word} " for word in others[:place])
+        context, text = before + " ".join([*answer, *others[place:]]), " ".join(answer)
+        row = {"text_a": WORDS[20 * third], "text_b": context, "answers": {"text": [text], "answer_start": [len(before)]}}
+        rows.append({**row, "id": f"{seed}-{number}"})
+    return rows
+
+
+def write_span_task(folder: Path, rows: int = 64, seed: int = 0) -> Path:
+    """Tokenised windows of 16 tokens, in which half of the contexts do not fit."""
+    base = write_base(folder / "base")
+    encoder = open_tokenizer([base / "tokenizer.json"], 16)
+    for offset, (name, count) in enumerate((("train", rows), ("evaluation", rows // 2))):
+        found = [row | ({"set": "validation"} if name == "evaluation" else {}) for row in span_rows(count, seed + offset)]
+        pq.write_table(pa.Table.from_pylist(found), folder / f"{name}-rows.parquet")
+        write_windows(encoder, Cutting(16, 6, 8), folder / f"{name}-rows.parquet", folder / f"{name}.parquet")
+    (folder / "task.json").write_text(json.dumps({"kind": "span", "classes": None, "sets": ["validation"]}))
     return folder
 
 

@@ -13,24 +13,30 @@ import pytest
 import yaml
 
 from espalier.config import parse
-from espalier.config.specs import compress_spec, finetune_spec
+from espalier.config.specs import compress_spec, finetune_spec, pretrain_spec
 from espalier.core.runtime import read_json, sha256
 from tests import tiny
+from tests.methods import on_text
 
 pytestmark = pytest.mark.slow
-RUNS = ["teacher", "magnitude", "sdp", "cofi"]
+RUNS = ["teacher", "magnitude", "sdp", "cofi", "pretrain", "homodistil"]
+ON_TEXT = ("pretrain", "homodistil")
+TEACHERS = ("teacher", "pretrain")
 CONFIG = """
 project: kill
 precision: fp32
 bases: {tiny: {source: local, path: base}}
 tasks:
   mine: {kind: classification, source: files, train: a.csv, validation: b.csv, text: [text], label: label, metric: accuracy}
+  words: {kind: text, source: files, train: a.txt, validation: b.txt, text: [text], max_length: 16}
 teacher: {epochs: 40.0, batch_size: 16, learning_rate: 1.0e-3}
+pretrain: {epochs: 40.0, batch_size: 16, train: all}
 plans:
   magnitude: {method: magnitude, path: [0.6], prune_steps: 4, dense_epochs: 8.0, epochs_per_step: 8.0, batch_size: 16}
   sdp: {method: sdp, path: [0.6], prune_steps: 4, dense_epochs: 8.0, epochs_per_step: 8.0, batch_size: 16, checkpoint: best}
   cofi: {method: cofi, path: [0.6], prepruning_epochs: 8.0, pruning_epochs: 32.0, sparsity_warmup_epochs: 8.0, batch_size: 16,
          checkpoint: best}
+  homodistil: {method: homodistil, path: [0.6], epochs: 40.0, batch_size: 16, decide_every: 4, multiple: 1, checkpoint: best}
 progress: {log_every: 1}
 """
 STEPS = 160
@@ -43,16 +49,22 @@ def inside(folder: Path, *names: str) -> list[str]:
 def command(root: Path, run: str, out: Path) -> list[str]:
     """The stage as the workflow would call it."""
     config = parse(yaml.safe_load(CONFIG))
-    base, teacher = (inside(folder, "config.json", "model.safetensors") for folder in (root / "base", root / "out/teacher"))
+    text = run in ON_TEXT
+    task, taught = ("words", "pretrain") if text else ("mine", "teacher")
+    base, teacher = (inside(folder, "config.json", "model.safetensors") for folder in (root / "base", root / "out" / taught))
     names = {"config": "config.json", "weights": "model.safetensors", "history": "history.parquet", "record": "run.json"}
-    if run == "teacher":
-        stage, spec, models = "finetune", finetune_spec(config, "mine", 3), {"base": base}
+    if run in TEACHERS:
+        stage, make = ("pretrain", pretrain_spec) if text else ("finetune", finetune_spec)
+        spec, models = make(config, task, 3), {"base": base}
     else:
-        stage, spec = "compress", compress_spec(config, "mine", run, 3, "60")
-        models = {"teacher": teacher, "start": base, "latency": []}
+        stage, spec = "compress", compress_spec(config, task, run, 3, "60")
+        models = {"teacher": teacher, "start": teacher if text else base, "latency": []}
         names |= {"masks": "masks.safetensors", "structure": "structure.json"}
-    lists = {**models, "tokens": inside(root / "task", "train.parquet", "evaluation.parquet")}
-    paths = {"task": root / "task/task.json", "work": out / "work", **{name: out / file for name, file in names.items()}}
+    lists = {
+        **models,
+        "tokens": inside(root / task, *(f"{name}.{'arrow' if text else 'parquet'}" for name in ("train", "evaluation"))),
+    }
+    paths = {"task": root / task / "task.json", "work": out / "work", **{name: out / file for name, file in names.items()}}
     options = [part for name, files in lists.items() for part in (f"--{name}", *files)]
     options += [part for name, path in paths.items() for part in (f"--{name}", str(path))]
     return [sys.executable, "-m", "espalier", stage, "--spec", spec.model_dump_json(), *options]
@@ -60,11 +72,12 @@ def command(root: Path, run: str, out: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """A base, a task, and the undisturbed runs."""
+    """A base, a task of each kind, and the undisturbed runs."""
     root = tmp_path_factory.mktemp("kill")
     tiny.write_base(root / "base")
-    tiny.write_task(root / "task")
-    for run in RUNS:
+    tiny.write_task(root / "mine")
+    on_text.write_task(root / "words")
+    for run in sorted(RUNS, key=lambda run: run not in TEACHERS):
         subprocess.run(command(root, run, root / "out" / run), check=True, capture_output=True)
     return root
 
@@ -86,7 +99,7 @@ def test_killed_and_resumed_is_bit_identical(root, tmp_path, run):
     kill_at(process, tmp_path / "work/history.jsonl", step)
     assert not (tmp_path / "model.safetensors").exists()
     subprocess.run(command(root, run, tmp_path), check=True, capture_output=True)
-    for name in ("model.safetensors", "config.json", *(["structure.json"] if run != "teacher" else [])):
+    for name in ("model.safetensors", "config.json", *(["structure.json"] if run not in TEACHERS else [])):
         assert sha256(tmp_path / name) == sha256(root / "out" / run / name)
     record = read_json(tmp_path / "run.json")
     assert record["steps"] == STEPS and len(record["resumed_at"]) == 1

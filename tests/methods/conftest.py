@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from pydantic import TypeAdapter
+from transformers import PreTrainedModel
 
 from espalier.config.methods import AnyPlan
 from espalier.config.project import Progress
@@ -29,6 +31,8 @@ GATES = {
     "multiplier_learning_rate": 0.5,
 }
 """Sixteen steps with gates: high rates, as a run so short needs."""
+SPD = {"path": [0.6], "sparsify_epochs": 2.0, "grafting_epochs": 1.0, "finetune_epochs": 1.0, "prune_steps": 3}
+ALONE = {"hidden_weight": 0.0, "attention_weight": 0.0, "prediction_weight": 0.0}
 PLANS = {
     "dense": {"method": "dense", "epochs": 2.0},
     "random": {"method": "random", "path": [0.6]},
@@ -40,6 +44,13 @@ PLANS = {
     "sdp-cos": {"method": "sdp", "path": [0.6], "objective": "cos"},
     "sdp-cc": {"method": "sdp", "path": [0.6], "objective": "cc", "prune_steps": 2, "prune_schedule": "cubic"},
     "sdp-cc-kld": {"method": "sdp", "path": [0.6], "objective": "cc+kld", "representation": "mean"},
+    "spd": {"method": "spd", **SPD},
+    "spd-plain": {"method": "spd", **SPD, **ALONE, "hard_label_weight": 1.0, "initial_probability": 1.0},
+    "spd-theseus": {"method": "spd", **SPD, **ALONE, "hard_label_weight": 1.0, "freeze_head": False},
+    "spd-options": {
+        **{"method": "spd", **SPD, "probability_schedule": "constant", "initial_probability": 0.5, "mask_padding": True},
+        **{"pred": {"reduction": "batchmean", "regression_target": "teacher"}, "clip_scope": "all"},
+    },
     "l0": {"method": "l0", **GATES},
     "cofi": {"method": "cofi", **GATES},
     "cofi-unrestricted": {"method": "cofi", **GATES, "matching": "unrestricted", "mask_padding": True},
@@ -52,8 +63,8 @@ PLANS = {
 }
 """Every row of the behaviour matrix."""
 GATED = {"l0", "cofi"}
-ON_TEXT = {"homodistil"}
-"""Methods that work on text alone: their own files hold the rows of the matrix."""
+ON_TEXT = {"homodistil", "specialise"}
+"""Methods that work on text alone, or start there: their own files hold the rows of the matrix."""
 STRUCTURED = GATED | {"heads", "small-dense"}
 
 
@@ -62,10 +73,14 @@ class Harness:
 
     def __init__(self, folder: Path, kind: str = "classification") -> None:
         self.folder, self.kind = folder, kind
-        task = tiny.write_task(folder / f"task-{kind}", kind=kind)
+        write = tiny.write_span_task if kind == "span" else partial(tiny.write_task, kind=kind)
+        task = write(folder / f"task-{kind}")
         self.train, self.evaluation = (Rows.read(task / f"{name}.parquet", pad=0) for name in ("train", "evaluation"))
-        self.metric = "accuracy" if kind == "classification" else "spearman"
+        self.metric = {"classification": "accuracy", "regression": "spearman", "span": "squad-f1"}[kind]
         self.classes = 3 if kind == "classification" else 1
+
+    def model(self, seed: int) -> PreTrainedModel:
+        return tiny.answerer(seed) if self.kind == "span" else tiny.classifier(seed, self.classes)
 
     def loop(
         self, plan: dict, student=None, teacher=None, seed: int = 0, work: str = "work", masks=None, before=0.0, **changes
@@ -75,10 +90,10 @@ class Harness:
         stage = pruning_stage(settings, self.kind, seed, per_epoch, masks is None, before, settings.path[0])
         method = method_class(METHODS[settings.method])(settings, stage)
         accelerator = tiny.accelerator()
-        student = method.cut(student or tiny.classifier(1, self.classes, problem_type=None), masks)
+        student = method.cut(student or self.model(1), masks)
         taught = None
         if method.needs_teacher:
-            taught = teacher_for(method, teacher or tiny.classifier(2, self.classes), self.train, accelerator)
+            taught = teacher_for(method, teacher or self.model(2), self.train, accelerator)
         (self.folder / work).mkdir(exist_ok=True)
         torch.manual_seed(seed)
         arguments = {

@@ -13,6 +13,7 @@ from espalier.core.loop import Loop
 from espalier.core.masks import prunable_weights, read_masks, write_masks
 from espalier.core.parts import masked_shape
 from espalier.core.predict import all_logits
+from espalier.core.spans import OUT
 from espalier.core.structure import shape_of
 from espalier.methods import METHODS
 from tests import tiny
@@ -87,6 +88,9 @@ def test_trains_every_parameter_that_is_not_frozen(finished):
     same = {name for name in names if torch.equal(finished.before[name], finished.loop.student.state_dict()[name])}
     if finished.plan["method"] in GATED:
         assert same == {name for name in names if "embeddings" in name}
+    elif finished.plan["method"] == "spd":
+        head = set() if "freeze_head" in finished.plan else {name for name in names if ".layer." not in name}
+        assert same == {name for name in names if "embeddings" in name} | head
     else:
         assert same <= {"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"}
 
@@ -179,6 +183,21 @@ def test_regression_runs_too(tmp_path, plan):
     loop = Harness(tmp_path, "regression").run(plan)
     assert all(math.isfinite(row.get("loss", 0.0)) for row in loop.history.rows)
     assert loop.student.config.num_labels == 1 and len(loop.history.rows) > 3
+
+
+def test_spans_run_too(tmp_path, plan):
+    """Windows with starts and ends instead of rows with classes; the best checkpoint by F1."""
+    loop = Harness(tmp_path, "span").run({**plan, "checkpoint": "best"})
+    losses = [row["loss/task"] for row in loop.history.rows if "loss/task" in row]
+    assert all(math.isfinite(loss) for loss in losses)
+    scores = [row["validation/squad-f1"] for row in loop.history.rows if "validation/squad-f1" in row]
+    assert scores and all(0.0 <= score <= 1.0 for score in scores)
+    assert abs(loop.method.sparsity - loop.method.stage.target) < 0.02
+    small = loop.method.shrink(loop.student)
+    rows, accelerator = loop.rows, tiny.accelerator()
+    whole, alone = (all_logits(model, rows, accelerator) for model in (loop.student, small))
+    assert (whole - alone).abs().max() <= 1e-5 * max(1.0, float(whole[whole > OUT].abs().max()))
+    assert (whole > OUT).any(dim=1).all() and (whole == OUT).any()
 
 
 @pytest.fixture(scope="session", params=list(PLANS))

@@ -44,3 +44,19 @@ def test_evaluation_order_goes_from_short_to_long(rows):
     order = np.concatenate(list(in_length_order(rows.lengths, 10)))
     assert sorted(order.tolist()) == list(range(64))
     assert (np.diff(rows.lengths[order]) >= 0).all()
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_sample_is_a_part_of_the_rows_and_the_same_one_every_time(tmp_path, kind):
+    rows = Rows.read(tiny.write_task(tmp_path, kind=kind) / "train.parquet", pad=0)
+    sample, again = rows.sample(20, "train"), rows.sample(20, "train")
+    assert len(sample) == 20 and set(sample.sets) == {"train"} and (sample.ids == again.ids).all()
+
+    def lines(table):
+        return [(*table.ids[table.offsets[row] : table.offsets[row + 1]], table.labels[row]) for row in range(len(table))]
+
+    everything = lines(rows)
+    places = [everything.index(line) for line in lines(sample)]
+    assert places == sorted(set(places)) and places != list(range(20)), "different rows, in order, at random"
+    assert sample.batch(np.arange(20), torch.device("cpu")).input_ids.shape == (20, sample.lengths.max())
+    assert len(rows.sample(1000, "train")) == 64

@@ -154,6 +154,16 @@ def test_structure_provenance_and_ways_of_loading(text):
     assert "kernels for dense matrices" not in text
 
 
+def test_where_all_heads_stay_their_dimensions_are_listed():
+    count = lambda kept, total: {"kept": kept, "total": total}  # noqa: E731
+    layer = {"heads": count(12, 12), "ffn": count(1096, 1536), "queries": count(276, 384), "values": count(276, 384)}
+    text = render(SPEC, FACTS._replace(structure={"layers": [layer], "hidden": count(276, 384)}))
+    header, first = rows(text, "What is left")
+    assert header[2:4] == ["dimensions of queries and of keys", "dimensions of values"]
+    assert first == ["0", "12 of 12", "276 of 384", "276 of 384", "1096 of 1536"]
+    assert "the sublayer is gone" not in text
+
+
 def test_what_the_card_says_of_onnx_can_be_typed(tmp_path, monkeypatch, text):
     tiny.write_base(tmp_path)
     write_onnx(model := tiny.classifier().eval(), tmp_path / "model.onnx")
@@ -239,6 +249,14 @@ def test_specs_of_a_student_and_of_its_teacher():
     teacher = card_spec(study, "minilm", "docs-library", "teacher", 42, "0")
     assert (teacher.method, teacher.target) == ("teacher", None)
     assert fetch_spec(study, "minilm") == fetch_spec(parse(SMALL), "minilm"), "a licence fetches no base again"
+
+
+def test_a_card_of_spans():
+    page = render(SPEC.model_copy(update={"kind": "span"}), FACTS._replace(task=TASK | {"classes": None}))
+    assert "pipeline_tag: question-answering" in page and "AutoModelForSequenceClassification" not in page
+    assert "model = AutoModelForQuestionAnswering.from_pretrained(folder)" in page and "outputs.start_logits" in page
+    assert "start_logits, end_logits = session.run(None" in page and "contexts are read in windows of 64 tokens" in page
+    assert "The one logit" not in page and "two logits" in page
 
 
 def test_a_card_needs_no_torch():

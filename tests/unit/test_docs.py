@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from espalier.core import docs
+from espalier.core.docs_span import Entry, entries
 from espalier.core.docs_text import clean, first_sentence, key, mask, passages, prose
 
 ROOT = Path(__file__).parents[2]
@@ -115,6 +116,65 @@ def test_docs_pair_is_balanced_and_has_no_text_twice(built: dict[str, dict[str, 
         counts = Counter(table["label"].to_pylist())
         assert counts[0] == counts[1]
     assert rows["train"].num_rows >= 3000
+
+
+def test_docs_span_asks_for_what_stands_in_the_context(built: dict[str, dict[str, pa.Table]]) -> None:
+    rows = [row for table in built["docs-span"].values() for row in table.to_pylist()]
+    for row in rows:
+        (answer,), (start,) = row["answers"]["text"], row["answers"]["answer_start"]
+        name = re.fullmatch(r"What(?: type)? is (\w+)\?", row["text_a"])[1]
+        said = f"{name} : {answer}" if row["text_a"].startswith("What type is ") else answer
+        assert row["text_b"].startswith(said, start + len(answer) - len(said))
+        assert f" {name} : " in f" {row['text_b']}"[: start + 1] and len(row["text_b"].split()) <= 160
+    assert len(built["docs-span"]["train"]) >= 4000 and len(built["docs-span"]["validation"]) >= 500
+
+
+def test_docs_span_has_no_meaning_twice_and_no_context_in_both_splits(
+    built: dict[str, dict[str, pa.Table]],
+) -> None:
+    train, validation = (table.to_pylist() for table in built["docs-span"].values())
+    ids = [row["id"] for row in (*train, *validation)]
+    meanings = [row["answers"]["text"][0] for row in (*train, *validation) if row["text_a"].startswith("What is ")]
+    assert len(set(ids)) == len(ids) and len(set(meanings)) == len(meanings)
+    assert not {row["text_b"] for row in train} & {row["text_b"] for row in validation}
+
+
+DOCSTRING = """Sum of rows.
+
+Parameters
+----------
+x : array_like, optional (default: None)
+    The rows that are added to each other. Others are left out.
+
+    More on this.
+*args : list
+    Whatever else there is to be said here.
+axis : {0, 1}
+    The axis along which the sum is taken.
+out, dtype : None
+    Names of two parameters that share a line.
+keep_dims : :class:`bool`
+    Whether the axis stays as one of length one.
+
+Returns
+-------
+y : array
+    The sum of all rows that there are.
+"""
+
+
+def test_the_parameters_of_a_docstring() -> None:
+    found = entries(DOCSTRING)
+    assert [entry.name for entry in found] == ["x", "keep_dims"]
+    first = "The rows that are added to each other."
+    text = f"x : array_like, optional (default: None). {first} Others are left out."
+    assert found[0] == Entry("x", text, "array_like", first)
+    assert found[1] == Entry(
+        "keep_dims",
+        "keep_dims : bool. Whether the axis stays as one of length one.",
+        "bool",
+        "Whether the axis stays as one of length one.",
+    )
 
 
 def test_docs_corpus_has_no_text_twice(built: dict[str, dict[str, pa.Table]]) -> None:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 
 from espalier import evidence
 from espalier.core.runtime import UserError
@@ -73,6 +74,22 @@ def test_speeds_stand_in_a_table_of_their_own_for_smaller_models_only(study):
     assert speeds.splitlines()[2:] == ["| plan | 60 % removed | 4× |", "|---|---|---|", "| cofi | 2.0× / 3.0× | 2.0× / 3.0× |"]
 
 
+def test_the_best_model_is_the_best_of_those_that_are_smaller(study):
+    table = study / "results/mine/table.csv"
+    header = table.read_text().splitlines()[0] + ",stage"
+    rows = [("teacher", "0", 0.9, 9), ("sdp", "50", 0.8, 9), ("cofi", "60", 0.7, 5), ("cofi", "95", 0.6, 2)]
+    lines = [
+        f"b,fruit,{plan},{plan},{seed},0.5,accuracy,{score},0.9,0,0,{size},1,1,1,1,1,1,1,1,1,{stage}"
+        for plan, stage, score, size in rows
+        for seed in (2, 3)
+    ]
+    table.write_text("\n".join([header, *lines]) + "\n")
+    evidence.collect("mine")
+    evidence.renew(study / "README.md")
+    best = json.loads((study / "workflow/experiments/mine/best.json").read_text())
+    assert best == {"best": {"fruit": "results/mine/b/fruit/seed2/cofi/60/compact"}}
+
+
 def test_a_study_that_was_not_run_is_refused(study):
     with pytest.raises(UserError, match="yours: needs results/yours/report"):
         evidence.collect("yours")
@@ -83,3 +100,10 @@ def test_the_readme_holds_the_results_of_the_committed_studies(monkeypatch):
     assert evidence.results_block() in (ROOT / "README.md").read_text()
     for folder in evidence.studies():
         assert evidence.page(folder) == (folder / "README.md").read_text()
+
+
+def test_the_shipped_study_s_artefacts_are_its_best_models(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    best = json.loads((ROOT / "workflow/experiments/demo/best.json").read_text())["best"]
+    assert best == evidence.best(ROOT / "workflow/experiments/demo")
+    assert set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]) == set(best)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espalier.core.loop import selection_set
-from espalier.core.runtime import UserError
+from espalier.core.runtime import Interrupted, UserError
 from tests import tiny
 from tests.methods.conftest import Harness
 
@@ -119,3 +119,68 @@ def test_a_saved_state_of_other_inputs_is_not_taken_up(harness):
 def test_fractions_of_an_epoch_stop_in_the_middle(harness):
     loop = harness.run({**DENSE, "epochs": 1.5})
     assert loop.step == 6
+
+
+def gradient_of_nan(harness, at):
+    loop = harness.loop(DENSE)
+    backward = loop.accelerator.backward
+
+    def spoil(loss):
+        backward(loss)
+        if loop.step == at:
+            next(loop.student.parameters()).grad[0] = float("nan")
+
+    loop.accelerator.backward = spoil
+    return loop
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_before_its_weights_are_saved(harness):
+    loop = gradient_of_nan(harness, at=2)
+    with pytest.raises(UserError, match=r"diverged at step 3 of 4: the gradient norm is nan; last finite values: task \d"):
+        loop.run()
+    assert not (harness.folder / "work/state.pt").exists()
+
+
+def with_room_for(loop, rows):
+    """A device that has memory for so many rows in a forward pass."""
+
+    def refuse(module, inputs, keywords):
+        if module.training and len(keywords["input_ids"]) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    loop.student.register_forward_pre_hook(refuse, with_kwargs=True)
+    return loop
+
+
+@pytest.mark.parametrize("plan", [{"method": "distil", "path": [0.5]}, L0], ids=["distil", "l0"])
+def test_where_memory_runs_out_auto_halves_the_micro_batch_and_nothing_else(harness, plan):
+    small = harness.run({**plan, "micro_batch_size": 4}, work="small")
+    halved = with_room_for(harness.loop({**plan, "micro_batch_size": "auto"}, work="halved"), 5)
+    halved.run()
+    assert halved.micro == 4
+    assert all(torch.equal(weight, halved.student.state_dict()[name]) for name, weight in small.student.state_dict().items())
+
+
+def test_a_resumed_run_knows_how_much_memory_there_is(harness):
+    plan = {**DENSE, "micro_batch_size": "auto", "epochs": 2.0}
+    loop = with_room_for(harness.loop(plan), 5)
+    loop.stop = lambda: loop.step == 5
+    with pytest.raises(Interrupted):
+        loop.run()
+    assert harness.run(plan).micro == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "room", "rows"), [({}, 5, 16), ({"micro_batch_size": 8}, 5, 8), ({"micro_batch_size": "auto"}, 0, 1)]
+)
+def test_where_memory_runs_out_the_message_names_the_knob(harness, settings, room, rows):
+    loop = with_room_for(harness.loop({**DENSE, **settings}), room)
+    with pytest.raises(UserError, match=f"out of memory at step 0 with {rows} rows in one forward pass; set micro_batch_size"):
+        loop.run()
+
+
+def test_other_errors_of_a_device_are_not_taken_for_lack_of_memory(harness):
+    loop = harness.loop({**DENSE, "micro_batch_size": "auto"})
+    loop.method.loss_terms = lambda *arguments: (_ for _ in ()).throw(RuntimeError("device-side assert"))
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        loop.run()

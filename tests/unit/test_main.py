@@ -30,6 +30,7 @@ SPEC = '{"kind":"regression"}'
 @pytest.fixture(autouse=True)
 def stage(monkeypatch):
     called.clear()
+    monkeypatch.setattr(program, "COMMANDS", {"trace": Path("trace.py")})
     monkeypatch.setattr(program, "STAGES", {"export": Path("export.py")})
     monkeypatch.setattr(program, "summary", lambda file: "Do something.")
     monkeypatch.setattr(program, "import_module", lambda name: SimpleNamespace(run=run))
@@ -53,14 +54,14 @@ def test_a_mistake_of_the_user_s_is_one_line(capsys):
 def test_a_bad_spec_is_said_key_by_key(capsys):
     assert program.main(["export", "--spec", '{"kind":"tokens","x":1}', *PATHS]) == 1
     kind, extra = capsys.readouterr().err.splitlines()
-    assert kind == "export: --spec kind: Input should be 'classification', 'regression' or 'text'; got 'tokens'"
+    assert kind == "export: --spec kind: Input should be 'classification', 'regression', 'span' or 'text'; got 'tokens'"
     assert extra == "export: --spec x: Extra inputs are not permitted; got 1"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["exprt"], "invalid choice: 'exprt' (choose from 'export')"),
+        (["exprt"], "invalid choice: 'exprt' (choose from 'trace', 'export')"),
         (["export", "--spec", SPEC], "the following arguments are required: --tokens, --task, --tokens-train"),
         (["export", "--spec", SPEC, *PATHS, "--more", "x"], "unrecognized arguments: --more x"),
     ],
@@ -70,6 +71,28 @@ def test_wrong_options_are_refused(capsys, arguments, message):
         program.main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_command_reads_its_own_arguments(monkeypatch):
+    monkeypatch.setattr(
+        program, "import_module", lambda name: SimpleNamespace(main=lambda rest: called.update({name: rest}) or 3)
+    )
+    assert program.main(["trace", "a", "--json"]) == 3
+    assert called == {"espalier.commands.trace": ["a", "--json"]}
+
+
+def test_what_a_stage_writes_is_recorded(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        program, "import_module", lambda name: SimpleNamespace(run=lambda spec, *, task: task.write_text("x")), raising=True
+    )
+    monkeypatch.setattr(
+        program, "parser_of", lambda stage, run: SimpleNamespace(parse_args=lambda rest: SimpleNamespace(**given))
+    )
+    Path("results/mine").mkdir(parents=True)
+    given = {"spec": "{}", "task": Path("results/mine/task.json")}
+    assert program.main(["export"]) == 0
+    assert Path("results/mine/records/export/task.json.json").is_file()
 
 
 def test_help_lists_every_stage_and_imports_none():

@@ -34,12 +34,19 @@ def documents(count: int, seed: int) -> list[str]:
     return [" ".join(f"w{word}" for word in generator.integers(0, 50, generator.integers(1, 30))) for _ in range(count)]
 
 
-def run(folder: Path, train: list[str], sets: dict[str, list[str]], length: int = 16, rows: int | None = None):
+def run(
+    folder: Path,
+    train: list[str],
+    sets: dict[str, list[str]],
+    length: int = 16,
+    rows: int | None = None,
+    evaluation_rows: int | None = None,
+):
     pq.write_table(pa.table({"text_a": train}), folder / "train.parquet")
     names = [name for name, texts in sets.items() for _ in texts]
     pq.write_table(pa.table({"text_a": list(chain(*sets.values())), "set": names}), folder / "evaluation.parquet")
     pack.run(
-        json.dumps({"max_length": length, "rows": rows}),
+        json.dumps({"max_length": length, "rows": rows, "evaluation_rows": evaluation_rows}),
         tokenizer=tokenizer(folder),
         train=folder / "train.parquet",
         evaluation=folder / "evaluation.parquet",
@@ -108,6 +115,15 @@ def test_the_first_rows_can_be_taken_and_no_more_than_there_are(tmp_path):
     with pytest.raises(UserError, match=rf"rows: got 1,000; the corpus has {len(everything)} rows of 16 tokens"):
         run(tmp_path, texts, {"validation": ["w1"]}, rows=1000)
     assert not (tmp_path / "packed/train.arrow").exists()
+
+
+def test_of_each_evaluation_set_the_first_rows_can_be_taken(tmp_path):
+    sets = {"easy": documents(60, 3), "short": ["w1"], "hard": documents(50, 4)}
+    _, whole = run(tmp_path, ["w1"], sets)
+    _, some = run(tmp_path, ["w1"], sets, evaluation_rows=3)
+    assert some.sets.tolist() == ["easy"] * 3 + ["short"] + ["hard"] * 3
+    for name in sets:
+        assert np.array_equal(ids(some)[some.sets == name], ids(whole)[whole.sets == name][:3])
 
 
 def test_what_looks_like_a_special_token_is_text(tmp_path):

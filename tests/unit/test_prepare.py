@@ -87,6 +87,11 @@ def test_rows_and_holdout_keep_the_balance(tmp_path: Path) -> None:
     assert again.equals(train)
 
 
+def test_all_rows_may_be_asked_for(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert run(tmp_path, spec(tmp_path, rows=10))[0].num_rows == 10
+
+
 def test_several_evaluation_sets_keep_their_order(tmp_path: Path) -> None:
     write(tmp_path)
     paths = {"matched": str(tmp_path / "validation.csv"), "again": str(tmp_path / "train.csv")}

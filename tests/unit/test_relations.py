@@ -38,6 +38,32 @@ def test_scores_are_the_mean_over_heads_before_the_softmax():
         torch.testing.assert_close(scores, by_hand, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("variant", DISPATCHING)
+@torch.no_grad()
+def test_recording_maps_leaves_outputs_as_they_are(variant):
+    model, batch = tiny.encoder(variant), tiny.padded_batch()
+    model.set_attn_implementation("sdpa")
+    plain = model(**batch).logits
+    with recorded(model, "maps") as found:
+        torch.testing.assert_close(model(**batch).logits, plain, atol=1e-4, rtol=1e-4)
+    assert {maps.shape for maps in found.maps} == {(3, 4, 17, 17)} and not found.attention
+    real = batch["attention_mask"].bool()
+    for maps in found.maps:
+        torch.testing.assert_close(maps.sum(dim=-1).transpose(1, 2)[real], torch.ones(int(real.sum()), 4))
+        assert not maps[1, :, :10, 10:].any(), "padded keys have no share"
+
+
+def test_maps_have_no_dropout_and_outputs_have():
+    model, batch = tiny.encoder("bert", attention_probs_dropout_prob=0.5, hidden_dropout_prob=0.0), tiny.padded_batch()
+    model.train()
+    passes = []
+    for _ in range(2):
+        with recorded(model, "maps") as found:
+            passes.append((model(**batch).logits, found.maps[0]))
+    (first, own), (second, again) = passes
+    assert torch.equal(own, again) and not torch.equal(first, second)
+
+
 def test_head_average_of_one_head_is_its_scores():
     query, key = torch.randn(2, 1, 5, 3), torch.randn(2, 1, 5, 3)
     torch.testing.assert_close(head_average(query, key, 0.5), 0.5 * query[:, 0] @ key[:, 0].transpose(1, 2))

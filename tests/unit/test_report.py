@@ -70,7 +70,7 @@ def test_the_page_tells_how_a_text_task_s_teacher_came_by_its_head(tmp_path: Pat
     assert words(make_report(root)).count(said) == 1
 
 
-def make_report(root: Path, curves: bool = False) -> str:
+def make_report(root: Path, curves: bool = False, text: bool = False) -> str:
     """The page; drawing the training curves takes most of its time."""
     make_table(root)
     report.run(
@@ -83,6 +83,7 @@ def make_report(root: Path, curves: bool = False) -> str:
         structures=found(root, "structure.json"),
         tasks=found(root, "task.json"),
         report=root / "report.html",
+        distance=[root / "figures/distance.svg"] if text else [],
         **{name: root / "figures" / f"{name}.svg" for name in FIGURES},
     )
     return (root / "report.html").read_text()

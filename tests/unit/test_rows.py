@@ -45,6 +45,65 @@ def test_tsv_takes_quotes_as_they_are(tmp_path: Path) -> None:
     assert found.classes == ("0", "1")
 
 
+SPAN = {"kind": "span", "text": ["question", "context"], "label": "answers", "metric": "squad-f1"}
+
+
+def questions(*rows: tuple[str, str, dict[str, Any]], **others: Any) -> str:
+    return "".join(json.dumps(dict(zip(("question", "context", "answers"), row, strict=True)) | others) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_spans(tmp_path: Path, ending: str) -> None:
+    first = ("Who?", "It was I.", {"text": ["I", "I."], "answer_start": [7, 7]})
+    content = questions(first, ("When?", "Né en 1066.", {"answer_start": [6], "text": ["1066"]}))
+    write(tmp_path, ".jsonl", content, questions(first, id=17))
+    if ending == ".parquet":
+        for split in ("train", "validation"):
+            lines = map(json.loads, (tmp_path / f"{split}.jsonl").read_text(encoding="utf-8").splitlines())
+            pq.write_table(pa.Table.from_pylist(list(lines)), tmp_path / f"{split}.parquet")
+    found = rows.read("mine", task(tmp_path, ending, **SPAN))
+    assert found.train.to_pydict() == {
+        "text_a": ["Who?", "When?"],
+        "text_b": ["It was I.", "Né en 1066."],
+        "answers": [{"text": ["I", "I."], "answer_start": [7, 7]}, {"text": ["1066"], "answer_start": [6]}],
+        "id": ["1", "2"],
+    }
+    assert found.evaluation["validation"]["id"].to_pylist() == ["17"] and found.classes is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ({"text": [], "answer_start": []}, "got no answer; every question needs one (SQuAD v1.1's form: "),
+        ({"text": [""], "answer_start": [0]}, "got the answer ''; some text is needed"),
+        ({"text": ["was"], "answer_start": [3, 4]}, "two lists of equal length"),
+        ({"text": ["was"]}, "needed: {text: [...], answer_start: [...]}"),
+        ("was", "got 'was'; needed: {text: [...], answer_start: [...]}"),
+        ({"text": ["was"], "answer_start": [40]}, "got answer_start 40; allowed: 0 to 9, a character of the context"),
+        ({"text": ["was"], "answer_start": ["3"]}, "got answer_start '3'"),
+        (
+            {"text": ["was"], "answer_start": [4]},
+            "'was' does not stand at character 4, where the context has 'as '; it stands",
+        ),
+        ({"text": ["is"], "answer_start": [3]}, "where the context has 'wa'; it stands nowhere in the context"),
+        ({"text": ["It was"], "answer_start": [0]}, None),
+        (
+            {"text": ["s\u00a0I"], "answer_start": [5]},
+            "differs from the context 's I' at character 5 in white space; write it",
+        ),
+    ],
+)
+def test_an_answer_must_stand_where_it_is_said_to(tmp_path: Path, answers: Any, message: str | None) -> None:
+    content = questions(("Who?", "It was I. ", answers))
+    write(tmp_path, ".jsonl", content, content)
+    if message is None:
+        rows.read("mine", task(tmp_path, ".jsonl", **SPAN))
+        return
+    with pytest.raises(UserError) as error:
+        rows.read("mine", task(tmp_path, ".jsonl", **SPAN))
+    assert f"{tmp_path / 'train.jsonl'}, data row 1, column 'answers': " in str(error.value) and message in str(error.value)
+
+
 def test_a_column_of_text_may_hold_numbers_only(tmp_path: Path) -> None:
     write(tmp_path, ".csv", "text,label\n1984,a\n2001,b\n", "text,label\n7,a\n")
     assert rows.read("mine", task(tmp_path, ".csv")).train["text_a"].to_pylist() == ["1984", "2001"]

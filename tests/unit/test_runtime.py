@@ -1,3 +1,5 @@
+import os
+import platform
 import subprocess
 import sys
 
@@ -25,6 +27,16 @@ def test_two_processes_exclude_each_other_and_the_holder_is_named(tmp_path):
         result = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert "is in use by process" in result.stderr
     assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 0
+
+
+def test_the_lock_of_a_killed_process_is_free_whoever_has_its_number_now(tmp_path):
+    imports = "import os, signal, sys; from pathlib import Path; from espalier.core.runtime import exclusive"
+    code = f"{imports}\nwith exclusive(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == -9
+    assert (tmp_path / "lock").read_text().startswith("process ")
+    (tmp_path / "lock").write_text(f"process 1 on {platform.node()}\n")  # alive, and another one
+    with runtime.exclusive(tmp_path):
+        assert (tmp_path / "lock").read_text() == f"process {os.getpid()} on {platform.node()}\n"
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):

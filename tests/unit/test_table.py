@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from espalier.core.results import COLUMNS, Place, place_of
+from espalier.core.results import COLUMNS, Place, place_of, read_table
 from espalier.core.runtime import UserError
+from espalier.core.summary import groups
 from espalier.stages import table
 
 PLANS = {"dense": "dense", "magnitude": "magnitude", "sdp-cc": "sdp"}
@@ -131,10 +132,10 @@ def three_seeds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[di
 def test_columns_are_those_of_the_architecture(three_seeds):
     _, rows = three_seeds
     text = (
-        "base, task, plan, method, seed, target, stage, sparsity_encoder, sparsity_total, params_total, params_encoder, "
-        "params_nonzero, size_mib, macs, metric, score, teacher_score, latency_b1_ms, latency_b32_ms, speedup_b1, "
-        "speedup_b32, onnx_latency_b1_ms, onnx_latency_b32_ms, onnx_speedup_b1, onnx_speedup_b32, train_seconds, "
-        "samples_per_second"
+        "base, task, plan, method, seed, target, stage, start, sparsity_encoder, sparsity_total, sparsity_relative, "
+        "params_total, params_encoder, params_nonzero, size_mib, macs, metric, score, teacher_score, latency_b1_ms, "
+        "latency_b32_ms, speedup_b1, speedup_b32, onnx_latency_b1_ms, onnx_latency_b32_ms, onnx_speedup_b1, "
+        "onnx_speedup_b32, train_seconds, samples_per_second"
     )
     assert list(rows[0]) == list(COLUMNS) == text.split(", ")
 
@@ -193,6 +194,26 @@ def test_names_that_look_like_numbers_stay_names(tmp_path):
     root = project(tmp_path, seeds=(7,), task="007")
     make_table(root)
     assert list(json.loads((root / "metrics.json").read_text())["base"]) == ["007"]
+
+
+def test_a_plan_that_started_from_another_s_student(tmp_path):
+    """cofi goes on from what sdp-cc reached at 50 %; each of magnitude's students starts from that of the same target."""
+    starts = {f"tiny/dense/{percent}": "tiny/sdp-cc/50" for percent in ("80", "90")}
+    starts |= {f"tiny/magnitude/{percent}": f"tiny/sdp-cc/{percent}" for percent in ("50", "97.5")}
+    scores = SCORES | {"dense": {"80": 0.7, "90": 0.6}}
+    root = project(tmp_path, seeds=(7,), scores=scores)
+    spec = json.dumps({"project": "p", "methods": PLANS, "starts": starts})
+    found = {(row["plan"], row["stage"]): row for row in make_table(root, spec)}
+    relative = {key: (row["start"], float(row["sparsity_relative"])) for key, row in found.items()}
+    assert relative["dense", "80"] == ("tiny/sdp-cc/50", pytest.approx(0.6))  # 1 - 0.2 / 0.5
+    assert relative["dense", "90"] == ("tiny/sdp-cc/50", pytest.approx(0.8))
+    assert relative["magnitude", "97.5"] == ("tiny/sdp-cc/97.5", 0.0)
+    assert relative["sdp-cc", "97.5"] == ("", 0.975) and relative["teacher", "0"] == ("", 0.0)
+    seconds = {key: float(row["train_seconds"]) for key, row in found.items()}
+    assert seconds["dense", "90"] == 100.0 + 2 * 100.0 + 7.0, "the start, two stages, the own recovery"
+    assert seconds["magnitude", "50"] == 207.0 and seconds["magnitude", "97.5"] == 307.0, "its own stage after two of sdp-cc"
+    shown = {(group.plan, group.percent): group for group in groups(read_table(root / "table.csv"))}
+    assert shown["dense", "80"].start == "tiny/sdp-cc/50" and shown["sdp-cc", "50"].start is None
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import BertTokenizer
 
+from espalier.config.specs import TokeniseSpec
 from espalier.core.runtime import UserError
 from espalier.stages import tokenise
 
@@ -25,7 +25,7 @@ def run(folder: Path, max_length: int, train: dict[str, Any], evaluation: dict[s
     for name, columns in (("train", train), ("evaluation", evaluation)):
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     tokenise.run(
-        json.dumps({"max_length": max_length}),
+        TokeniseSpec(kind="classification", max_length=max_length, stride=None, max_answer_length=None).model_dump_json(),
         tokenizer=[folder / "tokenizer.json", folder / "tokenizer_config.json"],
         train=folder / "train.parquet",
         evaluation=folder / "evaluation.parquet",

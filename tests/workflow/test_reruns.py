@@ -102,3 +102,8 @@ def test_another_lock_file_runs_everything(finished):
     path = finished.folder / "envs/requirements.lock"
     path.write_text(path.read_text().replace("pyarrow==", "pyarrow==9"))
     assert finished.jobs() == everything
+
+
+def test_another_number_of_processes_runs_nothing(finished, small):
+    finished.write_config(small | {"processes": 2})
+    assert finished.jobs() == set()

@@ -1,19 +1,33 @@
-"""Run one stage: `python -m espalier STAGE --spec JSON --NAME PATH…`; the options are the stage's own arguments."""
+"""Run one stage: `python -m espalier STAGE --spec JSON --NAME PATH…`; the options are the stage's own arguments.
+
+Commands for people have options of their own: `python -m espalier trace PATH`, `python -m espalier verify`.
+"""
 
 import ast
+import errno
 import inspect
+import os
 import sys
 from argparse import ArgumentParser
 from argparse import RawDescriptionHelpFormatter as AsWritten
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from espalier.core.runtime import UserError
+from espalier.config.base import printable
+from espalier.core.records import recorded
+from espalier.core.runtime import TRY_AGAIN, Helped, Interrupted, UserError
+from espalier.provenance import PROCESSES
 
-STAGES = {file.stem: file for file in sorted((Path(__file__).parent / "stages").glob("[a-z]*.py"))}
+OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What a disk or its owner refuses: nothing that a traceback would explain."""
+TRAINING = ("finetune", "pretrain", "compress", "specialise", "recover")
+"""Stages that several processes can share."""
+COMMANDS, STAGES = (
+    {file.stem: file for file in sorted((Path(__file__).parent / kind).glob("[a-z]*.py"))} for kind in ("commands", "stages")
+)
 
 
 def summary(file: Path) -> str:
@@ -22,11 +36,16 @@ def summary(file: Path) -> str:
 
 
 def overview() -> ArgumentParser:
-    """The parser for the stage's name."""
-    parser = ArgumentParser("python -m espalier", "%(prog)s STAGE --spec JSON --NAME PATH…", formatter_class=AsWritten)
-    parser.add_argument("stage", choices=STAGES, metavar="STAGE")
-    parser.epilog = "\n".join(["stages:", *(f"  {name:<10} {summary(file)}" for name, file in STAGES.items())])
+    """The parser for the name of a command or stage."""
+    usage = "%(prog)s COMMAND …\n       %(prog)s STAGE --spec JSON --NAME PATH…"
+    parser = ArgumentParser("python -m espalier", usage, formatter_class=AsWritten)
+    parser.add_argument("name", choices={**COMMANDS, **STAGES}, metavar="NAME")
+    parser.epilog = "\n\n".join(_listed(kind, files) for kind, files in (("commands", COMMANDS), ("stages", STAGES)))
     return parser
+
+
+def _listed(kind: str, files: dict[str, Path]) -> str:
+    return "\n".join([f"{kind}:", *(f"  {name:<10} {summary(file)}" for name, file in files.items())])
 
 
 def parser_of(stage: str, run: Callable[..., None]) -> ArgumentParser:
@@ -43,21 +62,51 @@ def parser_of(stage: str, run: Callable[..., None]) -> ArgumentParser:
     return parser
 
 
-def main(arguments: list[str]) -> int:
-    """Run a stage; what the user can put right is said in plain words and exits with 1."""
-    stage = overview().parse_args(arguments[:1] or ["--help"]).stage
+def share(stage: str, arguments: list[str]) -> None:
+    """Become the launcher of as many processes as the configuration asks for, which share a training stage's batches."""
+    processes = os.environ.get(PROCESSES, "1")
+    if stage in TRAINING and processes != "1" and "RANK" not in os.environ:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
+        os.execv(sys.executable, [sys.executable, *launcher, "-m", "espalier", stage, *arguments])
+
+
+def run_stage(stage: str, arguments: list[str]) -> int:
+    """Run a stage and record what it wrote."""
+    share(stage, arguments)
     run = import_module(f"espalier.stages.{stage}").run
-    options = vars(parser_of(stage, run).parse_args(arguments[1:]))
-    try:
+    options = vars(parser_of(stage, run).parse_args(arguments))
+    with recorded(stage, _paths(options)):
         run(**options)
+    return 0
+
+
+def _paths(options: dict[str, object]) -> Iterator[Path]:
+    for value in options.values():
+        yield from (path for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path))
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command or a stage; what the user can put right is said in plain words, with status 1; 75 is: run it again."""
+    name = overview().parse_args(arguments[:1] or ["--help"]).name
+    try:
+        if name in COMMANDS:
+            return import_module(f"espalier.commands.{name}").main(arguments[1:])
+        return run_stage(name, arguments[1:])
+    except Helped:
+        return 0
+    except Interrupted as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return TRY_AGAIN
     except UserError as error:
-        print(f"{stage}: {error}", file=sys.stderr)
+        print(f"{name}:", "\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            raise
+        print(f"{name}: {error.filename or 'while writing'}: {error.strerror}", file=sys.stderr)
     except ValidationError as error:
         for problem in error.errors(include_url=False):
             place = ".".join(map(str, problem["loc"]))
-            print(f"{stage}: --spec {place}: {problem['msg']}; got {problem['input']!r}", file=sys.stderr)
-    else:
-        return 0
+            print(f"{name}: --spec {place}: {problem['msg']}; got {problem['input']!r}", file=sys.stderr)
     return 1
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from espalier.config.targets import position
 from espalier.core.metrics import score
 from espalier.core.results import NAMES, TEACHER
-from espalier.core.runtime import UserError, atomic, read_json
+from espalier.core.runtime import UserError, atomic, read_json, write_json
 from espalier.core.summary import RUNTIMES, Group, Mean, goal, groups, panels, smaller
 
 EXPERIMENTS = Path("workflow/experiments")
@@ -59,8 +59,7 @@ def studies() -> list[Path]:
 def tables(folder: Path) -> str:
     """Scores for each base and task of a study that has been run, and speeds where matrices shrank."""
     parts = []
-    rows = pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
-    for (base, task), found in panels(groups(rows)):
+    for (base, task), found in panels(groups(_rows(folder))):
         card = read_json(folder / f"prepared/{task}/task.json")
         parts.append("\n".join(_task_table(base, task, found, card)))
         if compact := [group for group in smaller(found) if group.means["speedup_b32"]]:
@@ -68,10 +67,26 @@ def tables(folder: Path) -> str:
     return "\n\n".join(parts)
 
 
+def best(folder: Path) -> dict[str, str]:
+    """Task → compact model with the best mean score of those that store fewer parameters than their teacher."""
+    rows = _rows(folder)
+    students = [group for _, found in panels(groups(rows)) for group in smaller(found) if group.means["score"]]
+    students.sort(key=lambda group: group.means["score"].mean)
+    seed = rows["seed"].min()
+    return {
+        group.task: f"results/{folder.name}/{group.base}/{group.task}/seed{seed}/{group.plan}/{group.percent}/compact"
+        for group in students
+    }
+
+
 def page(folder: Path) -> str:
     """A study's own page: its tables and figures."""
     figures = [f"![{figure.stem}](figures/{figure.name})" for figure in sorted((folder / "figures").glob("*.svg"))]
     return "\n\n".join([f"# {folder.name}", "[Configuration](config.yaml)", tables(folder), *figures]) + "\n"
+
+
+def _rows(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
 
 
 def _task_table(base: str, task: str, found: list[Group], card: dict) -> list[str]:
@@ -131,6 +146,8 @@ def renew(readme: Path) -> None:
     for folder in studies():
         with atomic(folder / "README.md") as temporary:
             temporary.write_text(page(folder))
+    if (EXPERIMENTS / SHIPPED / "table.csv").is_file():
+        write_json(EXPERIMENTS / SHIPPED / "best.json", {"best": best(EXPERIMENTS / SHIPPED)})
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     with atomic(readme) as temporary:

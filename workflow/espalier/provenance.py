@@ -23,6 +23,8 @@ Symbol = tuple[str, str]
 WHOLE = "*"
 ACTIONS = ""
 """The statements of a module that act when it is imported."""
+PROCESSES = "ESPALIER_PROCESSES"
+"""Name of the variable by which jobs hear of the number of processes."""
 LEFT_OUT = frozenset({(f"{PACKAGE}.methods", "METHODS")})
 """The registry names every method; a job's own method is an entry of its digest, so the others must not count."""
 SILENT_FIELDS = frozenset({"type_params", "type_comment", "kind", "ctx"})
@@ -38,6 +40,11 @@ def run_this_clone() -> None:
     for variable, folder in (("PYTHONPATH", ROOT.parent), ("PATH", Path(sys.executable).parent)):
         folders = [str(folder), *filter(None, os.environ.get(variable, "").split(os.pathsep))]
         os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
+
+
+def share_training(processes: int) -> None:
+    """Let the training stages of all jobs run as so many processes; no result depends on it, so no job's parameters name it."""
+    os.environ[PROCESSES] = str(processes)
 
 
 def work_folder(stage: str, *parts: str) -> str:

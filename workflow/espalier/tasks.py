@@ -2,7 +2,8 @@
 
 A user's `tasks:` block overlays an entry of this table, so `rte: {source: files, train: a.parquet, ...}` keeps RTE's
 columns and metric and reads the user's files. Sources: GLUE (Wang et al. 2019, arXiv 1804.07461) as stored on the hub
-under `nyu-mll/glue`; the built-in tasks are described in `data/README.md`.
+under `nyu-mll/glue`; SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250) under `rajpurkar/squad`; the built-in tasks are
+described in `data/README.md`.
 """
 
 from typing import Any
@@ -77,6 +78,28 @@ KNOWN: dict[str, dict[str, Any]] = {
         "metric": "accuracy",
         "also": ("f1",),
         "max_length": 128,
+    },
+    "docs-span": {
+        "source": "builtin",
+        "kind": "span",
+        "text": ("question", "context"),
+        "label": "answers",
+        "metric": "squad-f1",
+        "also": ("exact-match",),
+        "max_length": 256,
+        "stride": 64,
+    },
+    "squad": {
+        "source": "hub",
+        "id": "rajpurkar/squad",
+        "revision": "7b6d24c440a36b6815f21b70d25016731768db1f",
+        "train": "train",
+        "validation": {"validation": "validation"},
+        "kind": "span",
+        "text": ("question", "context"),
+        "label": "answers",
+        "metric": "squad-f1",
+        "also": ("exact-match",),
     },
     "docs-corpus": {"source": "builtin", "kind": "text", "text": ("text",), "max_length": 128},
 }

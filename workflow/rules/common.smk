@@ -9,8 +9,9 @@ sys.path.insert(0, f"{workflow.basedir}/workflow")  # the package of this clone,
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
 from espalier.config import TEACHER, ConfigError, specs, targets
 from espalier.config.paths import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
+from espalier.config.resources import resources_of
 from espalier.methods import METHODS
-from espalier.provenance import code_digest, run_this_clone, work_folder
+from espalier.provenance import code_digest, run_this_clone, share_training, work_folder
 
 run_this_clone()
 try:
@@ -19,6 +20,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
+share_training(study.processes)
 layout = Layout(study)
 NAME = "[a-z0-9][a-z0-9-]*"
 PLAN = f"(?!{TEACHER}/){NAME}"  # in rules that teachers do not go through

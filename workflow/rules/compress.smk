@@ -1,5 +1,5 @@
-# Students: a path of stages, each from the student of the stage before.
-#   in:   the teacher · the base, the teacher or the stage before · results/{project}/{base}/{task}/tokens/ ·
+# Students: a path of stages, each from the student of the stage before; the first may start from another plan's.
+#   in:   the teacher · the base, the teacher or a student · results/{project}/{base}/{task}/tokens/ ·
 #         results/{project}/latency/{base}/ where the path aims at a speed
 #   out:  results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/
 
@@ -25,12 +25,12 @@ rule compress:
     benchmark:
         f"benchmarks/compress/{STUDENT}.tsv"
     wildcard_constraints:
-        plan=PLAN,
+        plan=one_of(name for name, plan in study.plans.items() if plan.is_chain),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
     resources:
-        gpu=1,
+        **resources_of("compress", study.processes),
     params:
         spec=student_spec,
         code=method_code("compress"),

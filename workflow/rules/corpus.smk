@@ -60,7 +60,7 @@ rule pretrain:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
     resources:
-        gpu=1,
+        **resources_of("pretrain", study.processes),
     params:
         spec=spec(specs.pretrain_spec, "task", "seed"),
         code=code("pretrain"),

@@ -21,7 +21,7 @@ rule evaluate:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
     resources:
-        gpu=1,
+        **resources_of("evaluate"),
     params:
         spec=spec(specs.evaluate_spec, "task"),
         code=code("evaluate"),
@@ -53,7 +53,7 @@ rule measure:
         "../../envs/espalier.yaml"
     threads: ALL_THREADS
     resources:
-        gpu=1,
+        **resources_of("measure"),
     params:
         spec=spec(specs.measure_spec, "task"),
         code=code("measure"),

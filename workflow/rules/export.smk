@@ -22,6 +22,8 @@ rule export:
         f"benchmarks/export/{STUDENT}.tsv"
     conda:
         "../../envs/espalier.yaml"
+    resources:
+        **resources_of("export"),
     params:
         spec=spec(specs.export_spec, "task"),
         code=code("export"),

@@ -21,7 +21,7 @@ rule latency:
         "../../envs/espalier.yaml"
     threads: ALL_THREADS
     resources:
-        gpu=1,
+        **resources_of("latency"),
     params:
         spec=spec(specs.latency_spec, "batch", "length"),
         code=code("latency"),

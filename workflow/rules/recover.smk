@@ -26,7 +26,7 @@ rule recover:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
     resources:
-        gpu=1,
+        **resources_of("recover", study.processes),
     params:
         spec=recovery_spec,
         code=method_code("recover"),

@@ -1,37 +1,6 @@
-# Results of the whole study.
-#   in:   scores.json, cost.json, run.json, history.parquet and structure.json of every teacher and student
-#   out:  results/{project}/: table.csv · metrics.json · report.html · figures/*.svg
-
-
-rule table:
-    """Gather one row a model: quality, size, speed."""
-    input:
-        scores=[f"{folder}/scores.json" for folder in layout.students()],
-        costs=[f"{folder}/cost.json" for folder in layout.students()],
-        records=[f"{folder}/run.json" for folder in layout.runs()],
-        lock=LOCK,
-    output:
-        table=report(f"{RESULTS}/table.csv", caption="../report/table.rst", category="Results"),
-        metrics=f"{RESULTS}/metrics.json",
-    log:
-        f"logs/table/{RESULTS}.log",
-    benchmark:
-        f"benchmarks/table/{RESULTS}.tsv"
-    conda:
-        "../../envs/espalier.yaml"
-    params:
-        spec=spec(specs.report_spec),
-        code=code("table"),
-    shell:
-        r"""
-        python -m espalier table \
-            --spec {params.spec:q} \
-            --scores {input.scores:q} \
-            --costs {input.costs:q} \
-            --records {input.records:q} \
-            --table {output.table:q} \
-            --metrics {output.metrics:q} >{log:q} 2>&1
-        """
+# The page that shows a study's results.
+#   in:   table.csv · scores.json, cost.json, run.json, history.parquet and structure.json of every teacher and student
+#   out:  results/{project}/: report.html · figures/*.svg
 
 
 rule report:
@@ -51,6 +20,7 @@ rule report:
         size=f"{RESULTS}/figures/size.svg",
         structure=f"{RESULTS}/figures/structure.svg",
         training=f"{RESULTS}/figures/training.svg",
+        distance=[f"{RESULTS}/figures/distance.svg"] if study.tasks_of("text") else [],
     log:
         f"logs/report/{RESULTS}.log",
     benchmark:
@@ -75,5 +45,6 @@ rule report:
             --quality {output.quality:q} \
             --size {output.size:q} \
             --structure {output.structure:q} \
-            --training {output.training:q} >{log:q} 2>&1
+            --training {output.training:q} \
+            --distance {output.distance:q} >{log:q} 2>&1
         """

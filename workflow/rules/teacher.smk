@@ -20,12 +20,12 @@ rule finetune:
     benchmark:
         f"benchmarks/finetune/{TEACHER_FOLDER}.tsv"
     wildcard_constraints:
-        task=one_of(study.tasks_of("classification", "regression")),
+        task=one_of(study.tasks_of("classification", "regression", "span")),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
     resources:
-        gpu=1,
+        **resources_of("finetune", study.processes),
     params:
         spec=spec(specs.finetune_spec, "task", "seed"),
         code=code("finetune"),

@@ -29,7 +29,7 @@ _PATTERNS = {
 class Block(BaseModel):
     """One block of the configuration: unknown keys are errors, values are never coerced, nothing changes later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 Many = Field(strict=False)
@@ -40,10 +40,15 @@ class ConfigError(ValueError):
     """Everything that is wrong with a configuration, one line a problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = list(problems)
+        self.problems = [printable(problem) for problem in problems]
         count = len(self.problems)
         head = f"the configuration has {count} problem{'s' if count != 1 else ''}:"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+def printable(text: str) -> str:
+    """The text on one line, with what would steer a terminal, or cannot be written, escaped."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def nearest(word: object, known: Sequence[str]) -> str:
@@ -83,7 +88,7 @@ def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
     if kind == "value_error":
         return f"{place}: {context['error']}".removeprefix("(top level): ")
     if kind == "float_type" and isinstance(got, str):
-        return f"{place}: got the text {got!r}; a number is needed (YAML reads 3e-5 as text: write 3.0e-5)"
+        return f"{place}: got the text {got!r}; a number is needed"
     message = details["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"{place}: got {_short(got)}; needed: {message}"
 

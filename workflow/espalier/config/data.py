@@ -9,13 +9,19 @@ from pydantic import Field, StringConstraints, model_validator
 
 from espalier.config.base import Block, Commit, Many, Name, Sha256
 
-Kind = Literal["classification", "regression", "text"]
-Metric = Literal["accuracy", "f1", "macro-f1", "matthews", "pearson", "spearman"]
+Kind = Literal["classification", "regression", "span", "text"]
+Metric = Literal["accuracy", "f1", "macro-f1", "matthews", "pearson", "spearman", "squad-f1", "exact-match"]
 TextMetric = Literal["masked-accuracy", "perplexity"]
-CLASSIFICATION_METRICS = ("accuracy", "f1", "macro-f1", "matthews")
-REGRESSION_METRICS = ("pearson", "spearman")
+METRICS: dict[Kind, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "f1", "macro-f1", "matthews"),
+    "regression": ("pearson", "spearman"),
+    "span": ("squad-f1", "exact-match"),
+}
+"""What a task may name as its metrics."""
 TEXT_METRICS: tuple[TextMetric, ...] = ("masked-accuracy", "perplexity")
 """What every text task reports; the first one is its score."""
+SPAN_DEFAULTS = {"max_length": 384, "stride": 128, "max_answer_length": 30}
+"""BERT's own for SQuAD (run_squad.py)."""
 
 Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
@@ -23,8 +29,13 @@ Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
 FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
-TEXT_FORMATS = (*FILE_FORMATS, ".txt")
-"""In .txt paragraphs are separated by blank lines; their column is called `text`."""
+FORMATS: dict[Kind, tuple[str, ...]] = {
+    "classification": FILE_FORMATS,
+    "regression": FILE_FORMATS,
+    "span": (".parquet", ".jsonl"),
+    "text": (*FILE_FORMATS, ".txt"),
+}
+"""csv and tsv cannot hold lists of answers. In .txt paragraphs are separated by blank lines; their column is called `text`."""
 
 
 class AnyBase(Block):
@@ -80,16 +91,16 @@ class Task(Block):
     """A data set with its columns, splits and metric; a known name brings all of these as defaults."""
 
     kind: Kind
-    """text: rows without labels, for masked-language modelling."""
+    """span: questions whose answers stand in a context. text: rows without labels, for masked-language modelling."""
     source: Literal["builtin", "files", "hub"]
     train: str | None = None
     """`files`: path of the training rows. `hub`: name of the training split."""
     validation: str | dict[Name, str] | None = None
     """`files`: path, or several as name: path. `hub`: name of the split, or several. The first one gives the score."""
     text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)]
-    """One column, or two for sentence pairs; one for kind text."""
+    """One column, or two for sentence pairs; one for kind text; question and context for kind span."""
     label: str | None = None
-    """Label column."""
+    """Label column. Kind span: answers in SQuAD's form, {text: [...], answer_start: [...]}, starts in characters."""
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
     """Class names in order; read from the training rows when left out."""
     metric: Metric | None = None
@@ -97,10 +108,17 @@ class Task(Block):
     also: Annotated[tuple[Metric, ...], Many] = ()
     """Further metrics to report."""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
-    """Longest input, in tokens, special tokens included; what is longer is cut. Kind text: tokens of every packed row."""
+    """Longest input, in tokens, special tokens included; what is longer is cut. Kind text: tokens of every packed row. Kind
+    span: tokens of a window, 384 when left out; longer contexts are read in several windows."""
+    stride: Annotated[int, Field(ge=0)] | None = None
+    """Kind span: tokens by which windows overlap; 128 when left out. Smaller than the room that max_length leaves."""
+    max_answer_length: Annotated[int, Field(ge=1)] | None = None
+    """Kind span: longest answer that is given, in tokens; 30 when left out."""
     rows: Annotated[int, Field(ge=1)] | None = None
     """Use this many training rows, a seeded sample balanced like the whole; all when left out. Kind text: the first
     packed rows."""
+    evaluation_rows: Annotated[int, Field(ge=1)] | None = None
+    """Kind text: use the first so many packed rows of each evaluation set; all when left out."""
     holdout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     """Fraction of the training rows set apart to select checkpoints on; 0 selects on the validation rows."""
     id: HubId | None = None
@@ -122,14 +140,33 @@ class Task(Block):
         """What is reported; the first one is the score."""
         return TEXT_METRICS if self.kind == "text" else (self.metric, *self.also)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_spans(cls, block: object) -> object:
+        if not (isinstance(block, dict) and block.get("kind") == "span"):
+            return block
+        return SPAN_DEFAULTS | {key: value for key, value in block.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _columns(self) -> Self:
+        named = f"text names {len(self.text)}: {', '.join(self.text)}"
+        if self.kind == "text" and len(self.text) != 1:
+            raise ValueError(f"kind text reads one column; {named}")
+        if self.kind == "span" and len(self.text) != 2:
+            raise ValueError(f"kind span reads two columns, question and context; {named}")
+        if self.kind == "span" and self.stride >= self.max_length:
+            raise ValueError(f"stride must be smaller than max_length; got {self.stride} and {self.max_length}")
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        needed: dict[str, str | None] = {"label": self.label, "metric": self.metric}
+        refused: tuple[str, ...] = ("stride", "max_answer_length")
+        refused += () if self.kind == "text" else ("evaluation_rows",)
         if self.kind == "text":
-            needed, refused = {}, ("label", "classes", "metric", "also", "holdout")
-            if len(self.text) > 1:
-                raise ValueError(f"kind text reads one column; text names {len(self.text)}: {', '.join(self.text)}")
-        else:
-            needed, refused = {"label": self.label, "metric": self.metric}, ()
+            needed, refused = {}, ("label", "classes", "metric", "also", "holdout", *refused)
+        elif self.kind == "span":
+            refused = ("classes", "evaluation_rows")
         if self.source == "files":
             needed |= {"train": self.train, "validation": self.validation}
             refused += ("id", "name", "revision")
@@ -145,9 +182,8 @@ class Task(Block):
 
     @model_validator(mode="after")
     def _metrics_fit(self) -> Self:
-        allowed = CLASSIFICATION_METRICS if self.kind == "classification" else REGRESSION_METRICS
         for metric in filter(None, (self.metric, *self.also)):
-            if metric not in allowed:
+            if metric not in (allowed := METRICS[self.kind]):
                 raise ValueError(f"metric {metric!r} does not fit kind {self.kind}; allowed: {', '.join(allowed)}")
         if self.kind == "regression" and self.classes:
             raise ValueError("kind regression has no classes")
@@ -156,7 +192,7 @@ class Task(Block):
     @model_validator(mode="after")
     def _formats(self) -> Self:
         if self.source == "files":
-            allowed = TEXT_FORMATS if self.kind == "text" else FILE_FORMATS
+            allowed = FORMATS[self.kind]
             for path in (self.train, *self.evaluation_sets.values()):
                 if PurePosixPath(str(path)).suffix not in allowed:
                     raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(allowed)}")

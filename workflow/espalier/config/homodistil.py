@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.data import Kind
-from espalier.config.plans import Fraction, Plan, Positive, Recover
+from espalier.config.plans import Fraction, Plan, Positive, Recover, Removal
+from espalier.config.starts import TextStart
 
 Weight = Annotated[float, Field(ge=0.0)]
 Average = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -22,8 +23,9 @@ class HomodistilPlan(Plan):
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"text"})
     method: Literal["homodistil"]
-    start: Literal["teacher"] = "teacher"
-    """The student begins as a copy of the teacher, so that the gap to it is zero."""
+    removes: ClassVar[Removal] = "structure"
+    start: TextStart = "teacher"
+    """The student begins as a copy of the teacher, so that the gap to it is zero; or where another such plan stands."""
     learning_rate: Positive = 5.3e-5
     """The paper has 6.0e-4 (3.0e-4 for its largest model) at 4,096 rows a step; this is its square-root scaling to 32."""
     adam_epsilon: Positive = 1.0e-6

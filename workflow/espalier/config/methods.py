@@ -8,6 +8,8 @@ from pydantic import Field
 
 from espalier.config.homodistil import HomodistilPlan
 from espalier.config.plans import DensePlan, DistilPlan, MagnitudePlan, MovementPlan, RandomPlan, SdpPlan
+from espalier.config.spd import SpdPlan
+from espalier.config.specialise import SpecialisePlan
 from espalier.config.structured import CofiPlan, HeadsPlan, L0Plan, SmallDensePlan
 
 AnyPlan = Annotated[
@@ -17,10 +19,12 @@ AnyPlan = Annotated[
     | MovementPlan
     | DistilPlan
     | SdpPlan
+    | SpdPlan
     | HeadsPlan
     | SmallDensePlan
     | L0Plan
     | CofiPlan
-    | HomodistilPlan,
+    | HomodistilPlan
+    | SpecialisePlan,
     Field(discriminator="method"),
 ]

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from espalier.config.base import ConfigError
+from espalier.config.chains import Student, student_before, tasks_for
 from espalier.config.data import LocalBase
-from espalier.config.project import TEACHER, Config
+from espalier.config.project import ANALYSED, TEACHER, Config
 from espalier.config.targets import Timed, percent_of
 
 MODEL = ("config.json", "model.safetensors")
@@ -53,12 +54,17 @@ class Layout:
         return [percent_of(target) for target in self.config.plans[plan].path]
 
     def start(self, base: str, task: str, seed: str, plan: str, percent: str) -> list[str]:
-        """The files that a stage starts from: the student of the stage before, else the teacher or the base."""
-        percents = self.percents(plan)
-        if index := percents.index(percent):
-            return inside(self.student(base, task, seed, plan, percents[index - 1]), STUDENT_FILES)
+        """The files that a stage starts from: a student, of the stage before or of another plan, or the teacher or the base."""
+        before = student_before(self.config, Student(task, plan, percent))
+        if before is not None:
+            return inside(self.student(base, before.task, seed, before.plan, before.percent), STUDENT_FILES)
         from_teacher = self.plan(plan, task).start == TEACHER
         return inside(self.student(base, task, seed) if from_teacher else self.base(base), MODEL)
+
+    def kept(self, base: str, task: str, seed: str, plan: str, percent: str) -> str:
+        """What the student that a stage starts from has kept."""
+        before = student_before(self.config, Student(task, plan, percent))
+        return f"{self.student(base, before.task, seed, before.plan, before.percent)}/structure.json"
 
     def latency(self, base: str, plan: str) -> list[str]:
         """The table of sublayer times that the plan's stages need; nothing where they aim at no speed."""
@@ -82,15 +88,21 @@ class Layout:
         """Folders of all students, the teachers left out."""
         return [self.student(*names) for names in self._names() if names[3] != TEACHER]
 
+    def analysed(self) -> list[str]:
+        """Folders of the students that are analysed."""
+        tasks = self.config.tasks_of(*ANALYSED)
+        return [self.student(*names) for names in self._names() if names[3] in self.config.analyses and names[1] in tasks]
+
     def runs(self) -> list[str]:
         """Folders of everything that was trained: teachers, students and recoveries."""
         finals = {self.final(*names): None for names in self._names()}
         return list(dict.fromkeys([*self.students(), *finals]))
 
     def _names(self) -> Iterator[tuple[str, str, str, str, str]]:
+        tasks = {plan: set(tasks_for(self.config, plan)) for plan in self.config.plans}
         for base in self.config.bases:
-            for task, block in self.config.tasks.items():
-                plans = [name for name, plan in self.config.plans.items() if block.kind in plan.kinds]
+            for task in self.config.tasks:
+                plans = [plan for plan in self.config.plans if task in tasks[plan]]
                 stages = [(TEACHER, "0"), *((plan, percent) for plan in plans for percent in self.percents(plan))]
                 for seed in self.config.seeds:
                     yield from ((base, task, str(seed), plan, percent) for plan, percent in stages)
@@ -124,5 +136,7 @@ def check_files(config: Config) -> None:
     needed = [(f"tasks.{task}.{key}", path) for task in config.tasks for key, path in task_files(config, task).items()]
     needed += [(f"bases.{base}.path", path) for base in config.bases for path in base_files(config, base)]
     problems = [f"{key}: no such file: {Path(path).absolute()}" for key, path in needed if not Path(path).is_file()]
+    braced = [(key, path) for key, path in needed if "{" in path or "}" in path]
+    problems += [f"{key}: got {path!r}; braces are wildcards to Snakemake: rename it" for key, path in braced]
     if problems:
         raise ConfigError(problems)

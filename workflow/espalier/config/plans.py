@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.base import Block, Many
 from espalier.config.data import Kind
+from espalier.config.starts import Start
 from espalier.config.targets import Goal, Target, check_path, goal_of, kind_of, number_of
 
 Positive = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Epochs = Annotated[float, Field(ge=0.0)]
+Removal = Literal["nothing", "weights", "structure"]
+"""What a method removes: single weights, which leaves zeros in matrices of the same shape, or whole parts."""
+
+
+def _rows_or_auto(value: object) -> object:
+    """One message for what may be of three types."""
+    if value is None or value == "auto" or (type(value) is int and value >= 1):
+        return value
+    raise ValueError(f"got {value!r}; allowed: a whole number >= 1, auto, null")
 
 
 class Training(Block):
@@ -26,20 +37,23 @@ class Training(Block):
     """Fraction of each learning-rate interval in which the rate rises from 0."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Rows in one optimiser step."""
-    micro_batch_size: Annotated[int, Field(ge=1)] | None = None
-    """Rows in one forward pass; smaller saves memory and leaves the gradient as it is. batch_size when left out."""
+    micro_batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"] | None, BeforeValidator(_rows_or_auto)] = None
+    """Rows in one forward pass, of all processes together; smaller saves memory and leaves the gradient as it is. batch_size
+    when left out; auto begins there and halves it where memory runs out."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     """AdamW's decoupled weight decay; biases and LayerNorms have none."""
     clip_norm: Positive = 1.0
     """Largest gradient norm over the trainable parameters."""
     evaluate_every: Epochs = 1.0
     """Epochs between two evaluations; 0 evaluates at the end only."""
+    evaluate_train: bool = False
+    """Score as many training rows as the evaluation set has, too, with each evaluation: how much a run overfits."""
     checkpoint: Literal["last", "best"] = "last"
     """Weights to keep: those of the last step, or of the best evaluation at the target sparsity."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
-        if self.micro_batch_size and self.micro_batch_size > self.batch_size:
+        if isinstance(self.micro_batch_size, int) and self.micro_batch_size > self.batch_size:
             raise ValueError(f"micro_batch_size {self.micro_batch_size} is larger than batch_size {self.batch_size}")
         return self
 
@@ -79,14 +93,19 @@ class Plan(Training):
 
     goals: ClassVar[frozenset[Goal]] = frozenset({"sparsity", "parameters"})
     """What the method can aim at."""
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "regression"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "regression", "span"})
     """Kinds of task that the method can work on."""
+    is_chain: ClassVar[bool] = True
+    """Whether a stage starts from the student of the stage before."""
+    removes: ClassVar[Removal] = "weights"
+    """What the method removes."""
     learning_rate: Positive = 5.0e-5
     path: Annotated[tuple[Target, ...], Many, Field(min_length=1)]
     """Targets of one kind, each smaller than the one before; one cached stage each. A number is a sparsity, the fraction
     of the encoder's weights that is removed."""
-    start: Literal["pretrained", "teacher"] = "pretrained"
-    """The first stage starts from the pre-trained base with a new head, or from the fine-tuned teacher."""
+    start: Start = "pretrained"
+    """The first stage starts from the pre-trained base with a new head, from the fine-tuned teacher, or from a student of
+    another plan: {plan: homodistil, at: 0.5}."""
     recover: Recover = Recover()
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings for single tasks, e.g. {rte: {recover: {epochs: 6.0}}}."""
@@ -108,6 +127,11 @@ class Plan(Training):
         """Whether the method knows how to reach this kind of target."""
         return goal_of(target) in cls.goals
 
+    @property
+    def needs_whole(self) -> bool:
+        """Whether a student must have the base's own shape, because its states are compared with the teacher's as they are."""
+        return False
+
     def parts(self, first_stage: bool) -> list[float]:
         """Lengths, in epochs, of the parts of a stage."""
         raise NotImplementedError
@@ -117,6 +141,7 @@ class DensePlan(Plan):
     """No compression: the control that gets the same number of updates."""
 
     goals: ClassVar[frozenset[Goal]] = frozenset()
+    removes: ClassVar[Removal] = "nothing"
     method: Literal["dense"]
     path: Annotated[tuple[Target, ...], Many, Field(min_length=1)] = (0.0,)
     epochs: Positive = 3.0
@@ -133,19 +158,15 @@ class DensePlan(Plan):
         return [self.epochs]
 
 
-class IterativePlan(Plan):
-    """Iterative pruning of single weights: remove a little, train, remove more (SDP specification, section 3.1)."""
+class PrunedPlan(Plan):
+    """Pruning of single weights in several removals."""
 
-    dense_epochs: Epochs = 1.0
-    """Training before the first removal; in the first stage only."""
     prune_steps: Annotated[int, Field(ge=1)] = 1
     """Removals in a stage; the last one reaches the stage's target."""
     prune_schedule: Literal["uniform", "geometric", "cubic"] = "uniform"
     """How sparsity rises over the removals of a stage."""
-    epochs_per_step: Positive = 1.0
-    """Training after each removal."""
     restart_schedule: bool = True
-    """Begin the learning-rate schedule anew after each removal."""
+    """Begin the learning-rate schedule anew where a part of the stage begins."""
     allocation: Literal["layer", "global"] = "layer"
     """The same fraction in each matrix, or one ranking over all of them."""
     prune_embeddings: bool = False
@@ -157,6 +178,19 @@ class IterativePlan(Plan):
             raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control")
         return self
 
+    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+        """Steps before which weights are removed, given the steps at which the parts of the stage end."""
+        raise NotImplementedError
+
+
+class IterativePlan(PrunedPlan):
+    """Iterative pruning of single weights: remove a little, train, remove more (SDP specification, section 3.1)."""
+
+    dense_epochs: Epochs = 1.0
+    """Training before the first removal; in the first stage only."""
+    epochs_per_step: Positive = 1.0
+    """Training after each removal."""
+
     def parts(self, first_stage: bool) -> list[float]:
         """The dense epochs, where there are any, then one part after each removal."""
         dense = [self.dense_epochs] if self.begins_dense(first_stage) else []
@@ -165,6 +199,10 @@ class IterativePlan(Plan):
     def begins_dense(self, first_stage: bool) -> bool:
         """Whether a part comes before the first removal."""
         return first_stage and self.dense_epochs > 0
+
+    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+        """A part begins with a removal, but for the dense epochs."""
+        return [0, *bounds[:-1]][self.begins_dense(first_stage) :]
 
 
 class RandomPlan(IterativePlan):
@@ -230,11 +268,17 @@ class SdpPlan(IterativePlan):
     """Weight of the cosine term (objective cos)."""
     cc: CrossCorrelation = CrossCorrelation()
 
+    @property
+    def needs_whole(self) -> bool:
+        """All objectives but kld compare hidden states."""
+        return self.objective != "kld"
+
     @model_validator(mode="after")
     def _whole_batch(self) -> Self:
-        if "cc" in self.objective and self.micro_batch_size and self.micro_batch_size < self.batch_size:
+        size = self.micro_batch_size
+        if "cc" in self.objective and (size == "auto" or (size and size < self.batch_size)):
             raise ValueError(
-                f"objective {self.objective!r} is a statistic of the whole batch: micro_batch_size "
-                f"{self.micro_batch_size} below batch_size {self.batch_size} would change it; lower batch_size instead"
+                f"objective {self.objective!r} is a statistic of the whole batch: micro_batch_size {size} below batch_size "
+                f"{self.batch_size} would change it; lower batch_size instead, or use more processes"
             )
         return self

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from espalier.config.base import Block, ConfigError, Many, Name, describe, nearest
+from espalier.config.base import Block, Many, Name
 from espalier.config.data import Base, Kind, Task
 from espalier.config.methods import AnyPlan
 from espalier.config.plans import Plan, Pretrain, Teacher
-from espalier.config.targets import Timed
-from espalier.tasks import KNOWN, overlay
 
 Settings = TypeVar("Settings", bound=Teacher | Pretrain | Plan)
-RESERVED_BASES = ("bases", "prepared", "latency")
+Analysis = Literal["representations", "errors", "weights"]
+"""What can be found out about a student besides its quality and cost."""
+ANALYSED: tuple[Kind, ...] = ("classification", "regression")
+"""Kinds of task whose students can be analysed."""
+RESERVED_BASES = ("bases", "prepared", "latency", "records")
 TEACHER = "teacher"
 """Name of the pseudo-plan under which teachers are stored; its percent is 0."""
 
@@ -50,6 +52,8 @@ class Config(Block):
     """auto takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto takes bf16 where the device computes it natively."""
+    processes: Annotated[int, Field(ge=1)] = 1
+    """Processes that share the batches of one training job, a GPU each where there are any. No result depends on it."""
     bases: Annotated[dict[Name, Base], Field(min_length=1)]
     """Pre-trained encoders."""
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
@@ -60,6 +64,8 @@ class Config(Block):
     """Making of the teachers of text tasks."""
     plans: dict[Name, AnyPlan]
     """A name for a method, its settings and a path of targets."""
+    analyses: dict[Name, Annotated[tuple[Analysis, ...], Many, Field(min_length=1)]] = Field(default_factory=dict)
+    """Plan → what to find out about its students on tasks of classification and regression."""
     measure: Measure = Measure()
     """How latency is measured."""
     progress: Progress = Progress()
@@ -82,111 +88,27 @@ class Config(Block):
 
     def teacher_for(self, task: str) -> Teacher:
         """The teacher's settings with what `per_task` says of this task."""
-        return _for_task(self.teacher, task)
+        return for_task(self.teacher, task)
 
     def pretrain_for(self, task: str) -> Pretrain:
         """The settings of a text task's teacher with what `per_task` says of this task."""
-        return _for_task(self.pretrain, task)
+        return for_task(self.pretrain, task)
 
     def plan_for(self, plan: str, task: str) -> Plan:
         """A plan's settings with what `per_task` says of this task."""
-        return _for_task(self.plans[plan], task)
+        return for_task(self.plans[plan], task)
 
 
-def _for_task(settings: Settings, task: str) -> Settings:
+def for_task(settings: Settings, task: str) -> Settings:
+    """Settings with what their `per_task` says of a task; nothing is left in it."""
+    if task not in settings.per_task:
+        return settings.model_copy(update={"per_task": {}})
     fields = json.loads(settings.model_dump_json())
-    changes = fields.pop("per_task").get(task, {})
+    changes = fields.pop("per_task")[task]
     return type(settings).model_validate(_merge(fields, changes))
 
 
 def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """`new` over `old`, block by block."""
-    both = {key: _merge(old[key], new[key]) for key in old.keys() & new.keys() if isinstance(old[key], dict)}
-    return {**old, **new, **both}
-
-
-def parse(raw: dict[str, Any]) -> Config:
-    """Check a configuration as read from YAML.
-
-    Raises:
-        ConfigError: with every problem found, one line each.
-    """
-    raw = json.loads(json.dumps(raw, default=str))
-    problems = _unknown_tasks(raw)
-    if isinstance(raw.get("tasks"), dict):
-        blocks = {str(name): {} if block is None else block for name, block in raw["tasks"].items()}
-        raw["tasks"] = {name: overlay(name, block) if isinstance(block, dict) else block for name, block in blocks.items()}
-    try:
-        config = Config.model_validate(raw)
-    except ValidationError as error:
-        reported = tuple(problem.split(":")[0] for problem in problems)
-        raise ConfigError(
-            problems + [line for line in describe(error, Config) if not (reported and line.startswith(reported))]
-        ) from None
-    problems += _per_task_problems(config) + _plans_without_task(config) + _speeds_without_measure(config)
-    if problems:
-        raise ConfigError(problems)
-    return config
-
-
-def _unknown_tasks(raw: dict[str, Any]) -> list[str]:
-    tasks = raw.get("tasks")
-    if not isinstance(tasks, dict):
-        return []
-    return [
-        f"tasks.{name}: not a known task{nearest(name, list(KNOWN))}; known: {', '.join(KNOWN)}; "
-        "a task of your own needs kind, source, text, label and metric"
-        for name, block in tasks.items()
-        if name not in KNOWN and not (isinstance(block, dict) and "kind" in block)
-    ]
-
-
-def _per_task_problems(config: Config) -> list[str]:
-    """Check every combination of settings and task that will run."""
-    problems = []
-    owners: list[tuple[str, Block]] = [
-        ("teacher", config.teacher),
-        ("pretrain", config.pretrain),
-        *((f"plans.{name}", plan) for name, plan in config.plans.items()),
-    ]
-    for place, settings in owners:
-        for task in settings.per_task:
-            where = f"{place}.per_task.{task}"
-            if task not in config.tasks:
-                problems.append(f"{where}: no such task{nearest(task, list(config.tasks))}; allowed: {', '.join(config.tasks)}")
-                continue
-            if fixed := {"path", "method"} & settings.per_task[task].keys():
-                problems.append(f"{where}: {', '.join(sorted(fixed))} cannot differ between tasks; make another plan")
-                continue
-            try:
-                _for_task(settings, task)
-            except ValidationError as error:
-                problems += describe(error, type(settings), where)
-    return problems
-
-
-def _plans_without_task(config: Config) -> list[str]:
-    """A plan that would never run is a mistake."""
-    kinds = {task.kind for task in config.tasks.values()}
-    return [
-        f"plans.{name}: method {plan.method} works on tasks of kind {', '.join(sorted(plan.kinds))}; "
-        f"the tasks here are of kind {', '.join(sorted(kinds))}"
-        for name, plan in config.plans.items()
-        if not plan.kinds & kinds
-    ]
-
-
-def _speeds_without_measure(config: Config) -> list[str]:
-    """A speed that a plan aims at must be measured on its students, at the same batch size and length."""
-    measure, problems = config.measure, []
-    for name, plan in config.plans.items():
-        place, target = f"plans.{name}.path", plan.path[0]
-        if isinstance(target, Timed) and target.batch_size not in measure.batch_sizes:
-            sizes = sorted({*measure.batch_sizes, target.batch_size})
-            problems.append(f"{place}: batch_size {target.batch_size} is not measured; write measure.batch_sizes: {sizes}")
-        if isinstance(target, Timed) and target.length != measure.length:
-            problems.append(
-                f"{place}: length {target.length} is not measured; write measure.length: {target.length}, "
-                f"or length: {measure.length} here"
-            )
-    return problems
+    blocks = [key for key in old.keys() & new.keys() if isinstance(old[key], dict) and isinstance(new[key], dict)]
+    return {**old, **new, **{key: _merge(old[key], new[key]) for key in blocks}}

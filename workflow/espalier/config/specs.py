@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from espalier.config.base import Block
+from espalier.config.chains import Student, source_of, student_before, target_of, tasks_for
 from espalier.config.data import Base, Kind, Metric, Task, TextMetric
 from espalier.config.plans import Pretrain, Teacher
-from espalier.config.project import Config, Measure, Progress
-from espalier.config.targets import Target, stage_of
+from espalier.config.project import Analysis, Config, Measure, Progress
+from espalier.config.targets import Target, percent_of, stage_of
 from espalier.methods import METHODS
 
 
@@ -28,7 +31,12 @@ class PrepareSpec(Block):
 class TokeniseSpec(Block):
     """Turn rows into token ids."""
 
+    kind: Kind
     max_length: int
+    stride: int | None
+    """Kind span: tokens by which windows overlap."""
+    max_answer_length: int | None
+    """Kind span: longest answer, in tokens."""
 
 
 class PackSpec(Block):
@@ -37,6 +45,8 @@ class PackSpec(Block):
     max_length: int
     rows: int | None
     """Training rows to write; all where nothing is said."""
+    evaluation_rows: int | None
+    """The same of each evaluation set."""
 
 
 class Machine(Block):
@@ -81,8 +91,10 @@ class CompressSpec(TrainingSpec):
     """`module:Class`."""
     plan: dict[str, Any]
     """The plan's settings; checked again by the method's own settings class."""
+    new_head: bool
+    """Whether the student's head is new: it comes from the base, or from a text task."""
     before: Target | None
-    """Target of the stage before; None in the first one."""
+    """Target that the student which the stage starts from has reached; None for the base and the teacher."""
     target: Target
 
 
@@ -109,6 +121,15 @@ class EvaluateSpec(Block):
     machine: Machine
 
 
+class AnalyseSpec(Block):
+    """Analyse a student."""
+
+    kind: Kind
+    metric: Metric
+    machine: Machine
+    analyses: tuple[Analysis, ...]
+
+
 class MeasureSpec(Block):
     """Count and time a model."""
 
@@ -132,6 +153,8 @@ class CardSpec(Block):
     seed: int
     target: Target | None
     """None for a teacher."""
+    start: str | None = None
+    """Student of another plan that the path began with."""
 
 
 class ReportSpec(Block):
@@ -140,6 +163,8 @@ class ReportSpec(Block):
     project: str
     methods: dict[str, str]
     """Plan → method."""
+    starts: dict[str, str] = Field(default_factory=dict)
+    """Student → student of another plan that its path began with, where there is one; both as task/plan/percent."""
 
 
 def _goal(task: Task) -> Goal:
@@ -162,18 +187,22 @@ def fetch_spec(config: Config, base: str) -> FetchSpec:
 
 def prepare_spec(config: Config, task: str) -> PrepareSpec:
     """What `prepare` reads; how many packed rows of a corpus are used is the business of `pack`."""
-    block = config.tasks[task]
-    return PrepareSpec(name=task, task=block.model_copy(update={"rows": None}) if block.kind == "text" else block)
+    block, whole = config.tasks[task], {"rows": None, "evaluation_rows": None}
+    return PrepareSpec(name=task, task=block.model_copy(update=whole) if block.kind == "text" else block)
 
 
 def tokenise_spec(config: Config, task: str) -> TokeniseSpec:
     """What `tokenise` reads."""
-    return TokeniseSpec(max_length=config.tasks[task].max_length)
+    block = config.tasks[task]
+    return TokeniseSpec(
+        kind=block.kind, max_length=block.max_length, stride=block.stride, max_answer_length=block.max_answer_length
+    )
 
 
 def pack_spec(config: Config, task: str) -> PackSpec:
     """What `pack` reads."""
-    return PackSpec(max_length=config.tasks[task].max_length, rows=config.tasks[task].rows)
+    block = config.tasks[task]
+    return PackSpec(max_length=block.max_length, rows=block.rows, evaluation_rows=block.evaluation_rows)
 
 
 def pretrain_spec(config: Config, task: str, seed: int) -> PretrainSpec:
@@ -197,14 +226,14 @@ def recover_spec(config: Config, task: str, plan: str, seed: int, percent: str) 
 
 
 def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str, leave_out: set[str]) -> CompressSpec:
-    settings = config.plan_for(plan, task)
-    target, before = stage_of(settings.path, percent)
+    settings, student = config.plan_for(plan, task), student_before(config, Student(task, plan, percent))
     return CompressSpec(
         **_training(config, task, seed),
         method=METHODS[settings.method],
         plan=settings.model_dump(mode="json", exclude=leave_out),
-        before=before,
-        target=target,
+        new_head=settings.start == "pretrained" if student is None else student.task != task,
+        before=target_of(config, student) if student else None,
+        target=stage_of(settings.path, percent)[0],
     )
 
 
@@ -222,6 +251,12 @@ def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
     """What `evaluate` reads."""
     block = config.tasks[task]
     return EvaluateSpec(kind=block.kind, metrics=block.metrics, machine=_machine(config))
+
+
+def analyse_spec(config: Config, task: str, plan: str) -> AnalyseSpec:
+    """What `analyse` reads."""
+    block, analyses = config.tasks[task], config.analyses[plan]
+    return AnalyseSpec(kind=block.kind, metric=block.metrics[0], machine=_machine(config), analyses=analyses)
 
 
 def measure_spec(config: Config, task: str) -> MeasureSpec:
@@ -243,9 +278,21 @@ def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percen
         method=settings.method if settings else plan,
         seed=seed,
         target=stage_of(settings.path, percent)[0] if settings else None,
+        start=str(source) if settings and (source := source_of(config, Student(task, plan, percent))) else None,
     )
 
 
 def report_spec(config: Config) -> ReportSpec:
     """What `table` and `report` read."""
-    return ReportSpec(project=config.project, methods={name: plan.method for name, plan in config.plans.items()})
+    students = [
+        Student(task, name, percent_of(target))
+        for name, plan in config.plans.items()
+        for task in tasks_for(config, name)
+        for target in plan.path
+    ]
+    starts = {str(student): source_of(config, student) for student in students}
+    return ReportSpec(
+        project=config.project,
+        methods={name: plan.method for name, plan in config.plans.items()},
+        starts={student: str(source) for student, source in starts.items() if source is not None},
+    )

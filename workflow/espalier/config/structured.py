@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.base import Many
-from espalier.config.plans import Epochs, Fraction, IterativePlan, Plan, Positive
+from espalier.config.plans import Epochs, Fraction, IterativePlan, Plan, Positive, Removal
 from espalier.config.targets import Goal
 
 GateKind = Literal["heads", "units", "attention", "ffn", "hidden"]
@@ -19,6 +19,7 @@ class GatePlan(Plan):
     """Hard-concrete gates under a Lagrangian (CoFi specification, sections 3.1 to 3.5)."""
 
     goals: ClassVar[frozenset[Goal]] = frozenset({"sparsity", "parameters", "latency"})
+    removes: ClassVar[Removal] = "structure"
     learning_rate: Positive = 2.0e-5
     warmup: Fraction = 0.0
     weight_decay: Weight = 0.0
@@ -92,6 +93,7 @@ class HeadsPlan(IterativePlan):
     """First-order importance of heads and FFN units (Michel et al. 2019, arXiv 1905.10650)."""
 
     method: Literal["heads"]
+    removes: ClassVar[Removal] = "structure"
     allocation: Literal["global"] = "global"
     prune_embeddings: Literal[False] = False
     parts_to_prune: Annotated[tuple[Literal["heads", "units"], ...], Many, Field(min_length=1)] = ("heads", "units")
@@ -110,6 +112,7 @@ class SmallDensePlan(Plan):
     """A small student of equal size without any search, with logit distillation."""
 
     method: Literal["small-dense"]
+    removes: ClassVar[Removal] = "structure"
     kind: Literal["sliced", "layers"] = "sliced"
     """Heads and units drawn at random, the same share in every layer; or evenly spaced layers, sliced to the size."""
     epochs: Positive = 3.0

@@ -19,6 +19,8 @@ PERCENT = r"\d+(?:\.\d+)?(?:ms|x)?|\d+[kM]?-parameters"
 """Every word that stands for a target in a path: 60, 97.5, 12.5ms, 4x, 5M-parameters; no two kinds share a word."""
 
 _AMOUNT = r"^\d+(\.\d+)?[kM]?$"
+LONGEST = 12
+"""Digits before the point of a number in a path: they become the name of a folder."""
 _UNITS = {"k": 1_000, "M": 1_000_000}
 _DIRECTIONS = {"": 1, "x": 1, "ms": -1, "-parameters": -1} | {f"{unit}-parameters": -size for unit, size in _UNITS.items()}
 _EXAMPLES = "a sparsity such as 0.6, {parameters: 5M}, {latency_ms: 12.5} or {speedup: 4}"
@@ -28,7 +30,8 @@ def _whole(amount: object) -> object:
     """'800k' and '5M' as whole numbers; what is no text stays as it is."""
     if not isinstance(amount, str):
         return amount
-    number = Decimal(amount.rstrip("kM")) * _UNITS.get(amount[-1], 1) if re.match(_AMOUNT, amount) else Decimal("0.5")
+    good = len(amount) <= 2 * LONGEST and re.fullmatch(_AMOUNT, amount, re.ASCII)
+    number = Decimal(amount.rstrip("kM")) * _UNITS.get(amount[-1], 1) if good else Decimal("0.5")
     if number % 1:
         raise ValueError(f"got {amount!r}; allowed: a whole number such as 5000000, 800k or 5M")
     return int(number)
@@ -132,7 +135,7 @@ def percent_of(target: Target) -> str:
 
 
 def _plain(number: float) -> str:
-    return f"{number:.3f}".rstrip("0").rstrip(".")
+    return f"{abs(number):.3f}".rstrip("0").rstrip(".")  # -0.0 is 0, too
 
 
 def position(percent: str) -> float:
@@ -154,8 +157,10 @@ def check_path(path: Sequence[Target]) -> None:
         got = " and ".join(f"{size} x {length}" for size, length in places)
         raise ValueError(f"path must keep to one batch_size and length, got {got}")
     for number in map(number_of, path):
-        if abs(round(number, 3) - number) > 1e-9:
+        if round(number, 3) != number:
             raise ValueError(f"path has at most three decimals, got {number}")
+        if number >= 10**LONGEST:
+            raise ValueError(f"path has numbers of at most {LONGEST} digits, got {Decimal(number):.3g}")
     rule = "ascend" if kinds[0] in ("sparsity", "speedup") else "descend"
     for earlier, later in pairwise(path):
         if position(percent_of(later)) <= position(percent_of(earlier)):

@@ -10,7 +10,7 @@ from espalier.config.specs import CompressSpec
 from espalier.config.targets import Parameters, Target, Timed
 from espalier.core.latency import LatencyGoal, latency_goal, read_table
 from espalier.core.masks import prunable_weights
-from espalier.core.models import open_student
+from espalier.core.models import empty_model
 from espalier.core.runtime import UserError
 
 
@@ -20,14 +20,16 @@ class Aim(NamedTuple):
     before: float
     target: float
     latency: LatencyGoal | None = None
+    gone: float = 0.0
+    """Of the encoder's weights, what the student has no place for, where masks are over single weights."""
 
 
 def aim_of(wanted: CompressSpec, teacher: Sequence[Path], tables: Sequence[Path]) -> Aim:
     """The aim of a stage.
 
     Args:
-        wanted: with the stage's target and the one before.
-        teacher: files of the dense model, opened where the target is a number of parameters.
+        wanted: with the stage's target and what the student that it starts from has reached.
+        teacher: files of the dense model, read where the target is a number of parameters.
         tables: the table of sublayer times where the target is a latency or a speed-up.
     """
     items = [wanted.before, wanted.target]
@@ -37,7 +39,7 @@ def aim_of(wanted: CompressSpec, teacher: Sequence[Path], tables: Sequence[Path]
         return Aim(before.removed if before else 0.0, goal.removed, goal)
     matrices = 0
     if isinstance(wanted.target, Parameters):
-        dense = open_student(teacher, wanted.goal.kind)
+        dense = empty_model(teacher, wanted.goal.kind)
         matrices = sum(weight.numel() for weight in prunable_weights(dense).values())
     return Aim(*(0.0 if item is None else sparsity_target(item, matrices) for item in items))
 

@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from espalier.config.data import Base, HubBase, LocalBase, PackageBase
-from espalier.core.runtime import UserError, read_json, sha256
+from espalier.core.runtime import UserError, read_json, sha256, write_json
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -32,6 +33,9 @@ WANTED = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
+SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+ELSEWHERE = ("*_file", "*_path", "vocab", "merges", "init_inputs")
+"""Keys of a tokenizer's settings by which transformers would read a file of any other place into the vocabulary."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -131,8 +135,13 @@ def read_config(folder: Path) -> dict[str, Any]:
             contents[name] = read_json(folder / name) if (folder / name).is_file() else {}
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{folder / name}: is not JSON: {error}") from error
+        if not isinstance(contents[name], dict):
+            raise UserError(f"{folder / name}: got {type(contents[name]).__name__}; an object with named settings is needed")
         if "auto_map" in contents[name]:
             raise UserError(f"{folder / name}: 'auto_map' asks to run code that comes with the model; such a base is refused")
+    kernels = [key for key, value in contents["config.json"].items() if key.endswith("_implementation") and "/" in str(value)]
+    if kernels:
+        raise UserError(f"{folder / 'config.json'}: '{kernels[0]}' asks to run code of the hub; such a base is refused")
     if "model_type" not in contents["config.json"]:
         raise UserError(f"{folder / 'config.json'}: there is no 'model_type', so the architecture is unknown")
     return contents["config.json"]
@@ -191,8 +200,10 @@ def save_tokenizer(folder: Path, target: Path, vocabulary: int | None) -> Path:
     if not any(list(folder.glob(pattern)) for pattern in VOCABULARIES):
         raise UserError(f"{folder}: there is no tokenizer (none of {', '.join(VOCABULARIES)}); files: {_names(folder)}")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+        with tempfile.TemporaryDirectory() as copy:
+            _copy_tokenizer(folder, Path(copy))
+            tokenizer = AutoTokenizer.from_pretrained(copy, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # tokenizers has no type of its own for what it cannot read
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
     if vocabulary is not None and len(tokenizer) > vocabulary:
         raise UserError(f"{folder}: the tokenizer has {len(tokenizer):,} tokens, but the model's vocab_size is {vocabulary:,}")
@@ -207,6 +218,16 @@ def save_tokenizer(folder: Path, target: Path, vocabulary: int | None) -> Path:
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(target)
     return target
+
+
+def _copy_tokenizer(folder: Path, copy: Path) -> None:
+    """Copy what a tokenizer is made of; settings that name files elsewhere stay behind."""
+    for path in folder.iterdir():
+        if path.is_file() and wanted(path.name) and path.suffix != ".safetensors":
+            shutil.copyfile(path, copy / path.name)
+    for path in (copy / name for name in SETTINGS if (copy / name).is_file()):
+        settings = read_json(path).items()
+        write_json(path, {key: value for key, value in settings if not any(fnmatch.fnmatch(key, each) for each in ELSEWHERE)})
 
 
 def _names(folder: Path) -> str:

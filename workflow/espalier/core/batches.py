@@ -13,9 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from espalier.core.losses import IGNORED
+from espalier.core.spans import Examples
 
 GROUP = 50
 """Batches that are sorted by length together: enough to save padding, few enough to keep the order random."""
+SAMPLE_SEED = 0
+"""Samples for scoring belong to the task, not to a run: every seed of a study is asked the same rows."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,11 @@ class Batch:
     input_ids: Int[Tensor, "batch length"]
     attention_mask: Int[Tensor, "batch length"]
     token_type_ids: Int[Tensor, "batch length"] | None
-    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "batch length"]
-    """One a row; for masked-language modelling the token at every masked place and -100 elsewhere."""
+    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "batch length"] | Int[Tensor, " 2*batch"]
+    """One a row; for masked-language modelling the token at every masked place and -100 elsewhere; for spans two a row, the
+    places where its answer starts and ends."""
+    allowed: Bool[Tensor, "batch length"] | None = None
+    """For spans: the places where an answer may start or end, [CLS] among them, which stands for an answer outside the row."""
 
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments of a model's forward."""
@@ -54,6 +60,10 @@ class Rows:
     labels: np.ndarray
     sets: np.ndarray | None
     pad: int
+    context: np.ndarray | None = None
+    """Span tasks: from which token to which one each row shows the context."""
+    examples: Examples | None = None
+    """Span tasks: the questions of an evaluation table; its rows are windows."""
 
     @classmethod
     def read(cls, path: Path, pad: int) -> Rows:
@@ -66,7 +76,27 @@ class Rows:
         sets = np.asarray(table["set"].to_pylist()) if "set" in table.column_names else None
         ids = column.flatten().to_numpy()
         offsets = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])
-        return cls(ids, types, offsets, table["label"].to_numpy().copy(), sets, pad)
+        if "label" in table.column_names:
+            return cls(ids, types, offsets, table["label"].to_numpy().copy(), sets, pad)
+        labels, context = (
+            np.stack([table[name].to_numpy() for name in names], axis=1)
+            for names in (("start", "end"), ("context_from", "context_to"))
+        )
+        return cls(ids, types, offsets, labels, sets, pad, context, None if sets is None else Examples.of(table))
+
+    def sample(self, count: int, name: str) -> Rows:
+        """So many rows at random, or all where there are fewer, as an evaluation set of this name; not for spans."""
+        return self._take(np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(self))[:count]), name)
+
+    def of_set(self, name: str) -> Rows:
+        """The rows of one evaluation set; not for spans."""
+        return self._take(np.flatnonzero(self.sets == name), name)
+
+    def _take(self, picked: np.ndarray, name: str) -> Rows:
+        flat = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in picked])
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[picked])])
+        types = None if self.types is None else self.types[flat]
+        return Rows(self.ids[flat], types, offsets, self.labels[picked], np.full(len(picked), name), self.pad)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -88,13 +118,18 @@ class Rows:
         if self.types is not None:
             types = np.zeros(shape, dtype=np.int64)
             types[real] = self.types[flat]
-        labels = self.labels[rows]
+        labels = self.labels[rows].reshape(-1)
+        allowed = None
+        if self.context is not None:
+            places, (begin, stop) = np.arange(shape[1]), self.context[rows].T[:, :, None]
+            allowed = torch.from_numpy((places == 0) | ((begin <= places) & (places < stop))).to(device)
         return Batch(
             rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
             input_ids=torch.from_numpy(ids).to(device),
             attention_mask=torch.from_numpy(real.astype(np.int64)).to(device),
             token_type_ids=None if types is None else torch.from_numpy(types).to(device),
             labels=torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)).to(device),
+            allowed=allowed,
         )
 
 

@@ -65,7 +65,8 @@ class SizeBudget:
         head_weights = float(shape.head_dim * (_matrices_that_read(model) * family.head_blocks + 1))
         unit_weights = float(family.ffn_blocks + 1)
         whole = original_shape(masks, shape.head_dim)
-        return cls(target, shape, float(expected_size({}, whole, head_weights, unit_weights)), head_weights, unit_weights)
+        whole_head = head_weights * whole.head_dim / shape.head_dim
+        return cls(target, shape, float(expected_size({}, whole, whole_head, unit_weights)), head_weights, unit_weights)
 
 
 def _matrices_that_read(model: PreTrainedModel) -> int:

@@ -13,8 +13,18 @@ from markupsafe import Markup
 from espalier.config.specs import CardSpec
 from espalier.config.targets import Latency, Parameters, Speedup, Target
 
-HUB_METRICS = {"macro-f1": "f1", "matthews": "matthews_correlation", "pearson": "pearsonr", "spearman": "spearmanr"}
+HUB_METRICS = {
+    "macro-f1": "f1",
+    "squad-f1": "f1",
+    "exact-match": "exact_match",
+    "matthews": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+}
 """Our names → those of the Hugging Face hub, where they differ."""
+OPENED_BY = {"text": "AutoModelForMaskedLM", "span": "AutoModelForQuestionAnswering"}
+PIPELINES = {"text": "fill-mask", "span": "question-answering"}
+"""Kind of task → Auto class and the hub's pipeline, where they are not those of classification."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>&#|~$])")
 """What Markdown, or a table in it, would not print as it is."""
 
@@ -58,7 +68,7 @@ def render(spec: CardSpec, facts: Facts) -> str:
         aim=aim(spec.target),
         timings=timings(facts.cost),
         needs_code=facts.config["model_type"].startswith("compact-"),
-        opened_by="AutoModelForMaskedLM" if spec.kind == "text" else "AutoModelForSequenceClassification",
+        opened_by=OPENED_BY.get(spec.kind, "AutoModelForSequenceClassification"),
         new_head=any(record.get("head") == "new" for record in facts.records),
         chosen_by_score=chosen_by_score(facts),
         **facts._asdict(),
@@ -72,7 +82,7 @@ def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
         "library_name": "transformers",
-        "pipeline_tag": "fill-mask" if spec.kind == "text" else "text-classification",
+        "pipeline_tag": PIPELINES.get(spec.kind, "text-classification"),
         **({"base_model": facts.source["id"]} if "id" in facts.source else {}),
         **({"datasets": data} if data else {}),
         "metrics": list(dict.fromkeys(metrics)),
@@ -133,7 +143,7 @@ def escaped(value: object) -> Markup:
 
 def code(value: object) -> Markup:
     """The same as code."""
-    text = " ".join(str(value).split()).replace("|", r"\|")
+    text = " ".join(str(value).split()).replace("|", r"\|") or " "  # nothing between them, and backticks would open code
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if "`" in text else ""
     return Markup(f"{fence}{space}{text}{space}{fence}")

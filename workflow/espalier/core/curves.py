@@ -15,8 +15,13 @@ LONGEST = 250
 """Points a line is drawn with at most; longer histories are thinned evenly."""
 EXPECTED = "expected_"
 """What a column begins with that holds an expectation over random gates."""
-GROUPS = {"lambda/": ("multipliers", "λ"), "kept/": ("fraction kept", "")}
+GROUPS = {"lambda/": ("multipliers", "λ"), "kept/": ("fraction kept", ""), "width/": ("widths", "")}
 """Prefix of columns → panel, and what stands for it in the legend. Other prefixes, such as `match/`, are not drawn."""
+DISCREPANCY = "discrepancy"
+COMPARED = {DISCREPANCY: "KL from the teacher (nats a masked token)", "loss": "held-out loss (nats a masked token)"}
+"""What the plans of a text task are compared by, and how it is said; logged with every evaluation."""
+RATE = ("samples_per_second", "throughput in training (rows a second)")
+"""The same, logged with every row of history."""
 
 
 class Line(NamedTuple):
@@ -55,6 +60,8 @@ class Curves(NamedTuple):
     """Percent → step at which that stage ends, in path order."""
     panels: list[Panel]
     """Loss terms in the order in which they were logged, the score, goals with their targets, groups."""
+    compared: tuple[Panel, ...] = ()
+    """What is compared among plans; nothing where no distance from a teacher was logged."""
 
     @property
     def seeds(self) -> int:
@@ -95,7 +102,8 @@ def read_curves(
         end, begin = dict(borders), dict(zip(dict(borders), [0.0, *dict(borders).values()], strict=False))
         runs = [_Run(place, False, begin[place.percent], _read(stages[place])) for place in here]
         runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
-        found.append(Curves(base, task, plan, borders, _panels(runs, goals.get((base, task)))))
+        goal = goals.get((base, task))
+        found.append(Curves(base, task, plan, borders, _panels(runs, goal), tuple(_compared(runs, goal))))
     return found
 
 
@@ -135,6 +143,16 @@ def _groups(stages: Sequence[_Run]) -> Iterator[Panel]:
     for prefix, (name, sign) in GROUPS.items():
         lines = [line for each in _columns(stages, prefix) for line in _lines(stages, each, sign + each.removeprefix(prefix))]
         yield Panel(name, "group", lines)
+
+
+def _compared(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
+    """The quantities of `COMPARED` on the set that gives the score, and the rate."""
+    stages = [run for run in runs if not run.recovery]
+    if score and _score_column(stages, (score[0], DISCREPANCY)):
+        for name, said in COMPARED.items():
+            yield Panel(said, "loss", _lines(stages, str(_score_column(stages, (score[0], name)))))
+        column, said = RATE
+        yield Panel(said, "group", _lines(stages, column))
 
 
 def _columns(runs: Sequence[_Run], prefix: str) -> list[str]:

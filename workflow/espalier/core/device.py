@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from espalier.core.runtime import UserError
 
@@ -17,6 +18,20 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def random_state(device: torch.device, generator: torch.Generator) -> dict[str, Tensor]:
+    """Where the generators stand that a training step draws from: torch's own, for dropout, and a method's."""
+    on_device = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
+    return {"cpu": torch.get_rng_state(), "method": generator.get_state(), **on_device}
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device, generator: torch.Generator) -> None:
+    """Go back to there; a run that has moved to another kind of device goes on with that one's own."""
+    torch.set_rng_state(state["cpu"])
+    generator.set_state(state["method"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

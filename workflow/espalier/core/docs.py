@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from espalier.core.docs_span import Entry, Question, ask_meaning, ask_type, context_of, entries
 from espalier.core.docs_text import ALIASES, first_sentence, key, mask, paragraphs, passages, prose
 
 DISTRIBUTIONS = {name: {"sklearn": "scikit-learn"}.get(name, name) for name in ALIASES}
@@ -32,14 +33,15 @@ LIBRARIES = ("matplotlib", "networkx", "pandas", "scipy", "sklearn", "sympy", "t
 CLASSES: dict[str, tuple[str, ...] | None] = {
     "docs-library": LIBRARIES,
     "docs-pair": ("unrelated", "follows"),
+    "docs-span": None,
     "docs-corpus": None,
 }
-"""Built-in task → its class names in the order of the labels; nothing for unlabelled text."""
+"""Built-in task → its class names in the order of the labels; nothing for spans and unlabelled text."""
 
 TRAIN_PER_CLASS, VALIDATION_PER_CLASS = 1250, 200
 """Rows of docs-library; together below the smallest library's number of sentences."""
-VALIDATION_FILES = {"docs-pair": 0.12, "docs-corpus": 0.05}
-"""Fraction of the Python files whose paragraphs are validation rows, in (0, 1)."""
+VALIDATION_FILES = {"docs-pair": 0.12, "docs-span": 0.12, "docs-corpus": 0.05}
+"""Fraction of the Python files whose texts are validation rows, in (0, 1)."""
 PAIR_WORDS, CORPUS_WORDS = (5, 200), (8, 200)
 """Fewest and most words of a paragraph."""
 LEFT_OUT = {"tests", "test", "testing", "_testing", "_vendor", "externals"}
@@ -47,16 +49,20 @@ LEFT_OUT = {"tests", "test", "testing", "_testing", "_vendor", "externals"}
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
-Rows = list[tuple[str, ...]]
+ANSWERS = pa.struct({"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int32())})
+"""Answers in SQuAD's form; starts in characters of the context."""
+Rows = list[tuple[str, ...]] | list[Question]
 
 
 def build(name: str) -> dict[str, pa.Table]:
-    """A built-in task's rows: 'train' and 'validation', columns text_a, text_b (pairs only), label (not for a corpus).
+    """A built-in task's rows: 'train' and 'validation', columns text_a, text_b (pairs and spans), label (classes only).
 
-    Labels index into `CLASSES[name]`. The rows of a split are ordered by digest, which mixes libraries and classes.
+    Labels index into `CLASSES[name]`; spans have answers and id. The rows of a split are ordered by digest, which mixes
+    libraries and classes.
     """
-    splits = {"docs-library": _library, "docs-pair": _pairs, "docs-corpus": _corpus}[name]()
-    return {split: _table(sorted(rows, key=lambda row: _digest(*row[:-1])), CLASSES[name]) for split, rows in splits.items()}
+    splits = {"docs-library": _library, "docs-pair": _pairs, "docs-span": _spans, "docs-corpus": _corpus}[name]()
+    ordered = {split: sorted(rows, key=lambda row: _digest(*row[:-1])) for split, rows in splits.items()}
+    return {split: _table(rows, CLASSES[name]) for split, rows in ordered.items()}
 
 
 def digest(table: pa.Table) -> str:
@@ -156,6 +162,33 @@ def _neighbours(found: Iterable[str], seen: set[str]) -> Iterator[tuple[str, str
                 yield first, second, number
 
 
+def _spans() -> dict[str, Rows]:
+    """Two questions on each list of parameters: what one of them is, and the type of another.
+
+    A list occurs once, and so does a sentence that is an answer.
+    """
+    splits: dict[str, Rows] = {"train": [], "validation": []}
+    seen: set[str] = set()
+    for file, found in docstrings().items():
+        for kept in filter(None, (context_of(entries(docstring)) for docstring in found)):
+            context = " ".join(entry.text for entry in kept)
+            if key(context) not in seen:
+                seen.add(key(context))
+                splits[_split(file, "docs-span")] += _questions(kept, seen)
+    return splits
+
+
+def _questions(kept: list[Entry], seen: set[str]) -> Iterator[Question]:
+    by_digest = sorted(kept, key=lambda entry: _digest(entry.text, *(each.name for each in kept)))
+    meant = next((entry for entry in by_digest if entry.meaning and key(entry.meaning) not in seen), None)
+    if meant:
+        seen.add(key(meant.meaning))
+        yield ask_meaning(kept, meant)
+    typed = next((entry for entry in by_digest if entry.type and entry is not meant), None)
+    if typed:
+        yield ask_type(kept, typed)
+
+
 def _corpus() -> dict[str, Rows]:
     """Every paragraph of natural text, once."""
     splits: dict[str, Rows] = {"train": [], "validation": []}
@@ -181,6 +214,9 @@ def _table(rows: Rows, classes: tuple[str, ...] | None) -> pa.Table:
     texts = {
         f"text_{letter}": pa.array(column, pa.string()) for letter, column in zip("ab", zip(*rows, strict=True), strict=False)
     }
+    if isinstance(rows[0], Question):
+        answers = pa.array([{"text": [row.answer], "answer_start": [row.start]} for row in rows], ANSWERS)
+        return pa.table(texts | {"answers": answers, "id": pa.array([_digest(*row[:3])[:16] for row in rows])})
     if classes is None:
         return pa.table({"text_a": texts["text_a"]})
     if len(rows[0]) == 2:

@@ -104,5 +104,7 @@ def _jsonl(path: Path) -> pa.Table:
 def _column(path: Path, name: str, values: list[object]) -> pa.Array:
     try:
         return pa.array(values)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path}, column '{name}': got half of a character (a lone surrogate): {error.object!r}") from error
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UserError(f"{path}, column '{name}': the values are of several types: {error}") from error

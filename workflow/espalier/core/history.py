@@ -8,13 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from espalier.core.processes import is_main
 from espalier.core.runtime import atomic
 
 FIRST = ["step", "epoch", "loss"]
 
 
 class History:
-    """Rows of numbers, appended to a file as they come."""
+    """Rows of numbers, appended to a file as they come, by the main process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -27,12 +28,16 @@ class History:
 
     def add(self, step: int, epoch: float, row: dict[str, float]) -> None:
         """Append one row."""
+        if not is_main():
+            return
         self.rows.append({"step": step, "epoch": epoch, **row})
         with self.path.open("a") as file:
             file.write(json.dumps(self.rows[-1]) + "\n")
 
     def truncate(self, length: int) -> None:
         """Go back to the first `length` rows of the file: what came after the saved state happens again."""
+        if not is_main():
+            return
         lines = self.path.read_text().splitlines()[:length] if self.path.exists() else []
         self.rows = [json.loads(line) for line in lines]
         with atomic(self.path) as temporary:

@@ -12,20 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from espalier.config.data import SELECTION
 from espalier.config.plans import Training
 from espalier.config.project import Progress
+from espalier.core import processes
 from espalier.core.batches import Batch, Rows, epoch_order
+from espalier.core.device import random_state, set_random_state
 from espalier.core.history import History
 from espalier.core.masks import Masks
-from espalier.core.method import Method, Outputs
+from espalier.core.method import Method
 from espalier.core.models import forward
+from espalier.core.optimizer import adamw
 from espalier.core.packed import Packed
-from espalier.core.predict import Scores
-from espalier.core.runtime import UserError
+from espalier.core.predict import LiveTeacher, Scores, Teacher
+from espalier.core.runtime import Interrupted, UserError
 from espalier.core.saves import Saves
 from espalier.core.schedules import learning_rate_factor
 
@@ -38,7 +42,8 @@ class Loop:
     """One training run of a student under a method.
 
     The result is a function of the arguments alone: batches depend on (rows, seed, epoch), every other draw comes from a
-    generator whose state is saved. A run that was killed and resumed ends, on the CPU, with bit-identical weights.
+    generator whose state is saved. A run that was killed and resumed ends, on the CPU, with bit-identical weights. Under
+    several processes each batch is the same batch, divided (core/processes.py).
     """
 
     student: nn.Module
@@ -52,9 +57,11 @@ class Loop:
     metric: str
     saves: Saves
     history: History
-    teacher: Callable[[Batch], Outputs] | None = None
+    teacher: Teacher | LiveTeacher | None = None
     masks: Masks | None = None
     """Masks that the student comes with."""
+    stop: Callable[[], bool] = lambda: False
+    """Whether to save and stop after this step."""
     step: int = 0
     seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)
@@ -62,15 +69,24 @@ class Loop:
     last_finite: dict[str, float] = field(default_factory=dict)
     """Loss terms of the last step that was looked at."""
 
+    def __post_init__(self) -> None:
+        size = self.settings.micro_batch_size
+        self.micro = size if isinstance(size, int) else self.settings.batch_size
+
     def run(self) -> None:
         """Train to the last step; the student then holds the weights to keep."""
         self.student.to(self.accelerator.device)  # before masks and sums take their places beside the weights
+        self.method.teacher = self.teacher.model if self.teacher else None
         self.method.begin(self.student, self.masks)
-        self.model, self.optimizer = self.accelerator.prepare(self.student, self._make_optimizer())
+        self.model = self.accelerator.prepare_model(self.student, evaluation_mode=True)  # precision; gradients are ours
+        self.optimizer = self.accelerator.prepare_optimizer(self._make_optimizer())
         self.method.optimizer = self.optimizer
+        if not processes.is_main():
+            torch.manual_seed(processes.seed_of(self.method.stage.seed))
         self._resume()
         steps, per_epoch = self.method.stage.steps, self.steps_per_epoch
-        bar = tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True)
+        quiet = not processes.is_main()
+        bar = tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True, disable=quiet)
         self._since_log()
         while self.step < steps:
             epoch, first = divmod(self.step, per_epoch)
@@ -82,7 +98,7 @@ class Loop:
         if not steps:  # a model that is kept as it is has a score all the same
             self._evaluate(bar)
         bar.close()
-        if self.best:
+        if self.best and processes.is_main():
             self._take_up(self.saves.read_best())
 
     @property
@@ -91,19 +107,8 @@ class Loop:
         return math.ceil(len(self.rows) / self.settings.batch_size)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; biases and LayerNorms (all vectors) have no weight decay."""
-        own = self.method.parameter_groups()
-        grouped = {id(parameter) for group in own for parameter in group["params"]}
-        trained = [p for p in self.student.parameters() if p.requires_grad and id(p) not in grouped]
-        groups = [
-            {"params": [p for p in trained if p.dim() > 1], "weight_decay": self.settings.weight_decay},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-            *own,
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, fused=True)
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]
-        return optimizer
+        rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
+        return adamw(self.student, self.method.parameter_groups(), **rates)
 
     def _one_step(self, picked: np.ndarray) -> None:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
@@ -112,23 +117,59 @@ class Loop:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("constant") else factor)
         self.method.before_step(self.step)
         self._to_training()
-        size = self.settings.micro_batch_size or self.settings.batch_size
+        totals = self._gradients(picked)
+        self.method.after_backward(self.step)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained(clipped_only=True), self.settings.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._pending.append((self.step, totals, norm, self.method.after_step(self.step - 1)))
+        self._rows_seen += len(picked)
+
+    def _gradients(self, picked: np.ndarray) -> dict[str, Tensor]:
+        """Gradients and loss terms of a batch; where memory runs out and settings allow it, again in smaller pieces."""
+        totals, device = None, self.accelerator.device
+        while totals is None:
+            random = random_state(device, self.method.generator)
+            try:
+                totals = self._accumulate(picked)
+            except RuntimeError as error:
+                if not should_reduce_batch_size(error):
+                    raise
+                self._halve(error)
+            if totals is None:  # the exception is gone, and what it held
+                self.optimizer.zero_grad()
+                set_random_state(random, device, self.method.generator)
+                clear_device_cache(garbage_collection=True)
+        processes.average_gradients([*self._trained(), *self.method.gradients_to_read()])
+        return totals
+
+    def _accumulate(self, picked: np.ndarray) -> dict[str, Tensor]:
         totals: dict[str, Tensor] = {}
-        for start in range(0, len(picked), size):
-            batch = self.rows.batch(picked[start : start + size], self.accelerator.device, self.step // self.steps_per_epoch)
+        epoch = self.step // self.steps_per_epoch
+        for start in range(0, len(picked), self.micro):
+            batch = self.rows.batch(picked[start : start + self.micro], self.accelerator.device, epoch)
             share = len(batch) / len(picked)
             terms = self._terms(batch)
             loss = sum(self.method.loss_weights[name] * term for name, term in terms.items())
             self.accelerator.backward(loss * share)
             for name, term in (terms | {"": loss}).items():
                 totals[name] = totals.get(name, 0.0) + share * term.detach()
-        self.method.after_backward(self.step)
-        norm = torch.nn.utils.clip_grad_norm_(self._clipped(), self.settings.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.step += 1
-        self._pending.append((self.step, totals, norm, self.method.after_step(self.step - 1)))
-        self._rows_seen += len(picked)
+        return totals
+
+    def _halve(self, error: RuntimeError) -> None:
+        """Make micro-batches half as large.
+
+        Raises:
+            UserError: the settings, several processes or a single row do not allow it.
+        """
+        if self.settings.micro_batch_size != "auto" or processes.count() > 1 or self.micro == 1:
+            raise UserError(
+                f"out of memory at step {self.step} with {self.micro} rows in one forward pass; set micro_batch_size below "
+                f"that, or to auto (one process only): the gradient stays as it is; or lower max_length. {error}"
+            ) from None
+        self.micro = math.ceil(self.micro / 2)
+        tqdm.write(f"step {self.step}: out of memory; from here on {self.micro} rows in one forward pass", file=sys.stderr)
 
     def _to_training(self) -> None:
         """Dropout is on, but not in an encoder that is frozen: its features stay the same."""
@@ -137,14 +178,14 @@ class Loop:
             self.student.base_model.eval()
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        method = self.method
-        with self.accelerator.autocast():
-            outputs = forward(self.model, batch, method.representation, method.needs_hidden_states, method.relations)
+        method, share = self.method, processes.Share(batch)
+        with self.accelerator.autocast(), method.around_forward():
+            outputs = forward(self.model, share.own, method.representation, method.needs_hidden_states, method.relations)
         teacher = self.teacher(batch) if self.teacher else None
-        return self.method.loss_terms(batch, outputs, teacher, self.step)
+        return self.method.loss_terms(batch, share.join(outputs), teacher, self.step)
 
-    def _clipped(self) -> list[nn.Parameter]:
-        groups = [group for group in self.optimizer.param_groups if group.get("clip", True)]
+    def _trained(self, clipped_only: bool = False) -> list[nn.Parameter]:
+        groups = [group for group in self.optimizer.param_groups if group.get("clip", True) or not clipped_only]
         return [parameter for group in groups for parameter in group["params"]]
 
     def _after(self, bar: tqdm) -> None:
@@ -157,8 +198,13 @@ class Loop:
             bar.set_postfix(self._log(), refresh=False)
         if evaluates:
             self._evaluate(bar)
-        if saves:
+        stops = not last and processes.any_of(self.stop())
+        if stops and self._pending:
+            self._log()
+        if saves or stops:
             self.saves.write(self._state())
+        if stops:
+            raise Interrupted(f"stopped at step {self.step} of {self.method.stage.steps}; it is saved, the next run goes on")
         if not self._pending:
             self._since_log()
 
@@ -169,9 +215,9 @@ class Loop:
         rate = self._rows_seen / elapsed
         logged: dict[str, list[float]] = {}
         for step, totals, norm, extra in self._pending:
-            values = {name: float(value) for name, value in totals.items()}
+            values = {name: float(value) for name, value in totals.items()} | {"gradient_norm": float(norm)}
             self._check_finite(step, values)
-            for name, value in (values | {"gradient_norm": float(norm)} | extra).items():
+            for name, value in (values | extra).items():
                 logged.setdefault(name, []).append(float(value))
         means = {name: sum(each) / len(each) for name, each in logged.items()}
         loss = means.pop("", 0.0)
@@ -190,13 +236,14 @@ class Loop:
         """Stop a diverged run.
 
         Raises:
-            UserError: a loss is infinite or not a number; with the step, the term and the last finite values.
+            UserError: a loss or the gradient is infinite or not a number; with the step and the last finite values.
         """
         for name, value in values.items():
             if not math.isfinite(value):
+                what = "the gradient norm" if name == "gradient_norm" else f"loss term '{name or 'total'}'"
                 known = ", ".join(f"{term or 'total'} {number:.4g}" for term, number in self.last_finite.items())
                 raise UserError(
-                    f"training diverged at step {step} of {self.method.stage.steps}: loss term '{name or 'total'}' is {value}; "
+                    f"training diverged at step {step} of {self.method.stage.steps}: {what} is {value}; "
                     f"last finite values: {known or 'none'}; lower learning_rate ({self.learning_rate:g}) or the term's weight"
                 )
         self.last_finite = values
@@ -206,7 +253,8 @@ class Loop:
         name = selection_set(scores)
         row = {f"{part}/{key}": value for part, values in scores.items() for key, value in values.items() if key != "rows"}
         self.history.add(self.step, self.step / self.steps_per_epoch, row)
-        bar.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}", file=sys.stderr)
+        if processes.is_main():
+            bar.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}", file=sys.stderr)
         at_target = self.method.at_target(self.step)
         if self.settings.checkpoint == "best" and at_target and scores[name][self.metric] > self.best.get("score", -math.inf):
             self.best = {"score": scores[name][self.metric], "step": self.step, "set": name}
@@ -226,8 +274,8 @@ class Loop:
             "student": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "method": self.method.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "micro": self.micro,
+            "random": processes.everyones([random_state(self.accelerator.device, self.method.generator)]),
         }
 
     def _resume(self) -> None:
@@ -239,9 +287,9 @@ class Loop:
         self.history.truncate(state["history"])
         self._take_up(state)
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        self.micro = state["micro"]
+        if processes.index() < len(state["random"]):  # else there are more processes than before
+            set_random_state(state["random"][processes.index()], self.accelerator.device, self.method.generator)
 
 
 def selection_set(scores: Scores) -> str:

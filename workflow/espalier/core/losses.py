@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Kind = Literal["classification", "regression", "text"]
+Kind = Literal["classification", "regression", "span", "text"]
 IGNORED = -100
 """Label of a token that masked-language modelling does not ask for."""
 
@@ -19,20 +19,21 @@ def task_loss(
     labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "rows length"],
     kind: Kind,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over classes, the mean squared error of a single output, or the cross-entropy a masked token in nats.
+    """Cross-entropy over classes or places, the mean squared error of a single output, or the cross-entropy a masked token.
 
     Source: SDP specification, section 2.2; masked tokens: HomoDistil specification, section 2, L_MLM.
     Differs from the authors' code: no code is public.
 
     Args:
-        logits: one line a row; for text one line a masked token, in row-major order of the mask.
-        labels: one a row; for text the token at every masked place and `IGNORED` elsewhere.
+        logits: one line a row; for spans two, over starts and over ends, whose losses are averaged; for text one line a
+            masked token, in row-major order of the mask.
+        labels: one a line; for text the token at every masked place and `IGNORED` elsewhere.
         kind: kind of the task.
     """
     if kind == "text":
         wanted = labels[labels != IGNORED]
         return F.cross_entropy(logits.float(), wanted, reduction="sum") / max(1, len(wanted))
-    if kind == "classification":
+    if kind in ("classification", "span"):
         return F.cross_entropy(logits.float(), labels)
     return F.mse_loss(logits.float().squeeze(-1), labels.float())
 
@@ -53,9 +54,36 @@ def soft_label_loss(
     """
     if kind == "regression":
         return F.mse_loss(student.float(), teacher.float())
-    student_log = F.log_softmax(student.float() / temperature, dim=-1)
-    teacher_log = F.log_softmax(teacher.float() / temperature, dim=-1)
-    return temperature**2 * F.kl_div(student_log, teacher_log, reduction="batchmean", log_target=True)
+    student_log, teacher_log = (F.log_softmax(_softened(each, temperature), dim=-1) for each in (student, teacher))
+    # F.kl_div goes over a vocabulary's logits half as often again
+    return -(temperature**2) * torch.einsum("bc,bc->b", teacher_log.exp(), student_log - teacher_log).mean()
+
+
+def _softened(logits: Float[Tensor, "batch classes"], temperature: float) -> Float[Tensor, "batch classes"]:
+    return logits.float() if temperature == 1.0 else logits.float() / temperature
+
+
+def soft_cross_entropy(
+    student: Float[Tensor, "batch classes"],
+    teacher: Float[Tensor, "batch classes"],
+    *,
+    temperature: float,
+    reduction: Literal["mean", "batchmean"],
+) -> Float[Tensor, ""]:
+    """-softmax(teacher / tau) log softmax(student / tau); its floor is the teacher's entropy, not 0.
+
+    Source: SPD specification, section 2.2 (L_pred).
+    Differs from the authors' code: nothing, for `mean`.
+
+    Args:
+        student: logits.
+        teacher: logits; no gradient flows into them.
+        temperature: tau > 0; no factor tau^2.
+        reduction: mean over rows and classes, as coded; batchmean sums over classes.
+    """
+    expected = F.softmax(teacher.float() / temperature, dim=-1)
+    terms = -expected * F.log_softmax(student.float() / temperature, dim=-1)
+    return terms.mean() if reduction == "mean" else terms.sum() / len(terms)
 
 
 def cosine_distance(student: Float[Tensor, "rows hidden"], teacher: Float[Tensor, "rows hidden"]) -> Float[Tensor, ""]:
@@ -161,3 +189,20 @@ def relation_loss(
         gone = mask[:, None, :] == 0
         student, teacher = (scores.masked_fill(gone, -torch.inf).softmax(dim=-1) for scores in (student, teacher))
     return ((student - teacher).square() * pairs).sum() / pairs.sum()
+
+
+def map_loss(
+    student: Float[Tensor, "batch heads length length"],
+    teacher: Float[Tensor, "batch heads length length"],
+    mask: Int[Tensor, "batch length"] | None,
+) -> Float[Tensor, ""]:
+    """Mean squared difference of attention probabilities over batch, heads, queries and keys.
+
+    Source: SPD specification, section 2.2 (L_att, one layer): padding counts.
+    Differs from the authors' code: given a mask, the mean is over pairs of real positions.
+    """
+    squared = (student.float() - teacher.float()).square()
+    if mask is None:
+        return squared.mean()
+    pairs = mask[:, :, None] * mask[:, None, :]
+    return (squared.mean(dim=1) * pairs).sum() / pairs.sum()

@@ -17,7 +17,9 @@ from espalier.core.summary import goal
 
 NUMBERED = 8
 """Models of at most this many layers have the count written over each bar; in deeper ones there is no room."""
-KINDS = ("heads", "ffn")
+ATTENTION = {"heads": "heads", "queries": "dimensions of queries"}
+"""What stands for the attention of a layer, and how it is said. Where widths fall all heads stay: their dimensions tell more;
+those of queries and keys are as many as those of values."""
 WIDTH = 0.36
 """Of a bar; the distance of two layers is 1."""
 FAINT = 0.5
@@ -53,8 +55,15 @@ class Row(NamedTuple):
     percent: str
     sparsities: tuple[float, ...]
     layers: list[tuple[Part, Part]]
-    """Heads and FFN units of each layer."""
+    """Attention and FFN units of each layer."""
     hidden: Part
+    attention: str = "heads"
+    """What is counted of the attention: one of `ATTENTION`."""
+
+    @property
+    def counted(self) -> str:
+        """The same in words."""
+        return ATTENTION[self.attention]
 
 
 class StructureMap(NamedTuple):
@@ -83,11 +92,13 @@ def read_maps(structures: Sequence[Path]) -> list[StructureMap]:
 
 
 def _row(percent: str, seeds: Sequence[Mapping[str, Any]]) -> Row:
+    attention = "queries" if "queries" in seeds[0]["layers"][0] else "heads"
     layers = [
-        tuple(_part([layer[kind] for layer in layers]) for kind in KINDS)
+        tuple(_part([layer[kind] for layer in layers]) for kind in (attention, "ffn"))
         for layers in zip(*(seed["layers"] for seed in seeds), strict=True)
     ]
-    return Row(percent, tuple(seed["sparsity"] for seed in seeds), layers, _part([seed["hidden"] for seed in seeds]))
+    hidden = _part([seed["hidden"] for seed in seeds])
+    return Row(percent, tuple(seed["sparsity"] for seed in seeds), layers, hidden, attention)
 
 
 def _part(counts: Sequence[Mapping[str, int]]) -> Part:
@@ -95,7 +106,7 @@ def _part(counts: Sequence[Mapping[str, int]]) -> Part:
 
 
 def draw_row(axes: Axes, row: Row, look: Look) -> None:
-    """Two bars a layer, heads and FFN units, before the outline of what the base has; a dot for each of several seeds."""
+    """Two bars a layer, attention and FFN units, before the outline of what the base has; a dot for each of several seeds."""
     for layer, parts in enumerate(row.layers, start=1):
         for side, part in zip((-0.5, 0.5), parts, strict=True):
             _draw_part(axes, layer + side * (WIDTH + 0.04), part, look, 1.0 if side < 0 else FAINT)
@@ -146,7 +157,8 @@ def map_figure(shown: StructureMap, look: dict[str, Look]) -> str:
     """The map of one plan for the page."""
     with canvas((5.4, 0.35 + 1.15 * len(shown.rows))) as figure:
         _draw(figure, shown, look, [row.percent for row in shown.rows])
-        return inline(figure, f"structure {shown.title}", f"heads and FFN units kept in each layer, {shown.title}")
+        label = f"{shown.rows[0].counted} and FFN units kept in each layer, {shown.title}"
+        return inline(figure, f"structure {shown.title}", label)
 
 
 def structure_file(found: Sequence[StructureMap], look: dict[str, Look]) -> str:
@@ -166,13 +178,14 @@ def structure_file(found: Sequence[StructureMap], look: dict[str, Look]) -> str:
             part.set_facecolor("none")
             part.suptitle(shown.title, fontsize=10)
             _draw(part, shown, look, percents)
-        figure.legend(handles=_legend(), loc="outside lower center", ncols=3)
+        said = [text for kind, text in ATTENTION.items() if any(shown.rows[0].attention == kind for shown in found)]
+        figure.legend(handles=_legend(" or ".join(said)), loc="outside lower center", ncols=3)
         return svg(figure, "structure")
 
 
-def _legend() -> list[Patch]:
+def _legend(attention: str) -> list[Patch]:
     return [
-        Patch(facecolor=LIGHT["ink"], label="attention heads kept"),
+        Patch(facecolor=LIGHT["ink"], label=f"{attention} kept"),
         Patch(facecolor=LIGHT["ink"], alpha=FAINT, label="FFN units kept"),
         Patch(facecolor="none", edgecolor=LIGHT["muted"], linestyle=(0, (2, 2)), label="×  sublayer gone"),
     ]

@@ -20,6 +20,8 @@ from espalier.core.scores import keep_highest
 
 Masks = dict[str, Bool[Tensor, "..."]]
 """Parameter name → mask, True = kept."""
+MaskKind = Literal["weights", "parts", "widths"]
+"""What masks are over: single weights of matrices; heads, units and hidden dimensions; widths of everything."""
 
 
 def encoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -59,19 +61,24 @@ class Pruner:
     each step (the specification's `theta <- M theta` has the same effect).
     """
 
-    def __init__(self, model: nn.Module, *, allocation: Literal["layer", "global"], embeddings: bool) -> None:
+    def __init__(
+        self, model: nn.Module, *, allocation: Literal["layer", "global"], embeddings: bool, gone: float = 0.0
+    ) -> None:
+        """Begin with full masks; sparsities count against a base of which the fraction `gone` is not in the model."""
         self.weights = prunable_weights(model, embeddings)
-        self.allocation = allocation
+        self.allocation, self.gone = allocation, gone
         self.masks: Masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
 
     @property
     def sparsity(self) -> float:
-        """Fraction of the prunable weights that is removed, in [0, 1)."""
-        return 1.0 - sum(int(mask.sum()) for mask in self.masks.values()) / sum(mask.numel() for mask in self.masks.values())
+        """Fraction of the base's prunable weights that is removed, in [0, 1)."""
+        kept = sum(int(mask.sum()) for mask in self.masks.values()) / sum(mask.numel() for mask in self.masks.values())
+        return 1.0 - kept * (1.0 - self.gone)
 
     @torch.no_grad()
     def remove(self, sparsity: float, scores: Mapping[str, Float[Tensor, "..."]], optimizer: torch.optim.Optimizer) -> None:
         """Raise the sparsity to `sparsity`, lowest scores first; in each matrix, or in one ranking over all."""
+        sparsity = (sparsity - self.gone) / (1.0 - self.gone)  # of the model
         scores = {name: scores[name].masked_fill(~mask, -torch.inf) for name, mask in self.masks.items()}
         if self.allocation == "layer":
             masks = {name: keep_highest(score, round(sparsity * score.numel())) for name, score in scores.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,12 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from espalier.config.plans import IterativePlan, Training
+from espalier.config.plans import PrunedPlan, Training
 from espalier.core.batches import Batch
 from espalier.core.latency import LatencyGoal
 from espalier.core.losses import Kind, task_loss
-from espalier.core.masks import Masks, Pruner, structure_of
-from espalier.core.relations import Embedding
+from espalier.core.masks import MaskKind, Masks, Pruner, structure_of
+from espalier.core.relations import Recording
 from espalier.core.scores import magnitude
 
 Representation = Literal["first-token", "mean"]
@@ -37,6 +39,8 @@ class Stage:
     """Step → sparsity to reach before it runs; empty where masks stay as they are."""
     latency: LatencyGoal | None = None
     """The latency to reach, where the path aims at a speed."""
+    gone: float = 0.0
+    """Fraction of the base's weights that the student came without, in [0, 1), where masks are over single weights."""
 
     @property
     def steps(self) -> int:
@@ -54,7 +58,8 @@ class Outputs:
     """What a forward pass gives to the losses."""
 
     logits: Float[Tensor, "rows classes"]
-    """One line a row; for masked-language modelling one line a masked token, in row-major order of the mask."""
+    """One line a row; for masked-language modelling one line a masked token, in row-major order of the mask; for spans two
+    lines a row, over the places where its answer may start and where it may end (core/spans.py)."""
     representation: Float[Tensor, "batch hidden"] | None = None
     """One vector a row, where the method asks for it."""
     hidden_states: tuple[Float[Tensor, "batch length hidden"], ...] = ()
@@ -63,29 +68,34 @@ class Outputs:
     """What the method takes as embeddings, where it asks for relations."""
     attention: tuple[Float[Tensor, "batch length length"], ...] = ()
     """Scaled scores of every layer before the softmax, mean over heads, where the method asks for relations."""
+    maps: tuple[Float[Tensor, "batch heads length length"], ...] = ()
+    """Attention probabilities of every layer and head, without dropout, where the method asks for them instead."""
 
 
 class Method:
     """A method with empty answers; a method overrides what it needs.
 
     A stage that removes calls `cut` first. The loop calls, in this order: `begin`, `parameter_groups`, then for each step
-    `before_step`, `loss_terms` once a micro-batch, `after_backward`, `after_step`; at last `end`, `structure` and `shrink`
-    say what is left. With settings of iterative pruning, `before_step` removes weights by `scores` when the stage says so
-    and `after_backward` keeps what is removed at zero.
+    `before_step`, `around_forward` and `loss_terms` once a micro-batch, `after_backward`, `after_step`; at last `end`,
+    `structure` and `shrink` say what is left. With settings of pruning, `before_step` removes weights by `scores` when the
+    stage says so and `after_backward` keeps what is removed at zero.
     """
 
     settings_class: ClassVar[type[Training]]
+    masks_over: ClassVar[MaskKind] = "weights"
+    """What its masks name; those of another plan's student are taken over where they fit."""
     needs_teacher: ClassVar[bool] = False
     needs_hidden_states: ClassVar[bool] = False
     """Whether `loss_terms` compares the outputs of encoder layers; the teacher then runs beside the student."""
     needs_relations: ClassVar[bool] = False
-    """Whether it compares the embedding block's output and the attention scores; the same holds."""
+    """Whether it compares what `relations` names; the same holds."""
 
     def __init__(self, settings: Training, stage: Stage) -> None:
         self.settings = settings
         self.stage = stage
         self.pruner: Pruner | None = None
         self.optimizer: torch.optim.Optimizer  # set by the loop once it exists
+        self.teacher: nn.Module | None = None  # set by the loop before `begin`, where the method needs a teacher
         self.generator = torch.Generator().manual_seed(stage.seed)
 
     @property
@@ -94,8 +104,8 @@ class Method:
         return None
 
     @property
-    def relations(self) -> Embedding | None:
-        """Which embeddings `loss_terms` compares, besides attention scores, if any."""
+    def relations(self) -> Recording | None:
+        """What `loss_terms` compares of attention and embeddings, if anything."""
         return "output" if self.needs_relations else None
 
     @property
@@ -109,8 +119,9 @@ class Method:
 
     def begin(self, student: nn.Module, masks: Masks | None) -> None:
         """Attach masks to the student: those that it comes with, or full ones."""
-        if isinstance(self.settings, IterativePlan):
-            self.pruner = Pruner(student, allocation=self.settings.allocation, embeddings=self.settings.prune_embeddings)
+        if isinstance(self.settings, PrunedPlan):
+            settings, gone = self.settings, self.stage.gone
+            self.pruner = Pruner(student, allocation=settings.allocation, embeddings=settings.prune_embeddings, gone=gone)
             if masks is not None:
                 self.pruner.load(masks)
 
@@ -131,6 +142,10 @@ class Method:
         if self.pruner is not None and step in self.stage.removals:
             self.pruner.remove(self.stage.removals[step], self.scores(), self.optimizer)
 
+    def around_forward(self) -> AbstractContextManager[None]:
+        """What surrounds every forward pass of the student in training."""
+        return nullcontext()
+
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Float[Tensor, ""]]:
         """Named, unweighted terms, each a mean over rows."""
         return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
@@ -139,6 +154,10 @@ class Method:
         """Read or change gradients, before they are clipped."""
         if self.pruner is not None:
             self.pruner.mask_gradients()
+
+    def gradients_to_read(self) -> Iterable[Tensor]:
+        """Tensors besides the parameters whose gradients `after_backward` reads."""
+        return ()
 
     def after_step(self, step: int) -> dict[str, float | Float[Tensor, ""]]:
         """What to log besides the losses."""
@@ -154,7 +173,7 @@ class Method:
 
     def structure(self) -> dict[str, Any]:
         """What is kept, for structure.json."""
-        return structure_of(self.end())
+        return structure_of(self.end()) | {"sparsity": self.sparsity}
 
     def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
         """The student that the next stage starts from: itself where removed weights are zeros."""

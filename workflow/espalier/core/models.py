@@ -10,10 +10,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
@@ -24,13 +26,15 @@ from espalier.core import structure
 from espalier.core.batches import Batch
 from espalier.core.losses import Kind
 from espalier.core.method import Outputs, Representation
-from espalier.core.relations import Embedding, recorded
+from espalier.core.relations import Recording, recorded
 from espalier.core.runtime import UserError, atomic
-from espalier.core.shrink import as_stock, auto_class, is_masked
+from espalier.core.shrink import as_stock, auto_class
+from espalier.core.spans import place_logits
 
 AUTO_CLASS: dict[Kind, type] = {
     "classification": AutoModelForSequenceClassification,
     "regression": AutoModelForSequenceClassification,
+    "span": AutoModelForQuestionAnswering,
     "text": AutoModelForMaskedLM,
 }
 
@@ -48,8 +52,8 @@ def open_base(files: Sequence[Path], kind: Kind, classes: Sequence[str] | None) 
 
     Args:
         files: config.json and model.safetensors of the base.
-        kind: classification has one output a class, regression has one, both always new; text has the base's own head
-            for masked-language modelling where it brings one.
+        kind: classification has one output a class, regression has one, span has two a token, all always new; text has the
+            base's own head for masked-language modelling where it brings one.
         classes: names in order, for classification.
 
     Raises:
@@ -68,6 +72,8 @@ def open_with_head(files: Sequence[Path], kind: Kind, classes: Sequence[str] | N
         config.id2label = dict(enumerate(classes))
         config.label2id = {name: index for index, name in enumerate(classes)}
         config.problem_type = "single_label_classification"
+    elif kind == "span":
+        config.num_labels = 2
     model, report = _open(folder, config, kind)
     prefix = f"{model.base_model_prefix}."
     if missing := sorted(key for key in report["missing_keys"] if key.startswith(prefix) and ".pooler." not in key):
@@ -89,6 +95,13 @@ def open_student(files: Sequence[Path], kind: Kind) -> PreTrainedModel:
     return model
 
 
+def empty_model(files: Sequence[Path], kind: Kind) -> PreTrainedModel:
+    """A model of this project without its weights, for counting."""
+    config = AutoConfig.from_pretrained(folder_of(files))
+    with torch.device("meta"):
+        return AUTO_CLASS[kind].from_config(config)
+
+
 def _open(folder: Path, config: PreTrainedConfig, kind: Kind) -> tuple[PreTrainedModel, dict]:
     return AUTO_CLASS[kind].from_pretrained(
         folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
@@ -98,7 +111,10 @@ def _open(folder: Path, config: PreTrainedConfig, kind: Kind) -> tuple[PreTraine
 def write_model(model: PreTrainedModel, config: Path, weights: Path) -> None:
     """Write config.json and model.safetensors, each under a temporary name first."""
     with tempfile.TemporaryDirectory(dir=_made(weights.parent), prefix=".partial-") as folder:
-        model.save_pretrained(folder, max_shard_size="1TB")
+        try:
+            model.save_pretrained(folder, max_shard_size="1TB")
+        except SafetensorError as error:  # a full disk, mostly
+            raise UserError(f"{weights}: cannot be written: {error}") from error
         for name, path in (("model.safetensors", weights), ("config.json", config)):
             with atomic(path) as temporary:
                 (Path(folder) / name).replace(temporary)
@@ -114,7 +130,7 @@ def write_compact(model: PreTrainedModel, config: Path, weights: Path, code: Pat
         if (stock := as_stock(model)) is not None:
             model = stock
         else:
-            classes = {"AutoConfig": type(model.config), auto_class(is_masked(model)).__name__: type(model)}
+            classes = {"AutoConfig": type(model.config), auto_class(model).__name__: type(model)}
             model.config.auto_map = {name: f"{structure.MODULE}.{kind.__name__}" for name, kind in classes.items()}
     write_model(model, config, weights)
     with atomic(code) as temporary:
@@ -131,7 +147,7 @@ def forward(
     batch: Batch,
     representation: Representation | None = None,
     hidden_states: bool = False,
-    relations: Embedding | None = None,
+    relations: Recording | None = None,
 ) -> Outputs:
     """One forward pass; where labels are masked tokens, the head computes these alone.
 
@@ -140,19 +156,26 @@ def forward(
         batch: padded rows.
         representation: which vector of each row to give, if any.
         hidden_states: give the outputs of all encoder layers.
-        relations: give the scores of all attention layers, and these embeddings.
+        relations: give the scores of all attention layers and these embeddings, or the maps of all heads.
     """
     states = hidden_states or representation is not None
     with _asked_for(model, batch.masked), recorded(model, relations) if relations else nullcontext() as found:
         raw = model(**batch.inputs(), output_hidden_states=states)
     vectors = pool(raw.hidden_states[-1], batch.attention_mask, representation) if representation else None
     return Outputs(
-        logits=raw.logits if batch.masked is None else raw.logits.squeeze(0),
+        logits=_logits(raw, batch),
         representation=vectors,
         hidden_states=tuple(raw.hidden_states[1:]) if hidden_states else (),
         embedding=found.embedding if relations else None,
         attention=tuple(found.attention) if relations else (),
+        maps=tuple(found.maps or ()) if relations else (),
     )
+
+
+def _logits(raw: ModelOutput, batch: Batch) -> Float[Tensor, "rows classes"]:
+    if batch.allowed is not None:
+        return place_logits(raw.start_logits, raw.end_logits, batch.allowed)
+    return raw.logits if batch.masked is None else raw.logits.squeeze(0)
 
 
 @contextmanager

@@ -41,6 +41,11 @@ def input_names(model: PreTrainedModel) -> list[str]:
     return ["input_ids", "attention_mask", *(["token_type_ids"] if typed else [])]
 
 
+def output_names(model: PreTrainedModel) -> list[str]:
+    """What the model gives: logits of rows or tokens, or those of an answer's start and end."""
+    return ["start_logits", "end_logits"] if type(model).__name__.endswith("ForQuestionAnswering") else ["logits"]
+
+
 def positions(model: PreTrainedModel) -> int:
     """The longest row that the model takes, in tokens."""
     for name, table in model.named_modules():
@@ -79,7 +84,7 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
             model,
             kwargs=padded_batch(model, *EXAMPLE),
             dynamic_shapes={name: {0: "batch", 1: "length"} for name in input_names(model)},
-            output_names=["logits"],
+            output_names=output_names(model),
             dynamo=True,
             verbose=False,
         )
@@ -115,8 +120,9 @@ def _check(model: PreTrainedModel, written: Path, path: Path) -> None:
     session = _session(written, PROVIDERS["cpu"])
     for batch, length in CHECKED:
         inputs = padded_batch(model, batch, min(length, positions(model)))
-        logits = model(**inputs).logits
-        gap = float((logits - torch.from_numpy(_logits(session, inputs))).abs().max())
+        outputs = model(**inputs)
+        logits = torch.stack([outputs[name] for name in output_names(model)])
+        gap = float((logits - torch.from_numpy(np.stack(_outputs(session, inputs)))).abs().max())
         allowed = TOLERANCE * max(1.0, float(logits.abs().max()) / LARGE)
         if not gap <= allowed:  # so that not-a-number fails, too
             shape = "x".join(map(str, inputs["input_ids"].shape))
@@ -131,7 +137,7 @@ def onnx_runner(path: Path, device: torch.device) -> Runner | None:
     if provider not in onnxruntime.get_available_providers():
         return None
     session = _session(path, provider)
-    return lambda inputs: _logits(session, inputs)
+    return lambda inputs: _outputs(session, inputs)
 
 
 def _session(path: Path, provider: str) -> onnxruntime.InferenceSession:
@@ -143,5 +149,5 @@ def _session(path: Path, provider: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=[provider])
 
 
-def _logits(session: onnxruntime.InferenceSession, inputs: Inputs) -> np.ndarray:
-    return session.run(["logits"], {name: value.numpy(force=True) for name, value in inputs.items()})[0]
+def _outputs(session: onnxruntime.InferenceSession, inputs: Inputs) -> list[np.ndarray]:
+    return session.run(None, {name: value.numpy(force=True) for name, value in inputs.items()})

@@ -55,7 +55,7 @@ class Packer:
         Args:
             rows: a parquet file, with the column `set` or without.
             path: where the Arrow file goes.
-            limit: write the first so many rows; all where nothing is said.
+            limit: write the first so many rows of each set; all where nothing is said.
 
         Returns:
             Number of rows written.
@@ -66,17 +66,21 @@ class Packer:
         schema = pa.schema(fields, metadata=self.vocabulary.metadata())
         written = 0
         with atomic(path) as temporary, pa.ipc.new_file(str(temporary), schema) as writer:
-            for block, names in in_chunks(self._blocks(rows), limit):
+            for block, names in in_chunks(self._blocks(rows, limit)):
                 ids = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), self.length)
                 writer.write_batch(pa.record_batch([ids, pa.array(names, pa.string())][: len(fields)], schema=schema))
                 written += len(block)
         return written
 
-    def _blocks(self, rows: Path) -> Iterator[tuple[Block, str]]:
-        """Packed rows and the set that they belong to."""
+    def _blocks(self, rows: Path, limit: int | None) -> Iterator[tuple[Block, str]]:
+        """Packed rows, of each set the first `limit`, and the set that they belong to."""
         for name, fragments in groupby(_fragments(rows), key=lambda fragment: fragment.set):
+            left = limit
             for block in self.pack(self._streams(fragments)):
-                yield block, name
+                yield block[:left], name
+                left = None if left is None else left - len(block[:left])
+                if left == 0:
+                    break
 
     def _streams(self, fragments: Iterator[Fragment]) -> Iterator[list[int]]:
         """Tokens of some fragments at a time, [SEP] before every document but the first."""
@@ -132,21 +136,16 @@ def cut(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def in_chunks(blocks: Iterable[tuple[Block, str]], limit: int | None) -> Iterator[tuple[Block, list[str]]]:
-    """The same rows in blocks of `CHUNK`, the last one smaller, with the set of each row; the first `limit` of them."""
+def in_chunks(blocks: Iterable[tuple[Block, str]]) -> Iterator[tuple[Block, list[str]]]:
+    """The same rows in blocks of `CHUNK`, the last one smaller, with the set of each row."""
     held: list[Block] = []
     names: list[str] = []
-    left = limit
     for block, name in blocks:
-        block = block if left is None else block[:left]
-        left = None if left is None else left - len(block)
         held.append(block)
         names += [name] * len(block)
         while len(names) >= CHUNK:
             whole = np.concatenate(held)
             yield whole[:CHUNK], names[:CHUNK]
             held, names = [whole[CHUNK:]], names[CHUNK:]
-        if left == 0:
-            break
     if names:
         yield np.concatenate(held), names

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from espalier.core.curves import Curves, Line, Panel
-from espalier.core.figures import LIGHT, Look, canvas, inline, svg
+from espalier.core.curves import COMPARED, DISCREPANCY, RATE, Curves, Line, Panel
+from espalier.core.figures import LIGHT, TEACHER_LINE, Look, canvas, inline, legend, line_style, svg, swatch
 from espalier.core.summary import goal
 
 LOG_FROM = 50.0
-"""A loss term that falls by this factor is drawn on a logarithmic axis."""
+"""A loss term, or widths, that span this factor are drawn on a logarithmic axis."""
+WIDTHS = "widths"
+"""Name of the panel of hidden, head and FFN widths."""
+MARKS = 12
+"""About so many markers along a line that is compared with others."""
 RECOVERY = (0, (3, 1.5))
 """Dashes of a recovery."""
 STROKES = ("-", (0, (1, 1)), (0, (3, 1.5)), (0, (5, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1)))
@@ -32,8 +36,8 @@ def draw_panel(axes: Axes, panel: Panel, curves: Curves, look: Look) -> None:
             axes.plot(line.steps, line.values, **style | thin)
         if several:
             axes.plot(*_mean_line(bundle), **style | {"linewidth": 1.6})
-    if panel.kind == "loss" and _spans_decades(panel.lines):
-        axes.set_yscale("log")
+    if (panel.kind == "loss" or panel.name == WIDTHS) and _spans_decades(panel.lines):
+        _logarithmic(axes)
     axes.set_xlim(-0.02 * curves.last_step, 1.02 * curves.last_step)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("step")
@@ -88,6 +92,14 @@ def _spans_decades(lines: Sequence[Line]) -> bool:
     return min(values) > 0 and max(values) / min(values) > LOG_FROM
 
 
+def _logarithmic(axes: Axes) -> None:
+    """Numbers as they are: powers would be formulas, which text in these pictures is not read as."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(10.0, (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def panel_figures(curves: Curves, look: dict[str, Look]) -> list[str]:
     """The panels of one base, task and plan for the page, one picture each so that they wrap on narrow screens."""
     found = []
@@ -115,3 +127,78 @@ def training_file(found: Sequence[Curves], look: dict[str, Look]) -> str:
                 draw_panel(axes, panel, curves, look[curves.plan])
                 _panel_title(axes, f"{curves.base} · {curves.task} · {curves.plan}\n{panel.name}", curves)
         return svg(figure, "training")
+
+
+class Comparison(NamedTuple):
+    """How far the students of one base and text task are from their teacher: all plans together."""
+
+    base: str
+    task: str
+    curves: list[Curves]
+    """Of the plans, each with the same quantities in `compared`."""
+    teacher_loss: float | None
+    """Mean over seeds of the teacher's held-out loss."""
+
+    @property
+    def title(self) -> str:
+        """Base and task."""
+        return f"{self.base} on {self.task}"
+
+    @property
+    def names(self) -> list[str]:
+        """Of the quantities."""
+        return [panel.name for panel in self.curves[0].compared]
+
+
+def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Look]) -> None:
+    """A colour a plan, a thin line a seed, a thick one for the mean; the teacher's own loss beside held-out losses."""
+    every: list[Line] = []
+    for curves in shown.curves:
+        style = {"color": look[curves.plan].colour, "linewidth": 1.6}
+        for bundle in _bundles([line for panel in curves.compared if panel.name == name for line in panel.lines]):
+            for line in bundle if len(bundle) > 1 else []:
+                axes.plot(line.steps, line.values, **style | {"linewidth": 0.7, "alpha": 0.3})
+            steps, values = _mean_line(bundle)
+            marks = {"marker": look[curves.plan].marker, "markersize": 4.5, "markevery": max(1, len(steps) // MARKS)}
+            axes.plot(steps, values, label=curves.plan, **style, **marks)
+            every += bundle
+    if name == COMPARED[DISCREPANCY] and _spans_decades(every):
+        _logarithmic(axes)
+    if name == COMPARED["loss"] and shown.teacher_loss is not None:
+        axes.axhline(shown.teacher_loss, **TEACHER_LINE)
+    axes.set_ylim(bottom=0.0 if name == RATE[1] else None)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("step")
+    if len({tuple(curves.borders) for curves in shown.curves}) == 1:
+        _draw_borders(axes, shown.curves[0])
+    _panel_title(axes, name, shown.curves[0])
+
+
+def comparison_figures(shown: Comparison, look: dict[str, Look]) -> Iterator[str]:
+    """For the page, a picture a quantity."""
+    for name in shown.names:
+        with canvas((4.3, 3.0)) as figure:
+            draw_comparison(figure.subplots(), shown, name, look)
+            label = f"{name} over training steps of {', '.join(curves.plan for curves in shown.curves)}, {shown.title}"
+            yield inline(figure, f"distance {shown.title} {name}", label)
+
+
+def comparison_key(found: Sequence[Comparison], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
+    """Picture and name of every line in them."""
+    for plan in dict.fromkeys(curves.plan for shown in found for curves in shown.curves):
+        yield swatch(line_style(look[plan]), plan), plan
+    if any(shown.teacher_loss is not None for shown in found):
+        yield swatch(TEACHER_LINE, TEACHER_LINE["label"]), TEACHER_LINE["label"]
+
+
+def distance_file(found: Sequence[Comparison], look: dict[str, Look]) -> str:
+    """A row for each base and text task and a column for each quantity, in one standalone picture."""
+    columns = max(len(shown.names) for shown in found)
+    with canvas((4.2 * columns, 3.1 * len(found) + 0.5), LIGHT["page"]) as figure:
+        grid = figure.subplots(len(found), columns, squeeze=False)
+        for row, shown in zip(grid, found, strict=True):
+            for axes, name in zip(row, shown.names, strict=True):
+                draw_comparison(axes, shown, name, look)
+                _panel_title(axes, f"{shown.title}\n{name}", shown.curves[0])
+        legend(figure, list(grid.flatten()))
+        return svg(figure, "distance")

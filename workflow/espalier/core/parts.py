@@ -13,6 +13,8 @@ from espalier.core.masks import Masks
 from espalier.core.structure import Shape
 
 HIDDEN = "hidden"
+HEAD = "head"
+"""Dimensions of one head, where heads were narrowed before parts were removed: as many as are kept come first."""
 Sublayer = Literal["attention", "ffn"]
 SUBLAYERS: tuple[Sublayer, Sublayer] = ("attention", "ffn")
 Parts = Mapping[str, Shaped[Tensor, " _"]]
@@ -61,18 +63,22 @@ def masks_of(values: Parts, shape: Shape) -> Masks:
 
 
 def within(outer: Masks, inner: Masks) -> Masks:
-    """Masks of what `inner` keeps of the parts that `outer` keeps, in the coordinates of `outer`."""
+    """Masks of what `inner` keeps of the parts that `outer` keeps, in the coordinates of `outer`; all where it says nothing."""
     found = {}
     for name, mask in outer.items():
         found[name] = mask.clone()
-        found[name][mask] = inner[name].to(mask.device)
+        if name in inner:
+            found[name][mask] = inner[name].to(mask.device)
     return found
 
 
 def original_shape(masks: Masks, head_dim: int) -> Shape:
-    """The shape of the model that the masks belong to; the head's width is that of the hidden states."""
+    """The shape of the model that the masks belong to; `head_dim` is that of what they have led to.
+
+    The classification head's width is that of the hidden states.
+    """
     layers = sum(name.endswith(".heads") for name in masks)
-    hidden = masks[HIDDEN].numel()
+    hidden, head_dim = masks[HIDDEN].numel(), masks[HEAD].numel() if HEAD in masks else head_dim
     return Shape(
         hidden, head_dim, hidden, tuple((masks[heads_of(i)].numel(), masks[units_of(i)].numel()) for i in range(layers))
     )
@@ -85,10 +91,11 @@ def masked_shape(shape: Shape, masks: Masks) -> Shape:
 
 
 def describe(masks: Masks) -> dict[str, Any]:
-    """Counts for structure.json: kept and all heads and units of each layer, and hidden dimensions."""
+    """Counts for structure.json: kept and all heads and units of each layer, hidden dimensions, and those of narrowed heads."""
     layers = sum(name.endswith(".heads") for name in masks)
     count = lambda name: {"kept": int(masks[name].sum()), "total": masks[name].numel()}  # noqa: E731
     return {
         "layers": [{"heads": count(heads_of(layer)), "ffn": count(units_of(layer))} for layer in range(layers)],
         "hidden": count(HIDDEN),
+        **({"head": count(HEAD)} if HEAD in masks else {}),
     }

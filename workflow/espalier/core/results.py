@@ -13,9 +13,10 @@ from espalier.config.targets import PERCENT, position
 from espalier.core.runtime import UserError, read_json
 
 TEACHER = "teacher"
-NAMES = ("base", "task", "plan", "method", "stage", "metric")
+NAMES = ("base", "task", "plan", "method", "stage", "start", "metric")
 COLUMNS = (
-    *("base", "task", "plan", "method", "seed", "target", "stage", "sparsity_encoder", "sparsity_total"),
+    *("base", "task", "plan", "method", "seed", "target", "stage", "start"),
+    *("sparsity_encoder", "sparsity_total", "sparsity_relative"),
     *("params_total", "params_encoder", "params_nonzero", "size_mib", "macs", "metric", "score", "teacher_score"),
     *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32"),
     *("onnx_latency_b1_ms", "onnx_latency_b32_ms", "onnx_speedup_b1", "onnx_speedup_b32"),
@@ -106,19 +107,25 @@ def read_fields(path: Path, needed: Sequence[str]) -> dict[str, Any]:
 
 
 def gather(
-    scores: Sequence[Path], costs: Sequence[Path], records: Sequence[Path], methods: Mapping[str, str]
+    scores: Sequence[Path],
+    costs: Sequence[Path],
+    records: Sequence[Path],
+    methods: Mapping[str, str],
+    starts: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """One row for each student and each teacher, with the keys `COLUMNS`, in table order.
 
-    `train_seconds` of a student counts all training that led to it: the compress stages of its path up to its own,
-    and its own recovery. Fine-tuning the teacher is not in it, since plans share the teacher. `samples_per_second` is
-    that of its last compress stage.
+    `train_seconds` of a student counts all training that led to it: the stages of its path up to its own, those of the
+    plan that it started from, and its own recovery. Fine-tuning the teacher is not in it, since plans share the teacher.
+    `samples_per_second` is that of its last stage. `sparsity_relative` is the fraction of the encoder's weights removed
+    since the student `start` of another plan; against the teacher where there is none.
 
     Args:
         scores: scores.json of every student and teacher; each becomes a row.
         costs: cost.json of the same.
         records: run.json of every stage, teacher and recovery.
         methods: plan → method.
+        starts: student → student of another plan that its path began with, both as task/plan/percent.
 
     Raises:
         UserError: a cost, record, teacher or method is missing.
@@ -131,7 +138,8 @@ def gather(
     )
     return [
         _row(place, score_of, _known(cost_of, place, "cost.json"), methods)
-        | {"train_seconds": digits(_train_seconds(place, stages, recoveries))}
+        | _begun(begun_with(place, starts), cost_of, cost_of[place])
+        | {"train_seconds": digits(_train_seconds(place, stages, recoveries, starts))}
         | {"samples_per_second": digits(_known(stages, place, "run.json")["samples_per_second"])}
         for place in score_of
     ]
@@ -173,10 +181,29 @@ def _known(found: Mapping[Place, Any], place: Place, name: str) -> Any:
     return found[place]
 
 
-def _train_seconds(place: Place, stages: Mapping[Place, Any], recoveries: Mapping[Place, Any]) -> float:
-    path = [record for other, record in stages.items() if other[:4] == place[:4] and other.position <= place.position]
-    own = [recoveries[place]] if place in recoveries else []
-    return sum(record["train_seconds"] for record in [*path, *own])
+def begun_with(place: Place, starts: Mapping[str, str]) -> Place | None:
+    """The student of another plan that a student's path began with; None where it began otherwise."""
+    source = starts.get(f"{place.task}/{place.plan}/{place.percent}")
+    return place._replace(**dict(zip(("task", "plan", "percent"), source.split("/"), strict=True))) if source else None
+
+
+def _begun(source: Place | None, cost_of: Mapping[Place, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns on what the path began with."""
+    before = _known(cost_of, source, "cost.json")["sparsity_encoder"] if source else 0.0
+    relative = (cost["sparsity_encoder"] - before) / (1.0 - before)
+    return {"start": f"{source.task}/{source.plan}/{source.percent}" if source else None, "sparsity_relative": digits(relative)}
+
+
+def _train_seconds(
+    place: Place, stages: Mapping[Place, Any], recoveries: Mapping[Place, Any], starts: Mapping[str, str]
+) -> float:
+    path, last = [recoveries[place]] if place in recoveries else [], place
+    while last is not None:
+        source = begun_with(last, starts)
+        there = [each for each in stages if each[:4] == last[:4] and each.position <= last.position]
+        path += [stages[each] for each in there if begun_with(each, starts) == source]
+        last = source
+    return sum(record["train_seconds"] for record in path)
 
 
 def digits(value: float | int | None) -> float | int | None:

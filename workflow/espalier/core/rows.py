@@ -1,8 +1,8 @@
 """A task's rows: read from files, from the hub or built in, checked once, and brought to one form.
 
 Every table that leaves this module has the columns text_a, text_b (pairs only) and label (not for unlabelled text);
-labels are class indices (int64) or finite numbers (float64), and no text is empty. A data row's number in a message
-counts from 1 and leaves the line of column names out.
+labels are class indices (int64) or finite numbers (float64), and no text is empty. Spans have answers and id instead of a
+label. A data row's number in a message counts from 1 and leaves the line of column names out.
 """
 
 from __future__ import annotations
@@ -132,8 +132,58 @@ def check(split: Split, task: Task, classes: tuple[str, ...] | None) -> pa.Table
     }
     if task.kind == "text":
         return pa.table(texts)
+    if task.kind == "span":
+        return pa.table(texts | {"answers": check_answers(split, task, texts["text_b"]), "id": _ids(split)})
     label = _index(split, task, columns[-1], classes) if classes else _number(split, task, columns[-1])
     return pa.table(texts | {"label": label})
+
+
+def _ids(split: Split) -> pa.ChunkedArray | pa.Array:
+    """The column `id` where there is one, else the data rows' numbers."""
+    if "id" in split.table.column_names:
+        return _column(split, "id").cast(pa.string())
+    return pa.array([str(row + 1) for row in range(split.table.num_rows)])
+
+
+def check_answers(split: Split, task: Task, contexts: pa.ChunkedArray) -> pa.Array:
+    """The answers, every one at its place in the context.
+
+    Raises:
+        UserError: a question has no answer, or an answer does not stand where it is said to.
+    """
+    found = _column(split, task.label).to_pylist()
+    problems = [answer_problem(each, context) for each, context in zip(found, contexts.to_pylist(), strict=True)]
+    _refuse_first(split, task.label, pa.array([problem is not None for problem in problems]), problems.__getitem__)
+    return pa.array([{field.name: answers[field.name] for field in docs.ANSWERS} for answers in found], docs.ANSWERS)
+
+
+def answer_problem(answers: object, context: str) -> str | None:
+    """What is wrong with the answers to one question, if anything."""
+    form = "{text: [...], answer_start: [...]}, two lists of equal length, starts in characters"
+    if not isinstance(answers, dict) or not {"text", "answer_start"} <= answers.keys():
+        return f"got {answers!r}; needed: {form}"
+    texts, starts = answers["text"], answers["answer_start"]
+    if not (isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)):
+        return f"got {answers!r}; needed: {form}"
+    if not texts:
+        return "got no answer; every question needs one (SQuAD v1.1's form: questions without an answer are not supported)"
+    problems = (_misplaced(text, start, context) for text, start in zip(texts, starts, strict=True))
+    return next(filter(None, problems), None)
+
+
+def _misplaced(text: object, start: object, context: str) -> str | None:
+    if not isinstance(text, str) or not text.strip():
+        return f"got the answer {text!r}; some text is needed; rows whose answers are kept secret score nothing"
+    if not isinstance(start, int) or not 0 <= start < len(context):
+        return f"got answer_start {start!r}; allowed: 0 to {len(context) - 1}, a character of the context"
+    there = context[start : start + len(text)]
+    if there == text:
+        return None
+    if there.split() == text.split():
+        return f"the answer {text!r} differs from the context {there!r} at character {start} in white space; write it as there"
+    place = context.find(text)
+    where = f"it stands at {place}" if place >= 0 else "it stands nowhere in the context"
+    return f"the answer {text!r} does not stand at character {start}, where the context has {there!r}; {where}"
 
 
 def _column(split: Split, name: str) -> pa.ChunkedArray:

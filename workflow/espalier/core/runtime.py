@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,18 @@ os.umask(UMASK)
 
 class UserError(Exception):
     """Something that the user can put right; shown without a traceback."""
+
+
+class Interrupted(Exception):  # noqa: N818
+    """The run was asked to stop and has saved what it needs to go on; the process ends with `TRY_AGAIN`."""
+
+
+class Helped(Exception):  # noqa: N818
+    """A process that only helps the main one has nothing left to do."""
+
+
+TRY_AGAIN = os.EX_TEMPFAIL
+"""Exit status of a run that was stopped in time, 75: the same command goes on where it stopped."""
 
 
 @contextmanager
@@ -75,3 +89,27 @@ def exclusive(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
         yield
+
+
+@contextmanager
+def termination() -> Iterator[Callable[[], bool]]:
+    """Instead of ending the process, SIGTERM is remembered: whether it has come."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def check_writable(folder: Path) -> None:
+    """See that results can be written before hours are spent on them.
+
+    Raises:
+        UserError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: results cannot be written here: {error.strerror}") from None

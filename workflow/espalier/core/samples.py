@@ -34,4 +34,5 @@ def split(table: pa.Table, labels: list[int] | None, count: int) -> tuple[pa.Tab
     """(a stratified sample of `count` rows, the other rows), both in the order of the table."""
     taken = stratified(labels, count, table.num_rows)
     chosen = set(taken)
-    return table.take(taken), table.take([row for row in range(table.num_rows) if row not in chosen])
+    others = [row for row in range(table.num_rows) if row not in chosen]
+    return table.take(taken), table.take(pa.array(others, pa.int64()))  # there may be none

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+import transformers
 from jaxtyping import Int
 from torch import Tensor
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from espalier.core.masks import Masks
 from espalier.core.parts import HIDDEN, heads_of, masked_shape, units_of
@@ -19,14 +20,14 @@ def shrink(model: PreTrainedModel, masks: Masks) -> PreTrainedModel:
     A sublayer of which nothing is kept becomes an identity, its LayerNorm included.
 
     Args:
-        model: with a classification head, or a head for masked-language modelling, which is as wide as the encoder.
+        model: with a classification head, or one for masked-language modelling or spans, which is as wide as the encoder.
         masks: named as `full_masks` of the model's own shape, True = kept.
     """
     family, shape = family_of(model.config), shape_of(model.config)
     config = compact_config(model.config, masked_shape(shape, masks))
     kept = {name: mask.nonzero().flatten() for name, mask in masks.items()}
     axes, state = _axes(model, family, shape, kept), model.state_dict()
-    small = model_class(config, is_masked(model))(config)
+    small = model_class(config, auto_class(model))(config)
     for name, target in small.state_dict().items():
         target.copy_(_cut(state[name], target.shape, axes.get(name, {}), kept[HIDDEN]))
     return small.to(model.device).train(model.training)
@@ -71,7 +72,7 @@ def as_stock(model: PreTrainedModel) -> PreTrainedModel | None:
     place = f"{model.base_model_prefix}.{family.layers}."
     layers = [str(index) for index, layer in enumerate(shape_of(model.config).layers) if layer != (0, 0)]
     state = model.state_dict()
-    stock = model_class(config, is_masked(model))(config)
+    stock = model_class(config, auto_class(model))(config)
     for name, target in stock.state_dict().items():
         if name.startswith(place):
             index, _, rest = name.removeprefix(place).partition(".")
@@ -80,16 +81,11 @@ def as_stock(model: PreTrainedModel) -> PreTrainedModel | None:
     return stock.to(model.device).train(model.training)
 
 
-def model_class(config: PreTrainedConfig, masked: bool = False) -> type[PreTrainedModel]:
-    """The model of a stock or compact configuration: with a classification head, or for masked-language modelling."""
-    return auto_class(masked)._model_mapping[type(config)]
+def model_class(config: PreTrainedConfig, auto: type = AutoModelForSequenceClassification) -> type[PreTrainedModel]:
+    """The model of a stock or compact configuration that an Auto class would open."""
+    return auto._model_mapping[type(config)]
 
 
-def auto_class(masked: bool) -> type:
+def auto_class(model: PreTrainedModel) -> type:
     """The Auto class that opens such models."""
-    return AutoModelForMaskedLM if masked else AutoModelForSequenceClassification
-
-
-def is_masked(model: PreTrainedModel) -> bool:
-    """Whether a model is one for masked-language modelling."""
-    return type(model).__name__.endswith("ForMaskedLM")
+    return getattr(transformers, f"AutoModelFor{type(model).__name__.rpartition('For')[2]}")

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 MODULE = "modeling_espalier"  # name of this file beside a compact model
+HEADS = ("SequenceClassification", "MaskedLM", "QuestionAnswering")  # what a compact model may end in
 ATTENTION, FFN = "attention", "mlp"  # words of the upstream `skip` list
 OWN_KEYS = ("per_layer_config", "head_dim", "pooled_size", "auto_map", "architectures", "model_type")  # not a stock model's
 
@@ -260,7 +261,7 @@ def _remove(layer: nn.Module, inner: str, nothing: type[nn.Module], output: str,
 
 def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
     width = shape.hidden
-    for path in family.pooled if find(model, family.pooled[-1]) else ():  # heads for masked tokens keep the parent's width
+    for path in family.pooled if find(model, family.pooled[-1]) else ():  # other heads keep the parent's width
         if isinstance(module := find(model, path), nn.LayerNorm):
             _replace(model, path, nn.LayerNorm(shape.pooled, eps=module.eps, bias=module.bias is not None))
         else:
@@ -282,19 +283,15 @@ def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
 def _register(model_type: str, family: Family) -> type[PreTrainedConfig]:
     """Make a family's compact classes, under names of this module, and tell the Auto classes."""
     name = f"Compact{family.stem}"
-    words = {} if family.units == "intermediate_size" else {"intermediate_size": family.units}
-    members = {
-        "model_type": f"compact-{model_type}",
-        "attribute_map": family.config.attribute_map | words,
-        "__module__": __name__,
-    }
+    words = family.config.attribute_map | ({} if family.units == "intermediate_size" else {"intermediate_size": family.units})
+    members = {"model_type": f"compact-{model_type}", "attribute_map": words, "__module__": __name__}
     config = type(f"{name}Config", (family.config,), members)
     AutoConfig.register(config.model_type, config, exist_ok=True)
-    for head, auto in (("SequenceClassification", AutoModelForSequenceClassification), ("MaskedLM", AutoModelForMaskedLM)):
-        parent = getattr(transformers, f"{family.stem}For{head}")
-        model = type(f"{name}For{head}", (_Compact, parent), {"config_class": config, "__module__": __name__})
+    for head in HEADS:
+        parents = (_Compact, getattr(transformers, f"{family.stem}For{head}"))
+        model = type(f"{name}For{head}", parents, {"config_class": config, "__module__": __name__})
         globals().update({config.__name__: config, model.__name__: model})
-        auto.register(config, model, exist_ok=True)
+        getattr(transformers, f"AutoModelFor{head}").register(config, model, exist_ok=True)
     return config
 
 

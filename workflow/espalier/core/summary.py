@@ -12,7 +12,7 @@ from espalier.config.targets import percent_of
 from espalier.core.results import TEACHER
 
 SUMMARISED = (
-    *("score", "sparsity_encoder", "sparsity_total", "params_total", "params_nonzero", "size_mib", "macs"),
+    *("score", "sparsity_encoder", "sparsity_total", "sparsity_relative", "params_total", "params_nonzero", "size_mib", "macs"),
     *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32"),
     *("onnx_latency_b1_ms", "onnx_latency_b32_ms", "onnx_speedup_b1", "onnx_speedup_b32"),
     *("train_seconds", "samples_per_second"),
@@ -64,6 +64,8 @@ class Group(NamedTuple):
     metric: str
     means: dict[str, Mean | None]
     """Column → mean, None where there is no value; `gain` is the score minus the teacher's, seed by seed."""
+    start: str | None = None
+    """Student of another plan that the path began with, as task/plan/percent."""
 
 
 def groups(table: pd.DataFrame) -> list[Group]:
@@ -73,9 +75,13 @@ def groups(table: pd.DataFrame) -> list[Group]:
     keys = ["base", "task", "plan", "method", "stage", "metric"]
     found = []
     for (base, task, plan, method, percent, metric), rows in table.groupby(keys, sort=False):
-        target = rows["target"].iloc[0]
-        found.append(Group(base, task, plan, method, None if pd.isna(target) else target, percent, metric, _means(rows)))
+        target, start = (_first(rows[column]) if column in rows else None for column in ("target", "start"))
+        found.append(Group(base, task, plan, method, target, percent, metric, _means(rows), start))
     return found
+
+
+def _first(values: pd.Series) -> Any:
+    return None if pd.isna(values.iloc[0]) else values.iloc[0]
 
 
 def _means(rows: pd.DataFrame) -> dict[str, Mean | None]:

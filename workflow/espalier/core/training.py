@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -20,8 +19,9 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
-from espalier.config.plans import IterativePlan, Plan, Training
+from espalier.config.plans import Plan, PrunedPlan, Training
 from espalier.config.specs import CompressSpec, Machine, TrainingSpec
+from espalier.core import processes
 from espalier.core.aims import Aim
 from espalier.core.batches import Rows
 from espalier.core.device import pick_device, pick_precision, seed_everything
@@ -34,11 +34,24 @@ from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
 from espalier.core.packed import FIXED_SEED, Packed
 from espalier.core.predict import LiveTeacher, Scores, Teacher, evaluator, teacher_for
-from espalier.core.runtime import exclusive, read_json, sha256, sha256_text, write_json
+from espalier.core.records import git_commit
+from espalier.core.runtime import (
+    Helped,
+    UserError,
+    check_writable,
+    exclusive,
+    read_json,
+    sha256,
+    sha256_text,
+    termination,
+    write_json,
+)
 from espalier.core.saves import Saves
 from espalier.core.schedules import interval_bounds, sparsity_steps
 from espalier.provenance import code_digest
 
+TRAIN = "train"
+"""Name of the training rows among the sets of an evaluation; no evaluation set may have it."""
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "espalier")
 
 
@@ -46,7 +59,22 @@ def accelerator_for(machine: Machine) -> Accelerator:
     """Accelerate, set up for the device and the precision."""
     device = pick_device(machine.device)
     precision = pick_precision(machine.precision, device)
-    return Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+    if device.type == "cpu" and accelerator.num_processes > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // accelerator.num_processes))
+    return accelerator
+
+
+def check_finite(model: nn.Module, what: str) -> None:
+    """See that all weights are numbers.
+
+    Raises:
+        UserError: some are not.
+    """
+    for name, weight in model.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            count = int((~torch.isfinite(weight)).sum())
+            raise UserError(f"{what}: {count} of {weight.numel()} values of {name} are infinite or not a number")
 
 
 def method_class(entry: str) -> type[Method]:
@@ -77,6 +105,7 @@ def pruning_stage(
     before: float,
     target: float,
     latency: LatencyGoal | None = None,
+    gone: float = 0.0,
 ) -> Stage:
     """A stage of a plan's path: lengths in epochs become steps, the schedule becomes sparsities.
 
@@ -89,14 +118,15 @@ def pruning_stage(
         before: fraction that the stage before has removed.
         target: fraction to remove.
         latency: the latency to reach, where the path aims at a speed.
+        gone: fraction of the base's weights that the student comes without, where masks are over single weights.
     """
     bounds = interval_bounds(plan.parts(first), steps_per_epoch)
     removals: dict[int, float] = {}
-    if isinstance(plan, IterativePlan):
-        starts = [0, *bounds[:-1]][plan.begins_dense(first) :]
+    if isinstance(plan, PrunedPlan):
+        starts = plan.removal_steps(first, bounds)
         removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.prune_schedule), strict=True))
         bounds = bounds if plan.restart_schedule else bounds[-1:]
-    return Stage(kind, seed, before, target, tuple(bounds), removals, latency)
+    return Stage(kind, seed, before, target, tuple(bounds), removals, latency, gone)
 
 
 @dataclass(frozen=True)
@@ -123,6 +153,7 @@ class Run:
     def __post_init__(self) -> None:
         seed_everything(self.spec.seed)
         self.accelerator = accelerator_for(self.spec.machine)
+        self.is_main = self.accelerator.is_main_process
         self.task: dict[str, Any] = read_json(self.files.task)
 
     def open_rows(self, pad: int) -> None:
@@ -131,10 +162,10 @@ class Run:
         self.train_rows = open_tokens(train, pad, self.spec.seed)
         self.evaluation_rows = open_tokens(evaluation, pad, FIXED_SEED)
 
-    def fixed_stage(self, epochs: float) -> Stage:
-        """A run of so many epochs in which nothing is removed."""
+    def fixed_stage(self, epochs: float, gone: float = 0.0) -> Stage:
+        """A run of so many epochs in which nothing is removed, of a student that came without a fraction of its base."""
         bounds = interval_bounds([epochs], self._steps_per_epoch) if epochs else [0]
-        return Stage(self.spec.goal.kind, self.spec.seed, 0.0, 0.0, tuple(bounds), {})
+        return Stage(self.spec.goal.kind, self.spec.seed, 0.0, 0.0, tuple(bounds), {}, gone=gone)
 
     def pruning_stage(self, plan: Plan, first: bool, aim: Aim) -> Stage:
         """A stage of a plan's path."""
@@ -155,11 +186,14 @@ class Run:
         history: Path,
     ) -> dict[str, Any]:
         """Train the student in place, write its history, and return the record."""
-        with exclusive(self.files.work):
+        check_writable(history.parent)
+        with self._alone():
+            processes.mains(None)  # nobody goes on before the main process holds the folder
             saves = Saves(self.files.work, self._fingerprint(method))
             taught = None
             if method.needs_teacher and teacher:
                 taught = teacher_for(method, open_student(teacher, self.spec.goal.kind), self.train_rows, self.accelerator)
+            check_finite(student, "the model to start from")
             seed_everything(self.spec.seed)
             loop = Loop(
                 student=student,
@@ -176,13 +210,33 @@ class Run:
                 teacher=taught,
                 masks=masks,
             )
-            loop.run()
+            with termination() as loop.stop:
+                loop.run()
+            check_finite(student, "the trained model")
+            processes.finish()
+            if not self.is_main:
+                raise Helped
             loop.history.write(history)
             return self._record(loop, method)
 
+    def _alone(self) -> AbstractContextManager[None]:
+        """The main process holds the work folder for all; where it is refused, the launcher ends the others."""
+        return exclusive(self.files.work) if self.is_main else nullcontext()
+
     def _evaluator(self, taught: Teacher | LiveTeacher | None) -> Callable[[nn.Module], Scores]:
         goal, teacher = self.spec.goal, taught.logits if isinstance(taught, LiveTeacher) else None
-        return evaluator(self.evaluation_rows, goal.kind, [goal.metric], self.accelerator, teacher)
+        tables = [self.evaluation_rows, *self._train_sample()]
+        scorers = [evaluator(rows, goal.kind, [goal.metric], self.accelerator, teacher) for rows in tables]
+        return lambda model: {name: values for scorer in scorers for name, values in scorer(model).items()}
+
+    def _train_sample(self) -> list[Rows]:
+        """A fixed part of the training rows, as large as the set that gives the score, where it is to be scored, too.
+
+        Source: SPD specification, section 6.1.
+        """
+        if not self.settings.evaluate_train:
+            return []
+        return [self.train_rows.sample(int((self.evaluation_rows.sets == self.task["sets"][0]).sum()), TRAIN)]
 
     def finish(self, path: Path, record: dict[str, Any]) -> None:
         """Write the record, last of all outputs, and drop what was kept for resuming."""
@@ -217,22 +271,13 @@ class Run:
             **loop.saves.fingerprint,
             "device": str(self.accelerator.device),
             "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
+            "processes": self.accelerator.num_processes,
             "threads": torch.get_num_threads(),
             "train_seconds": round(loop.seconds, 3),
             "samples_per_second": round(loop.step * self.settings.batch_size / loop.seconds, 2) if loop.step else 0.0,
             "steps": loop.step,
             "resumed_at": loop.saves.resumed_at,
             "selected": selected,
-            "git_commit": _git_commit(),
+            "git_commit": git_commit(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-
-
-def _git_commit() -> str | None:
-    """The commit of the working folder, with '+' where tracked files differ from it."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -7,9 +7,11 @@ METHODS = {
     "movement": "espalier.methods.movement:Movement",
     "distil": "espalier.methods.distil:Distil",
     "sdp": "espalier.methods.sdp:Sdp",
+    "spd": "espalier.methods.spd:Spd",
     "l0": "espalier.methods.cofi:L0",
     "cofi": "espalier.methods.cofi:Cofi",
     "heads": "espalier.methods.heads:Heads",
     "small-dense": "espalier.methods.small_dense:SmallDense",
     "homodistil": "espalier.methods.homodistil:Homodistil",
+    "specialise": "espalier.methods.specialise:Specialise",
 }

@@ -58,6 +58,7 @@ class L0(Method):
     """Gates under a Lagrangian with the task loss alone: the paper's row "without distillation"."""
 
     settings_class = L0Plan
+    masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Attach the gates; a stage that removes nothing, such as recovery, has none."""

@@ -11,6 +11,7 @@ Left out: importance on a separate pass over the data without training.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class Heads(Method):
     """Gates of 1 that are read, never trained."""
 
     settings_class = HeadsPlan
+    masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Put the gates on; a stage that removes nothing, such as recovery, has none."""
@@ -56,6 +58,10 @@ class Heads(Method):
             if gate.grad is not None:
                 self.importance[name] += gate.grad.abs()
                 gate.grad = None
+
+    def gradients_to_read(self) -> Iterable[Tensor]:
+        """The gates, which no optimiser knows."""
+        return self.gates.values()
 
     def before_step(self, step: int) -> None:
         """Remove where the stage says so; importances begin anew afterwards."""

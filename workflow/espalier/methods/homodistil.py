@@ -74,6 +74,7 @@ class Homodistil(Method):
     """Five loss terms, running scores, and cuts in place."""
 
     settings_class = HomodistilPlan
+    masks_over = "widths"
     needs_teacher = True
 
     @property

@@ -32,6 +32,7 @@ class SmallDense(Method):
     """Cut before training."""
 
     settings_class = SmallDensePlan
+    masks_over = "parts"
     needs_teacher = True
 
     def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:

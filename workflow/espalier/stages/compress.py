@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from espalier.core.aims import aim_of
+from espalier.core.handover import gone, taken_over
 from espalier.core.masks import read_masks, write_masks
 from espalier.core.models import open_base, open_student, write_model
 from espalier.core.runtime import write_json
@@ -30,14 +31,17 @@ def run(
     """Compress and write the student with its masks, what it kept, its history and its record."""
     wanted, kind, settings = read_plan(spec)
     session = Run("compress", wanted, settings, Files(task, tokens, work, [*teacher, *start, *latency]))
-    files = {path.name: path for path in start}
-    first = "masks.safetensors" not in files
-    fresh = first and settings.start == "pretrained"
-    student = open_base(start, wanted.goal.kind, session.task["classes"]) if fresh else open_student(start, wanted.goal.kind)
+    files, goal = {path.name: path for path in start}, wanted.goal.kind
+    student = open_base(start, goal, session.task["classes"]) if wanted.new_head else open_student(start, goal)
     session.open_rows(student.config.pad_token_id)
-    aim = aim_of(wanted, teacher, latency)
-    method = kind(settings, session.pruning_stage(settings, first, aim))
-    before = None if first else read_masks(files["masks.safetensors"])
+    aim, before, path_begins = aim_of(wanted, teacher, latency), None, True
+    if "masks.safetensors" in files:
+        path_begins = wanted.new_head
+        before = taken_over(read_masks(files["masks.safetensors"]), kind.masks_over, student)
+        aim = aim._replace(gone=gone(student, teacher, goal, settings))
+    if before is None:
+        aim = aim._replace(before=aim.gone)
+    method = kind(settings, session.pruning_stage(settings, path_begins, aim))
     student = method.cut(student, before)
     result = session.train(student, method, teacher=teacher, masks=before, history=history)
     write_model(method.shrink(student), config, weights)

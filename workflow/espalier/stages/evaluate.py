@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
 
 from espalier.config.specs import EvaluateSpec
+from espalier.core.batches import Rows
+from espalier.core.losses import Kind
 from espalier.core.models import open_student
 from espalier.core.packed import FIXED_SEED, Packed
 from espalier.core.predict import all_logits, masked_scores, masked_sums, predictions_of, scores_of
 from espalier.core.runtime import atomic, read_json, write_json
+from espalier.core.spans import Examples, answers_of
+from espalier.core.squad import METRICS, best
 from espalier.core.training import accelerator_for, open_tokens
 
 
@@ -18,7 +24,8 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
     """Write scores.json and, for paired comparisons, predictions.parquet.
 
     That has a line a row: its label, prediction and logits, or for text the number of masked tokens, how many of them
-    were guessed, and the sum of their losses in nats.
+    were guessed, and the sum of their losses in nats. For spans it has a line a question: its id, the answer in words, the
+    gold answers, and F1 and exact match against the best of them.
     """
     wanted = EvaluateSpec.model_validate_json(spec)
     accelerator = accelerator_for(wanted.machine)
@@ -31,9 +38,20 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
     else:
         logits = all_logits(student, rows, accelerator)
         sets = scores_of(logits, rows, wanted.kind, wanted.metrics)
-        table = pd.DataFrame({"set": rows.sets, "label": rows.labels, "prediction": predictions_of(logits, wanted.kind)})
-        table["logits"] = logits.tolist()
+        table = _spans(logits, rows.examples) if rows.examples else _predictions(logits, rows, wanted.kind)
     name, metric = read_json(task)["sets"][0], wanted.metrics[0]
     with atomic(predictions) as temporary:
         table.to_parquet(temporary, index=False)
     write_json(scores, {"score": sets[name][metric], "metric": metric, "set": name, "sets": sets})
+
+
+def _predictions(logits: Float[Tensor, "rows classes"], rows: Rows, kind: Kind) -> pd.DataFrame:
+    table = pd.DataFrame({"set": rows.sets, "label": rows.labels, "prediction": predictions_of(logits, kind)})
+    return table.assign(logits=logits.tolist())
+
+
+def _spans(logits: Float[Tensor, "rows both"], examples: Examples) -> pd.DataFrame:
+    answers = answers_of(logits, examples)
+    columns = {"set": examples.sets, "id": examples.ids, "prediction": answers, "gold": examples.answers}
+    scored = {metric: [best(metric, *pair) for pair in zip(answers, examples.answers, strict=True)] for metric in METRICS}
+    return pd.DataFrame(columns | scored)

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from espalier.config.base import printable
 from espalier.config.data import Base
 from espalier.config.specs import FetchSpec
 from espalier.core import bases
@@ -33,7 +34,8 @@ def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_co
             with atomic(target) as temporary:
                 shutil.copyfile(found, temporary)
     write_json(source, _origin(base) | {"weights_sha256": sha256(weights), "files": files})
-    print(f"{json.dumps(_origin(base))}: {content.get('model_type')}, weights {weights.stat().st_size / 2**20:.1f} MiB")
+    family, size = printable(str(content["model_type"])), weights.stat().st_size / 2**20
+    print(f"{json.dumps(_origin(base))}: {family}, weights {size:.1f} MiB")
 
 
 def _origin(base: Base) -> dict[str, str]:

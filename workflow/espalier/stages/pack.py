@@ -13,7 +13,7 @@ from espalier.core.tokenizer import open_tokenizer
 def run(
     spec: str, *, tokenizer: list[Path], train: Path, evaluation: Path, packed_train: Path, packed_evaluation: Path
 ) -> None:
-    """Write both tables as Arrow files that can be mapped into memory; of the training rows the first `rows`."""
+    """Write both tables as Arrow files that can be mapped into memory, of each set its first rows."""
     settings = PackSpec.model_validate_json(spec)
     packer = Packer(open_tokenizer(tokenizer, settings.max_length), settings.max_length)
     written = packer.write(train, packed_train, settings.rows)
@@ -21,4 +21,4 @@ def run(
         packed_train.unlink()
         raise UserError(f"rows: got {settings.rows:,}; the corpus has {written:,} rows of {settings.max_length} tokens")
     print(f"{packed_train.name}: {written:,} rows of {settings.max_length} tokens")
-    print(f"{packed_evaluation.name}: {packer.write(evaluation, packed_evaluation):,} rows")
+    print(f"{packed_evaluation.name}: {packer.write(evaluation, packed_evaluation, settings.evaluation_rows):,} rows")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from espalier.config.base import printable
 from espalier.config.data import SELECTION, Task
 from espalier.config.specs import PrepareSpec
 from espalier.core import corpus, samples
@@ -90,7 +91,7 @@ def _describe(settings: PrepareSpec, found: task_rows.Rows, training: pa.Table, 
         largest = max(counts["train"], key=counts["train"].__getitem__)
         majority = {name: counts[name][largest] / table.num_rows for name, table in sets.items()}
     for name, table in tables.items():
-        balance = f": {', '.join(f'{label} {count:,}' for label, count in counts[name].items())}" if counts else ""
+        balance = f": {', '.join(f'{printable(label)} {count:,}' for label, count in counts[name].items())}" if counts else ""
         print(f"{settings.name}: {name} {table.num_rows:,} rows{balance}")
     return {
         "name": settings.name,

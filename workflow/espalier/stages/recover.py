@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espalier.core.handover import gone
 from espalier.core.masks import read_masks
 from espalier.core.models import open_student, write_model
 from espalier.core.training import Files, Run, read_plan
@@ -27,7 +28,8 @@ def run(
     session = Run("recover", wanted, settings, Files(task, tokens, work, [*teacher, *start]))
     student = open_student(start, wanted.goal.kind)
     session.open_rows(student.config.pad_token_id)
-    method = kind(settings, session.fixed_stage(settings.recover.epochs))
+    missing = gone(student, teacher, wanted.goal.kind, settings)
+    method = kind(settings, session.fixed_stage(settings.recover.epochs, missing))
     masks = read_masks(next(path for path in start if path.name == "masks.safetensors"))
     rate = settings.recover.learning_rate
     result = session.train(student, method, teacher=teacher, masks=masks, learning_rate=rate, history=history)

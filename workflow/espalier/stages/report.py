@@ -1,4 +1,4 @@
-"""report: one page and four pictures that say what came out, how sure it is, and where it came from."""
+"""report: one page and its pictures, which say what came out, how sure it is, and where it came from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from espalier.config.specs import ReportSpec
 from espalier.core.curves import Curves, read_curves
 from espalier.core.figures import Look, looks, variables
 from espalier.core.maps import StructureMap, map_figure, read_maps, structure_file
-from espalier.core.panels import panel_figures, training_file
+from espalier.core.panels import Comparison, comparison_figures, comparison_key, distance_file, panel_figures, training_file
 from espalier.core.quality import Quality, key, quality_figures, quality_file, size_file
 from espalier.core.results import TEACHER, Place, by_place, is_recovery, place_of, read_fields, read_table
 from espalier.core.runtime import atomic
@@ -48,6 +48,7 @@ def run(
     size: Path,
     structure: Path,
     training: Path,
+    distance: list[Path],
 ) -> None:
     """Write report.html and the standalone figures; the same inputs give the same bytes.
 
@@ -65,6 +66,7 @@ def run(
         size: where the picture of score against stored size and speed goes.
         structure: where the picture of what structured students kept goes.
         training: where the picture of the training curves goes.
+        distance: where the picture of the distances from the teacher goes, in a study with text tasks; else empty.
     """
     settings = ReportSpec.model_validate_json(spec)
     rows = read_table(table)
@@ -75,6 +77,7 @@ def run(
     steps = {run["place"]: run["steps"] for run in runs if not run["recovery"]}
     curves = read_curves(histories, steps, goals)
     qualities = [_quality(key, inside, goals[key][0], known_tasks) for key, inside in panels(groups(rows))]
+    compared = _comparisons(curves, scored)
     maps = read_maps(structures)
     look = looks(list(dict.fromkeys(rows["plan"])))
     page = (
@@ -86,6 +89,8 @@ def run(
             key=[(Markup(picture), name) for picture, name in key(qualities, look)],
             has_majority=any(each.majority is not None for each in qualities),
             maps=[_map(each, look) for each in maps],
+            compared=[(each.title, [Markup(picture) for picture in comparison_figures(each, look)]) for each in compared],
+            compared_key=[(Markup(picture), name) for picture, name in comparison_key(compared, look)],
             curves=[_pictures(each, look) for each in curves],
             conditions=conditions(read_fields(path, TIMED) for path in costs),
             light=variables(dark=False),
@@ -98,6 +103,7 @@ def run(
         size: size_file(qualities, look),
         structure: structure_file(maps, look),
         training: training_file(curves, look),
+        **{path: distance_file(compared, look) for path in distance},
     }
     for path, text in ({report: page} | pictures).items():
         with atomic(path) as temporary:
@@ -142,6 +148,17 @@ def _quality(key: tuple[str, str], inside: list[Group], chosen: str, known_tasks
     metric = inside[0].metric
     majority = _majority(known_tasks.get(task, {}), chosen) if metric == "accuracy" else None
     return Quality(f"{base} on {task}", metric, inside, majority)
+
+
+def _comparisons(curves: list[Curves], scored: Mapping[Place, Any]) -> list[Comparison]:
+    """The plans of each base and text task, with the teacher's loss on the rows that give the score."""
+    found = []
+    for base, task in dict.fromkeys((each.base, each.task) for each in curves if each.compared):
+        teachers = [content for place, content in scored.items() if (*place[:2], place.plan) == (base, task, TEACHER)]
+        losses = pd.Series([content["sets"][content["set"]]["loss"] for content in teachers], dtype=float)
+        inside = [each for each in curves if (each.base, each.task) == (base, task) and each.compared]
+        found.append(Comparison(base, task, inside, None if losses.empty else float(losses.mean())))
+    return found
 
 
 def _pictures(curves: Curves, look: dict[str, Look]) -> dict[str, Any]:

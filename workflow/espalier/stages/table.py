@@ -26,7 +26,7 @@ def run(spec: str, *, scores: list[Path], costs: list[Path], records: list[Path]
         metrics: where metrics.json goes.
     """
     settings = ReportSpec.model_validate_json(spec)
-    rows = gather(scores, costs, records, settings.methods)
+    rows = gather(scores, costs, records, settings.methods, settings.starts)
     with atomic(table) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -11,6 +11,7 @@ from datasets import Dataset, Features, List, Value
 from espalier.config.specs import TokeniseSpec
 from espalier.core.runtime import atomic
 from espalier.core.tokenizer import open_tokenizer
+from espalier.core.windows import Cutting, write_windows
 
 TYPES = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
 """Columns that are kept of what the tokenizer gives, and how they are stored."""
@@ -19,11 +20,19 @@ TYPES = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8")
 def run(
     spec: str, *, tokenizer: list[Path], train: Path, evaluation: Path, tokens_train: Path, tokens_evaluation: Path
 ) -> None:
-    """Write input_ids (and token_type_ids, where the tokenizer gives them) beside label and set, without padding."""
+    """Write input_ids (and token_type_ids, where the tokenizer gives them) beside label and set, without padding.
+
+    Span tasks have a row a window, and columns of their own: see core/windows.py.
+    """
     settings = TokeniseSpec.model_validate_json(spec)
     encoder = open_tokenizer(tokenizer, settings.max_length)
     for rows, tokens in ((train, tokens_train), (evaluation, tokens_evaluation)):
-        _tokenise(encoder, settings.max_length, rows, tokens)
+        if settings.kind == "span":
+            cutting = Cutting(settings.max_length, settings.stride, settings.max_answer_length)
+            questions, windows = write_windows(encoder, cutting, rows, tokens)
+            print(f"{tokens.name}: {questions:,} questions in {windows:,} windows")
+        else:
+            _tokenise(encoder, settings.max_length, rows, tokens)
 
 
 def _tokenise(encoder: Any, max_length: int, rows: Path, tokens: Path) -> None:

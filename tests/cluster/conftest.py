@@ -1,0 +1,33 @@
+"""The pretend cluster, and clones whose jobs run on it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cluster import TOOLS, Cluster, is_up, recorded
+from tests.conftest import ROOT, SMALL, Clone
+
+STAND_IN = ROOT / "tests/workflow/stand_in.py"
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[None]:
+    """A SLURM of one node with two pretend GPUs; stopped at the end if it was started here."""
+    found = is_up()
+    if not found:
+        subprocess.run([TOOLS / "slurm-up"], check=True)
+    yield
+    if not found:
+        subprocess.run([TOOLS / "slurm-down"], check=True)
+
+
+@pytest.fixture
+def cluster(slurm: None, make_clone: Callable[[Path], Clone], tmp_path: Path) -> Cluster:
+    """The small study with stand-ins for its stages."""
+    clone = make_clone(tmp_path / "clone")
+    clone.write_config(SMALL)
+    return recorded(clone, STAND_IN)

@@ -1,0 +1,241 @@
+"""What goes wrong around a training run: injected, and what becomes of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from espalier.__main__ import main
+from espalier.config import parse
+from espalier.config.specs import compress_spec
+from espalier.core import loop as loop_module
+from espalier.core.history import History
+from espalier.core.runtime import TRY_AGAIN, read_json, sha256
+from tests import tiny
+from tests.e2e.test_resume import inside
+
+STEPS = 16
+CONFIG = """
+project: faults
+precision: fp32
+bases: {tiny: {source: local, path: base}}
+tasks:
+  mine: {kind: classification, source: files, train: a.csv, validation: b.csv, text: [text], label: label, metric: accuracy}
+plans:
+  distil: {method: distil, path: [0.6], prune_steps: 2, dense_epochs: 2.0, batch_size: 16, start: teacher, checkpoint: best}
+progress: {log_every: 1}
+"""
+RESULTS = ("model.safetensors", "masks.safetensors", "structure.json")
+TRAINED = {"config": "config.json", "weights": "model.safetensors", "history": "history.parquet", "record": "run.json"}
+
+
+def stage(root: Path, out: Path, **settings: object) -> list[str]:
+    """Command of a compression that learns from, and starts with, the model of `root`."""
+    raw = yaml.safe_load(CONFIG)
+    raw["plans"]["distil"] |= settings
+    spec = compress_spec(parse(raw), "mine", "distil", 3, "60")
+    model = inside(root / "model", "config.json", "model.safetensors")
+    names = TRAINED | {"masks": "masks.safetensors", "structure": "structure.json"}
+    tokens = inside(root / "task", "train.parquet", "evaluation.parquet")
+    lists = {"teacher": model, "start": model, "latency": [], "tokens": tokens}
+    paths = {"task": root / "task/task.json", "work": out / "work", **{name: out / file for name, file in names.items()}}
+    options = [part for name, files in lists.items() for part in (f"--{name}", *files)]
+    options += [part for name, path in paths.items() for part in (f"--{name}", str(path))]
+    return ["compress", "--spec", spec.model_dump_json(), *options]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A model, a task, and what the undisturbed run gives."""
+    root = tmp_path_factory.mktemp("faults")
+    tiny.classifier(4).save_pretrained(root / "model")
+    tiny.write_task(root / "task")
+    assert main(stage(root, root / "out")) == 0
+    return root
+
+
+@pytest.fixture
+def root(source, tmp_path):
+    """A copy that a test may damage."""
+    for name in ("model", "task"):
+        shutil.copytree(source / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _saves_often(monkeypatch):
+    monkeypatch.setattr(loop_module, "SAVE_EVERY", 2)
+
+
+@pytest.fixture
+def at(monkeypatch):
+    """Do something when history gets the row of a step."""
+    add, todo = History.add, {}
+
+    def acting(self, step, epoch, row):
+        add(self, step, epoch, row)
+        if "loss" in row and step in todo:
+            todo.pop(step)()
+
+    monkeypatch.setattr(History, "add", acting)
+    return lambda step, action: todo.update({step: action})
+
+
+def as_undisturbed(source: Path, out: Path) -> bool:
+    return all(sha256(out / name) == sha256(source / "out" / name) for name in RESULTS)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def stopped_at(at, root: Path, step: int) -> None:
+    at(step, terminate)
+    assert main(stage(root, root / "out")) == TRY_AGAIN
+
+
+def test_sigterm_saves_at_the_next_step_and_asks_to_be_run_again(source, root, at, capfd):
+    stopped_at(at, root, 7)
+    assert "compress: stopped at step 7 of 16; it is saved, the next run goes on" in capfd.readouterr().err
+    assert not (root / "out/model.safetensors").exists()
+    assert main(stage(root, root / "out")) == 0
+    assert read_json(root / "out/run.json")["resumed_at"] == [7]
+    assert as_undisturbed(source, root / "out")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "afterwards it ends the process as ever"
+
+
+def test_sigterm_in_the_last_step_comes_too_late_to_stop_it(source, root, at):
+    at(STEPS, terminate)
+    assert main(stage(root, root / "out")) == 0
+    assert as_undisturbed(source, root / "out")
+
+
+@pytest.mark.parametrize(("file", "step"), [("state", 9), ("best", 15)])
+def test_a_full_disk_leaves_the_state_before(source, root, at, capfd, file, step):
+    partial = root / f"out/work/.{file}.partial-{os.getpid()}.pt"
+    at(step, lambda: partial.symlink_to("/dev/full"))
+    assert main(stage(root, root / "out")) == 1
+    said = capfd.readouterr().err
+    assert f"compress: {root}/out/work/{file}.pt: cannot be written" in said and "MiB are free there" in said
+    assert main(stage(root, root / "out")) == 0
+    assert read_json(root / "out/run.json")["resumed_at"] == [8 if file == "state" else 14]
+    assert as_undisturbed(source, root / "out")
+
+
+def test_a_disk_that_fills_up_while_results_are_written_leaves_none_half_written(source, root, capfd):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # states are larger, too: none is written
+    try:
+        status = main(stage(root, root / "out", evaluate_every=0.0, checkpoint="last", dense_epochs=0.0, epochs_per_step=0.25))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert status == 1 and "model.safetensors: cannot be written" in capfd.readouterr().err
+    assert {path.name for path in (root / "out").iterdir()} == {"work", "history.parquet"}
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(root, capfd):
+    folder = Path("/sys/espalier-results")  # nobody may make folders there, not even root
+    command = stage(root, root / "out")
+    command = [part.replace(str(root / "out"), str(folder)) if "work" not in part else part for part in command]
+    assert main(command) == 1
+    assert f"compress: {folder}: results cannot be written here: " in capfd.readouterr().err
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.write_bytes(b""), lambda path: path.write_text("state")])
+def test_a_damaged_state_gives_way_to_the_one_before(source, root, at, capfd, damage):
+    stopped_at(at, root, 7)
+    damage(root / "out/work/state.pt")
+    assert main(stage(root, root / "out")) == 0
+    assert "state.pt is damaged (" in capfd.readouterr().out
+    assert read_json(root / "out/run.json")["resumed_at"] == [6]
+    assert as_undisturbed(source, root / "out")
+
+
+def test_where_both_states_are_damaged_the_run_begins_anew(source, root, at):
+    stopped_at(at, root, 7)
+    for name in ("state.pt", "state-before.pt", "fingerprint.json"):
+        truncate(root / "out/work" / name)
+    assert main(stage(root, root / "out")) == 0
+    assert read_json(root / "out/run.json")["resumed_at"] == []
+    assert as_undisturbed(source, root / "out")
+
+
+def test_killed_between_two_renames_a_run_goes_on_from_the_state_before(source, root, at):
+    stopped_at(at, root, 7)
+    work = root / "out/work"
+    (work / "state.pt").rename(work / ".state.partial-1.pt")
+    assert main(stage(root, root / "out")) == 0
+    assert read_json(root / "out/run.json")["resumed_at"] == [6]
+    assert as_undisturbed(source, root / "out")
+
+
+def edited_weights(root: Path) -> str:
+    path = root / "model/model.safetensors"
+    weights = load_file(path)
+    weights["classifier.bias"] += 1e-3
+    save_file(weights, path, metadata={"format": "pt"})
+    return str(path)
+
+
+def edited_rows(root: Path) -> str:
+    path = root / "task/train.parquet"
+    table = pd.read_parquet(path)
+    table["label"] = table["label"].to_numpy()[::-1]
+    table.to_parquet(path)
+    return str(path)
+
+
+@pytest.mark.parametrize("edit", [edited_weights, edited_rows])
+def test_a_state_of_other_data_or_another_base_is_not_taken_up_and_both_are_named(root, at, capfd, edit):
+    stopped_at(at, root, 7)
+    path = edit(root)
+    assert main(stage(root, root / "out")) == 0
+    assert f"beginning anew, because these have changed since the state was saved: {path}\n" in capfd.readouterr().out
+    assert read_json(root / "out/run.json")["resumed_at"] == []
+
+
+def test_a_model_that_holds_nan_is_refused(root, capfd):
+    path = root / "model/model.safetensors"
+    weights = load_file(path)
+    weights["classifier.weight"][1, 2] = torch.nan
+    save_file(weights, path, metadata={"format": "pt"})
+    assert main(stage(root, root / "out")) == 1
+    assert "1 of 96 values of classifier.weight are infinite or not a number" in capfd.readouterr().err
+
+
+def jumping(jump: float):
+    steps = iter(range(10**9))
+    now = time.time
+    return lambda: now() + jump * (next(steps) % 2)
+
+
+@pytest.mark.parametrize("jump", [-1e7, 1e7])
+def test_a_clock_that_jumps_changes_nothing(source, root, at, monkeypatch, jump):
+    monkeypatch.setattr(time, "time", jumping(jump))
+    stopped_at(at, root, 7)
+    for path in (root / "out/work").iterdir():
+        os.utime(path, (time.time() + jump, time.time() + jump))
+    assert main(stage(root, root / "out")) == 0
+    assert as_undisturbed(source, root / "out")
+    seconds = pd.read_parquet(root / "out/history.parquet")["seconds"].dropna()
+    assert seconds.is_monotonic_increasing and 0.0 < seconds.iloc[-1] < 600.0

@@ -1,0 +1,61 @@
+"""Recompute the digests of all artefacts; name what differs from the records, is missing or is extra."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from espalier.core.records import RECORDS, RESULTS, from_here, known_digests, read_jobs, read_records
+from espalier.core.runtime import sha256
+
+MEANING = {
+    "differs": "is not what its job wrote",
+    "missing": "was written and is not there",
+    "extra": "no job wrote it",
+    "unknown": "no job noted its digest",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compare and print; 1 where something differs, is missing or is extra."""
+    parser = ArgumentParser("python -m espalier verify", description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="file or folder under results/; all if left out")
+    parser.add_argument("--json", action="store_true", help="print JSON, for machines")
+    options = parser.parse_args(arguments)
+    places = [from_here(path) for path in options.paths or sorted(Path(RESULTS).glob("*"))]
+    jobs = read_jobs()
+    found = compare(places, known_digests(jobs, read_records(jobs)))
+    print(json.dumps(found, indent=2) if options.json else as_text(found))
+    return int(any(found[kind] for kind in ("differs", "missing", "extra")))
+
+
+def compare(places: Sequence[str], known: Mapping[str, str]) -> dict[str, list[str]]:
+    """Sort every artefact in these places into the kinds of `MEANING`, or `verified`.
+
+    Args:
+        places: files or folders, relative to the repository.
+        known: artefact → SHA-256; empty where none was noted.
+    """
+    there = {path for place in places for path in _files(Path(place))}
+    wanted = {path for path in known if any(Path(path).is_relative_to(place) for place in places)}
+    digests = {path: sha256(Path(path)) for path in sorted(there & wanted) if known[path]}
+    return {
+        "verified": [path for path, digest in digests.items() if digest == known[path]],
+        "differs": [path for path, digest in digests.items() if digest != known[path]],
+        "missing": sorted(wanted - there),
+        "extra": sorted(there - wanted),
+        "unknown": sorted((there & wanted) - digests.keys()),
+    }
+
+
+def as_text(found: Mapping[str, Sequence[str]]) -> str:
+    """A line for each artefact that is not as it should be, and one that counts."""
+    lines = [f"{kind:<8} {path}: {why}" for kind, why in MEANING.items() for path in found[kind]]
+    return "\n".join([*lines, ", ".join(f"{len(paths)} {kind}" for kind, paths in found.items())])
+
+
+def _files(place: Path) -> Iterable[str]:
+    files = [place] if place.is_file() else place.rglob("*")
+    return [str(path) for path in files if path.is_file() and path.parts[2:3] != (RECORDS,)]

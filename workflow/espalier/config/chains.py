@@ -1,0 +1,187 @@
+"""Plans that start from students of other plans: which student a stage starts from, and whether that can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from espalier.config.base import nearest
+from espalier.config.plans import Plan
+from espalier.config.project import Config
+from espalier.config.starts import Source, SourceAt
+from espalier.config.targets import Target, kind_of, number_of, percent_of, position, stage_of
+
+
+class Student(NamedTuple):
+    """A stage of a plan's path on a task."""
+
+    task: str
+    plan: str
+    percent: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+def tasks_for(config: Config, plan: str) -> list[str]:
+    """The tasks that a plan runs on: those of its kinds, and with a student to start from where it starts from one."""
+    return [task for task in config.tasks if _runs_on(config, plan, task, ())]
+
+
+def _runs_on(config: Config, plan: str, task: str, seen: tuple[str, ...]) -> bool:
+    if plan in seen or config.tasks[task].kind not in config.plans[plan].kinds:
+        return False
+    start = config.plan_for(plan, task).start
+    if not isinstance(start, Source):
+        return True
+    source = source_task(config, start, task)
+    return source is not None and _runs_on(config, start.plan, source, (*seen, plan))
+
+
+def source_task(config: Config, start: Source, task: str) -> str | None:
+    """The task whose student a plan starts from on a task: the same one, else the text task; None where there is none."""
+    kinds = config.plans[start.plan].kinds
+    if config.tasks[task].kind in kinds:
+        return task
+    texts = config.tasks_of("text") if "text" in kinds else []
+    if start.task is not None:
+        return start.task if start.task in texts else None
+    return texts[0] if len(texts) == 1 else None
+
+
+def source_of(config: Config, student: Student) -> Student | None:
+    """The student of another plan that a student's path began with; None where it began otherwise."""
+    start = config.plan_for(student.plan, student.task).start
+    if not isinstance(start, Source):
+        return None
+    at = percent_of(start.at) if isinstance(start, SourceAt) else student.percent
+    return Student(source_task(config, start, student.task), start.plan, at)
+
+
+def student_before(config: Config, student: Student) -> Student | None:
+    """What a stage starts from: the student of the stage before, or of another plan; None where it is base or teacher."""
+    plan = config.plans[student.plan]
+    _, before = stage_of(plan.path, student.percent)
+    if before is not None and plan.is_chain:
+        return student._replace(percent=percent_of(before))
+    return source_of(config, student)
+
+
+def target_of(config: Config, student: Student) -> Target:
+    """What a student aimed at."""
+    return stage_of(config.plans[student.plan].path, student.percent)[0]
+
+
+def chain_problems(config: Config) -> list[str]:
+    """What stands against starting plans from students of others, one line a problem."""
+    found: dict[str, None] = {}
+    for name, plan in config.plans.items():
+        for task in config.tasks_of(*plan.kinds):
+            start = config.plan_for(name, task).start
+            if isinstance(start, Source):
+                found |= dict.fromkeys(_problems(config, f"plans.{name}", plan, start, task))
+    return list(found) or list(dict.fromkeys(_shape_problems(config)))
+
+
+def _problems(config: Config, place: str, plan: Plan, start: Source, task: str) -> Iterator[str]:
+    """Of one plan on one task; the first kind of problem hides the others, which may follow from it."""
+    if start.plan not in config.plans:
+        known = list(config.plans)
+        yield f"{place}.start.plan: got '{start.plan}'; allowed: {', '.join(known)}{nearest(start.plan, known)}"
+    elif circle := _circle(config, place.removeprefix("plans."), task):
+        yield f"{place}.start.plan: plans start from each other: {' → '.join(circle)}"
+    elif problem := _task_problem(config, place, plan, start, task):
+        yield problem
+    else:
+        yield from _target_problems(place, plan, start, config.plans[start.plan])
+
+
+def _circle(config: Config, plan: str, task: str) -> list[str]:
+    """The plans along which one comes back to the first, or nothing."""
+    seen = [plan]
+    start = config.plan_for(plan, task).start
+    while isinstance(start, Source) and start.plan in config.plans:
+        seen.append(start.plan)
+        if start.plan == plan:
+            return seen
+        task = source_task(config, start, task)
+        if task is None or start.plan in seen[:-1]:
+            return []
+        start = config.plan_for(start.plan, task).start
+    return []
+
+
+def _task_problem(config: Config, place: str, plan: Plan, start: Source, task: str) -> str | None:
+    """Why there is no task on which the student to start from is made."""
+    source, kind = config.plans[start.plan], config.tasks[task].kind
+    texts = config.tasks_of("text")
+    if not (plan.is_chain or "text" in source.kinds):
+        return f"{place}.start.plan: got '{start.plan}'; method {plan.method} starts from students of text tasks"
+    if kind in source.kinds:
+        return f"{place}.start.task: plan {start.plan} works on {task} itself; leave task out" if start.task else None
+    if "text" not in source.kinds:
+        if plan.kinds & source.kinds & {each.kind for each in config.tasks.values()}:
+            return None  # the plan runs on those tasks alone
+        kinds = ", ".join(sorted(source.kinds))
+        return f"{place}.start.plan: plan {start.plan} works on tasks of kind {kinds}, not on {task}, which is of kind {kind}"
+    if start.task is None and len(texts) > 1:
+        return f"{place}.start.task: missing; plan {start.plan} works on several text tasks: {', '.join(texts)}"
+    if start.task is not None and start.task not in texts:
+        allowed = ", ".join(texts)
+        return f"{place}.start.task: got '{start.task}'; allowed: {allowed}{nearest(start.task, texts)}"
+    return None
+
+
+def _target_problems(place: str, plan: Plan, start: Source, source: Plan) -> Iterator[str]:
+    """Targets that the source does not have, or that do not go on from where it stands."""
+    there = {percent_of(target): target for target in source.path}
+    said = ", ".join(str(number_of(target)) for target in source.path)
+    if not isinstance(start, SourceAt):
+        for target in plan.path:
+            if percent_of(target) not in there or kind_of(target) != kind_of(source.path[0]):
+                yield f"{place}.path: got {number_of(target)}; the path of plan {start.plan} has {said}"
+        return
+    if there.get(percent_of(start.at)) != start.at:
+        yield f"{place}.start.at: got {number_of(start.at)}; the path of plan {start.plan} has {said}"
+        return
+    first, reached = plan.path[0], start.at
+    if number_of(reached) and kind_of(first) != kind_of(reached):
+        yield f"{place}.path: has targets of kind {kind_of(first)}, but plan {start.plan} has {kind_of(reached)}; use one kind"
+    elif kind_of(first) == kind_of(reached) and position(percent_of(first)) <= position(percent_of(reached)):
+        yield (
+            f"{place}.path: got {number_of(first)}, which is not beyond {number_of(reached)}, where plan {start.plan} stands; "
+            "targets count against the base"
+        )
+    if source.removes == plan.removes == "weights" and getattr(plan, "prune_embeddings", False) != getattr(
+        source, "prune_embeddings", False
+    ):
+        yield f"{place}.prune_embeddings: must be as in plan {start.plan}, whose masks go on"
+
+
+def _shape_problems(config: Config) -> Iterator[str]:
+    """Plans that would never run, and what the shapes of the students to start from rule out."""
+    for name in config.plans:
+        tasks = tasks_for(config, name)
+        if not tasks:
+            yield f"plans.{name}: no task has a student that it could start from"
+        for task in tasks:
+            plan, removed = config.plan_for(name, task), _removed(config, name, task)
+            place = f"plans.{name}.start.plan"
+            if plan.needs_whole and "structure" in removed:
+                yield f"{place}: its students are smaller than the teacher, whose hidden states {_said(plan)} compares"
+            if plan.removes == "structure" and {"weights", "structure"} <= removed:
+                yield f"{place}: single weights were removed from a smaller model, so what is left of the base is not known"
+
+
+def _said(plan: Plan) -> str:
+    """A method, with its objective where it has several."""
+    return f"method {plan.method}" + (f" with objective {plan.objective}" if hasattr(plan, "objective") else "")
+
+
+def _removed(config: Config, plan: str, task: str) -> set[str]:
+    """What the plans that led to a plan's start have removed."""
+    found: set[str] = set()
+    while isinstance(start := config.plan_for(plan, task).start, Source):
+        plan, task = start.plan, source_task(config, start, task)
+        found.add(config.plans[plan].removes)
+    return found

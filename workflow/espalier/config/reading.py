@@ -1,0 +1,142 @@
+"""Reading a configuration: every problem is said, one line each, before Snakemake sees a job."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from espalier.config.base import Block, ConfigError, describe, nearest
+from espalier.config.chains import chain_problems
+from espalier.config.project import ANALYSED, Config, for_task
+from espalier.config.targets import Timed
+from espalier.tasks import KNOWN, overlay
+
+NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}")
+"""Numbers that YAML 1.1 reads as text, such as 3e-5; `dvc exp run -S` writes them so."""
+
+
+def parse(raw: dict[str, Any]) -> Config:
+    """Check a configuration as read from YAML.
+
+    Raises:
+        ConfigError: with every problem found, one line each.
+    """
+    raw = _numbers(json.loads(json.dumps(raw, default=str)))
+    problems = _unknown_tasks(raw)
+    if isinstance(raw.get("tasks"), dict):
+        blocks = {str(name): {} if block is None else block for name, block in raw["tasks"].items()}
+        raw["tasks"] = {name: overlay(name, block) if isinstance(block, dict) else block for name, block in blocks.items()}
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        reported = tuple(problem.split(":")[0] for problem in problems)
+        raise ConfigError(
+            problems + [line for line in describe(error, Config) if not (reported and line.startswith(reported))]
+        ) from None
+    problems += _per_task_problems(config) + _plans_without_task(config) + _speeds_without_measure(config)
+    problems += [] if problems else _train_scores_without_labels(config)
+    problems += _analyses_of_nothing(config)
+    problems += [] if problems else chain_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_numbers(inner) for inner in value]
+    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
+
+
+def _unknown_tasks(raw: dict[str, Any]) -> list[str]:
+    tasks = raw.get("tasks")
+    if not isinstance(tasks, dict):
+        return []
+    return [
+        f"tasks.{name}: not a known task{nearest(name, list(KNOWN))}; known: {', '.join(KNOWN)}; "
+        "a task of your own needs kind, source, text, label and metric"
+        for name, block in tasks.items()
+        if name not in KNOWN and not (isinstance(block, dict) and "kind" in block)
+    ]
+
+
+def _per_task_problems(config: Config) -> list[str]:
+    """Check every combination of settings and task that will run."""
+    problems = []
+    owners: list[tuple[str, Block]] = [
+        ("teacher", config.teacher),
+        ("pretrain", config.pretrain),
+        *((f"plans.{name}", plan) for name, plan in config.plans.items()),
+    ]
+    for place, settings in owners:
+        for task in settings.per_task:
+            where = f"{place}.per_task.{task}"
+            if task not in config.tasks:
+                problems.append(f"{where}: no such task{nearest(task, list(config.tasks))}; allowed: {', '.join(config.tasks)}")
+                continue
+            if fixed := {"path", "method"} & settings.per_task[task].keys():
+                problems.append(f"{where}: {', '.join(sorted(fixed))} cannot differ between tasks; make another plan")
+                continue
+            try:
+                for_task(settings, task)
+            except ValidationError as error:
+                problems += describe(error, type(settings), where)
+    return problems
+
+
+def _plans_without_task(config: Config) -> list[str]:
+    """A plan that would never run is a mistake."""
+    kinds = {task.kind for task in config.tasks.values()}
+    return [
+        f"plans.{name}: method {plan.method} works on tasks of kind {', '.join(sorted(plan.kinds))}; "
+        f"the tasks here are of kind {', '.join(sorted(kinds))}"
+        for name, plan in config.plans.items()
+        if not plan.kinds & kinds
+    ]
+
+
+def _analyses_of_nothing(config: Config) -> list[str]:
+    """An analysis that would never run is a mistake."""
+    known, problems = list(config.plans), []
+    for name in config.analyses:
+        if name not in config.plans:
+            problems.append(f"analyses.{name}: no such plan{nearest(name, known)}; allowed: {', '.join(known)}")
+        elif not config.plans[name].kinds & set(ANALYSED) & {task.kind for task in config.tasks.values()}:
+            problems.append(f"analyses.{name}: this plan runs on no task of kind {', '.join(ANALYSED)}")
+    return problems
+
+
+def _train_scores_without_labels(config: Config) -> list[str]:
+    """Training rows of spans have no gold answers beside them, and those of text are masked anew in every epoch."""
+    problems = []
+    for task in config.tasks_of("span", "text"):
+        kind = config.tasks[task].kind
+        settings = {"pretrain": config.pretrain_for(task)} if kind == "text" else {"teacher": config.teacher_for(task)}
+        settings |= {f"plans.{name}": config.plan_for(name, task) for name, plan in config.plans.items() if kind in plan.kinds}
+        problems += [
+            f"{place}.evaluate_train: task {task} is of kind {kind}; allowed for classification, regression"
+            for place, each in settings.items()
+            if each.evaluate_train
+        ]
+    return problems
+
+
+def _speeds_without_measure(config: Config) -> list[str]:
+    """A speed that a plan aims at must be measured on its students, at the same batch size and length."""
+    measure, problems = config.measure, []
+    for name, plan in config.plans.items():
+        place, target = f"plans.{name}.path", plan.path[0]
+        if isinstance(target, Timed) and target.batch_size not in measure.batch_sizes:
+            sizes = sorted({*measure.batch_sizes, target.batch_size})
+            problems.append(f"{place}: batch_size {target.batch_size} is not measured; write measure.batch_sizes: {sizes}")
+        if isinstance(target, Timed) and target.length != measure.length:
+            problems.append(
+                f"{place}: length {target.length} is not measured; write measure.length: {target.length}, "
+                f"or length: {measure.length} here"
+            )
+    return problems

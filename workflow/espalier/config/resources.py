@@ -1,0 +1,77 @@
+"""What a job asks a cluster for: memory and minutes, from its rule, the size of its model and the attempt.
+
+    memory in MB = attempt * (memory_mb + copies * model in MB) * processes
+    minutes      = attempt * minutes * max(1, model in MB / 440)
+
+The model is the largest file of weights among the job's inputs; 440 MB is BERT-base in 32 bits. Nothing of this is a result:
+other numbers run no job again. `set-resources` in a profile, or on the command line, overrules any of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+BERT_BASE_MB = 440
+WEIGHTS = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the jobs of one rule need, for a model of the size of BERT-base or smaller."""
+
+    memory_mb: int
+    """Of Python, the libraries and the rows."""
+    minutes: int
+    """Generous: a training job that is stopped by its limit is tried again with more, and resumes."""
+    copies: int = 0
+    """Memory that grows with the model, in multiples of its weights."""
+    gpu: int = 0
+    """GPUs; the same jobs run on the CPU where there is none."""
+
+    def memory(self, model_mb: float, attempt: int) -> int:
+        """Megabytes to ask for."""
+        return math.ceil(attempt * (self.memory_mb + self.copies * model_mb))
+
+    def runtime(self, model_mb: float, attempt: int) -> int:
+        """Minutes to ask for."""
+        return math.ceil(attempt * self.minutes * max(1.0, model_mb / BERT_BASE_MB))
+
+
+TRAINING = Needs(memory_mb=3000, minutes=480, copies=24, gpu=1)
+"""Teacher, student, gradients, two moments and a save are 7 copies; activations of 32 rows on the CPU are the rest."""
+INFERENCE = Needs(memory_mb=3000, minutes=60, copies=8, gpu=1)
+NEEDS = {
+    "finetune": TRAINING,
+    "pretrain": TRAINING,
+    "latency": INFERENCE,
+    "compress": TRAINING,
+    "specialise": TRAINING,
+    "recover": TRAINING,
+    "export": Needs(memory_mb=3000, minutes=60, copies=8),
+    "evaluate": INFERENCE,
+    "measure": INFERENCE,
+    "analyse": INFERENCE,
+}
+"""A row for every rule that opens a model; what the others need stands in the profile."""
+
+
+def model_mb(files: Iterable[str]) -> float:
+    """Size of the largest file of weights in megabytes; 0 where there is none.
+
+    Raises:
+        FileNotFoundError: a file is not there yet. Snakemake then prints `<TBD>`, and asks again before the job starts.
+    """
+    return max((Path(file).stat().st_size / 1e6 for file in files if file.endswith(WEIGHTS)), default=0.0)
+
+
+def resources_of(rule: str, processes: int = 1) -> dict[str, int | Callable[..., int]]:
+    """A rule's resources in Snakemake's words: functions of the job's inputs and its attempt; a GPU for each process."""
+    needs = NEEDS[rule]
+    gpu = {"gpu": needs.gpu * processes} if needs.gpu else {}
+    return gpu | {
+        "mem_mb": lambda wildcards, input, attempt: needs.memory(model_mb(input), attempt) * processes,
+        "runtime": lambda wildcards, input, attempt: needs.runtime(model_mb(input), attempt),
+    }

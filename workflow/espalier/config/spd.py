@@ -1,0 +1,89 @@
+"""The block of SPD: pruned layers grafted onto a dense teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from espalier.config.base import Block
+from espalier.config.plans import Epochs, Fraction, Positive, PrunedPlan, Recover
+
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class Prediction(Block):
+    """What the prediction term is."""
+
+    reduction: Literal["mean", "batchmean"] = "mean"
+    """Mean over rows and classes, as in the authors' code; or over rows alone. Spans: over rows alone."""
+    regression_target: Literal["gold", "teacher"] = "gold"
+    """Regression compares with the labels, as in the authors' code, or with the teacher's outputs."""
+
+
+class SpdPlan(PrunedPlan):
+    """Sparse progressive distillation (arXiv 2110.08190; specification, sections 2 to 4)."""
+
+    method: Literal["spd"]
+    start: Literal["teacher"] = "teacher"
+    """Student layers begin as copies of the teacher's, and share its embeddings and head."""
+    learning_rate: Positive = 6.4e-4
+    """The authors' README; the default in their code is 1.6e-4, to fall back to where training diverges."""
+    warmup: Fraction = 0.0
+    weight_decay: Weight = 0.0
+    recover: Recover = Recover(epochs=0.0)
+    """A stage ends with fine-tuning, so nothing is left to recover."""
+    sparsify_epochs: Positive = 30.0
+    """Part 1: weights are removed; the last removal is at its end, and at the target."""
+    grafting_epochs: Epochs = 10.0
+    """Part 2: the probability of student layers rises to 1; 0 sets it to 1 where part 1 ends."""
+    finetune_epochs: Positive = 20.0
+    """Part 3: student layers alone. One learning-rate schedule for parts 2 and 3."""
+    prune_steps: Annotated[int, Field(ge=1)] = 12
+    """Removals in part 1, evenly spaced."""
+    prune_schedule: Literal["uniform", "geometric", "cubic"] = "cubic"
+    """How sparsity rises over them."""
+    initial_probability: Fraction = 0.8
+    """Probability of a student layer in part 1; 1 never runs a teacher layer."""
+    probability_schedule: Literal["constant", "linear", "constant-linear", "constant-jump-linear"] = "constant-linear"
+    """How it goes on: it stays; rises from the first step to the end of part 2; rises in part 2; or rises in part 2 from
+    `jump_probability`."""
+    jump_probability: Fraction = 0.5
+    """For constant-jump-linear alone."""
+    hidden_weight: Weight = 1.0
+    """Weight of the layers' outputs; weights of 0 leave a term out."""
+    attention_weight: Weight = 1.0
+    """Weight of attention probabilities."""
+    prediction_weight: Weight = 1.0
+    """Weight of the prediction term."""
+    hard_label_weight: Weight = 0.0
+    """Weight of the task's own loss."""
+    temperature: Positive = 1.0
+    """Softens both distributions of the prediction term."""
+    pred: Prediction = Prediction()
+    mask_padding: bool = False
+    """Leave padding out of both layer terms."""
+    clip_scope: Literal["trainable", "all"] = "trainable"
+    """Parameters whose gradients count for `clip_norm`: those that are trained; or all, those of the teacher's layers too,
+    as in the authors' code."""
+    freeze_embeddings: bool = True
+    freeze_head: bool = True
+    """All that comes after the encoder's layers."""
+    divergence_factor: Annotated[float, Field(gt=1.0)] | None = 10.0
+    """Stop where the hidden-state term is more than this many times its first value, that of dropout, for 200 steps on end;
+    null: never."""
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not self.hidden_weight + self.attention_weight + self.prediction_weight + self.hard_label_weight:
+            raise ValueError("hidden_weight, attention_weight, prediction_weight and hard_label_weight are all 0: no loss left")
+        return self
+
+    def parts(self, first_stage: bool) -> list[float]:
+        """Sparsification; grafting and fine-tuning, which share a learning-rate schedule."""
+        return [self.sparsify_epochs, self.grafting_epochs + self.finetune_epochs]
+
+    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+        """Evenly over part 1, the last one at its end."""
+        return [round(number * bounds[0] / self.prune_steps) for number in range(1, self.prune_steps + 1)]

@@ -1,0 +1,238 @@
+"""SPD: sparse progressive distillation, pruned layers grafted onto a dense teacher.
+
+Paper: S. Huang, D. Xu, I. Yen, Y. Wang, S.-E. Chang, B. Li, S. Chen, M. Xie, S. Rajasekaran, H. Liu, C. Ding, "Sparse
+Progressive Distillation: Resolving Overfitting under Pretrain-and-Finetune Paradigm", ACL 2022, arXiv 2110.08190; code
+shaoyiHusky/SparseProgressiveDistillation at 5535890. `../shared/methods/spd.md` is the specification.
+
+Idea: in every step a coin decides for each position whether the pruned student layer or the frozen teacher layer runs.
+Student layers first learn among healthy neighbours; when all weights are removed the coin's probability rises to 1, and
+they work together. Every layer's output and attention, and the logits, are compared with the teacher's.
+
+Symbols                     Names
+    T_i, S_i, G              pairs of core.grafting.Grafts, grafted(bits)
+    b, p(t)                  bits, grafting_probability
+    t1, t2                   ramp_begin, ramp_end
+    L_hid, L_att, L_pred     terms "hidden", "attention", "prediction"; hard labels: "task"
+    M, s_j                   pruner.masks (True = kept), stage.removals
+
+Choices (specification, section 7): 1 the probability reaches 1, `constant` is the README's; 3 `clip_scope`; 4 learning-rate
+schedules follow the parts; 5 twelve removals; 7 attention before dropout; 10 the teacher is a plain model. The teacher's
+layers have no dropout in G either. A step is one draw, micro-batches share it. H_0, which has no gradient while embeddings
+are frozen, is left out, and so are data augmentation and a head that is trained in part 3 alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from espalier.config.spd import SpdPlan
+from espalier.core.batches import Batch
+from espalier.core.grafting import Grafts, draw, grafting_probability
+from espalier.core.losses import map_loss, soft_cross_entropy, task_loss
+from espalier.core.masks import Masks, encoder_layers
+from espalier.core.matching import distance
+from espalier.core.method import Method, Outputs
+from espalier.core.relations import Recording
+from espalier.core.runtime import UserError
+
+LOOK_EVERY = 20
+"""Steps between two looks for divergence."""
+PATIENCE = 200
+"""Steps on end for which a term may be too high (specification, section 4)."""
+
+
+class Spd(Method):
+    """Grafting, distillation of every layer, and magnitude pruning in each matrix."""
+
+    settings_class = SpdPlan
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a term or a graft is on."""
+        settings = self.settings
+        terms = settings.hidden_weight + settings.attention_weight + settings.prediction_weight
+        return terms > 0 or settings.initial_probability < 1
+
+    @property
+    def needs_hidden_states(self) -> bool:
+        """Whether the hidden term is on."""
+        return self.settings.hidden_weight > 0
+
+    @property
+    def needs_relations(self) -> bool:
+        """Whether the attention term is on."""
+        return self.settings.attention_weight > 0
+
+    @property
+    def relations(self) -> Recording | None:
+        """Maps of every head."""
+        return "maps" if self.needs_relations else None
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weights of the terms that are on."""
+        settings = self.settings
+        weights = {
+            "hidden": settings.hidden_weight,
+            "attention": settings.attention_weight,
+            "prediction": settings.prediction_weight,
+            "task": settings.hard_label_weight,
+        }
+        return {name: weight for name, weight in weights.items() if weight}
+
+    def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
+        """Pair the layers, freeze what is shared, and begin with the student's layers alone."""
+        super().begin(student, masks)
+        self.student = student
+        self.layers = list(encoder_layers(student)[1].parameters())
+        self.grafts = None if self.teacher is None else Grafts(student, self.teacher)
+        self.bits = torch.ones(student.config.num_hidden_layers, dtype=torch.bool)
+        self.hidden: list[tuple[int, Tensor]] = []
+        self.first_hidden = torch.full((), torch.nan, device=student.device)
+        self.too_high = torch.zeros((), dtype=torch.int64, device=student.device)
+        self._freeze(student)
+
+    def _freeze(self, student: PreTrainedModel) -> None:
+        ours = {id(parameter) for parameter in self.layers}
+        for name, parameter in student.named_parameters():
+            if id(parameter) not in ours:
+                frozen = self.settings.freeze_embeddings if "embeddings" in name else self.settings.freeze_head
+                parameter.requires_grad_(not frozen)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For `clip_scope: all` what is frozen has gradients, which count, and a learning rate of 0."""
+        if self.settings.clip_scope == "trainable":
+            return []
+        theirs = [] if self.grafts is None else [p for pair in self.grafts.pairs for p in pair.theirs.parameters()]
+        frozen = [p for p in self.student.parameters() if not p.requires_grad] + theirs
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        return [{"params": frozen, "lr": 0.0, "weight_decay": 0.0}] if frozen else []
+
+    @property
+    def ramp_begin(self) -> int:
+        """t1: the last removal; 0 where nothing is removed."""
+        return max(self.stage.removals, default=0)
+
+    @property
+    def ramp_end(self) -> int:
+        """t2: the probability is 1 from here on."""
+        if not self.stage.removals:
+            return 0
+        settings = self.settings
+        share = settings.grafting_epochs / (settings.grafting_epochs + settings.finetune_epochs)
+        return self.ramp_begin + round(share * (self.stage.steps - self.ramp_begin))
+
+    def probability(self, step: int) -> float:
+        """p of a step; 1 in recovery."""
+        settings = self.settings
+        if not self.stage.removals:
+            return 1.0
+        ramp, jump = settings.probability_schedule, settings.jump_probability
+        return grafting_probability(step, settings.initial_probability, self.ramp_begin, self.ramp_end, ramp, jump)
+
+    def before_step(self, step: int) -> None:
+        """Remove weights where they are due; draw this step's bits."""
+        super().before_step(step)
+        if self.grafts is not None:
+            self.bits = draw(self.probability(step), len(self.grafts), self.generator)
+
+    def at_target(self, steps: int) -> bool:
+        """Part 3 alone (specification, section 3.6)."""
+        return steps > self.ramp_end or steps >= self.stage.steps
+
+    def around_forward(self) -> AbstractContextManager[None]:
+        """The grafted network; evaluation, which is outside, sees the student's layers alone."""
+        return nullcontext() if self.grafts is None else self.grafts.grafted(self.bits)
+
+    def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Float[Tensor, ""]]:
+        """L_hid and L_att, sums over layers; L_pred; the task's own loss.
+
+        Source: specification, section 2.2.
+        Differs from the authors' code: H_0 is left out; options of section 2.4.
+        """
+        on, terms = self.loss_weights, {}
+        padding = batch.attention_mask if self.settings.mask_padding else None
+        if "hidden" in on:
+            pairs = zip(student.hidden_states, teacher.hidden_states, strict=True)
+            terms["hidden"] = torch.stack([distance(own, theirs, padding) for own, theirs in pairs]).sum()
+        if "attention" in on:
+            pairs = zip(student.maps, teacher.maps, strict=True)
+            terms["attention"] = torch.stack([map_loss(own, theirs, padding) for own, theirs in pairs]).sum()
+        if "prediction" in on:
+            terms["prediction"] = self._prediction(batch, student.logits, teacher.logits)
+        if "task" in on:
+            terms["task"] = task_loss(student.logits, batch.labels, self.stage.kind)
+        if "hidden" in on:
+            self.hidden.append((len(batch), terms["hidden"].detach()))
+        if not any(term.requires_grad for term in terms.values()):  # no student layer was drawn
+            terms[next(iter(on))] += 0.0 * self.layers[-1].sum()
+        return terms
+
+    def _prediction(
+        self, batch: Batch, student: Float[Tensor, "rows classes"], teacher: Float[Tensor, "rows classes"]
+    ) -> Float[Tensor, ""]:
+        """L_pred.
+
+        Source: specification, section 2.2.
+        Differs from the authors' code: options of section 2.4.
+        """
+        settings, kind = self.settings, self.stage.kind
+        if kind == "regression":
+            target = batch.labels if settings.pred.regression_target == "gold" else teacher.squeeze(-1)
+            return task_loss(student, target, kind)
+        reduction = "batchmean" if kind == "span" else settings.pred.reduction
+        return soft_cross_entropy(student, teacher, temperature=settings.temperature, reduction=reduction)
+
+    def after_backward(self, step: int) -> None:
+        """Layers that were not drawn have a gradient of 0, so that they move on by their momentum.
+
+        Source: specification, section 3.3.
+        Differs from the authors' code: nothing (torch of its time set gradients to 0 where today's sets none).
+        """
+        for parameter in self.layers:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        super().after_backward(step)
+
+    def after_step(self, step: int) -> dict[str, float | Tensor]:
+        """Log the graft; look for divergence."""
+        if self.settings.divergence_factor is not None and self.hidden:
+            self._watch(step, self.settings.divergence_factor)
+        self.hidden.clear()
+        return {"grafting_probability": self.probability(step), "student_layers": float(self.bits.sum())}
+
+    def _watch(self, step: int, factor: float) -> None:
+        """Count steps in which the hidden-state term is far above its first value; waits for the device rarely.
+
+        Source: specification, section 4 (writer's recommendation).
+        Differs from the authors' code: that one does not look.
+
+        Raises:
+            UserError: there were `PATIENCE` such steps on end.
+        """
+        value = sum(rows * each for rows, each in self.hidden) / sum(rows for rows, _ in self.hidden)
+        self.first_hidden = torch.where(self.first_hidden.isnan(), value, self.first_hidden)
+        high = (value > factor * self.first_hidden) & (self.first_hidden > 0)  # 0: a copy of its teacher without dropout
+        self.too_high = torch.where(high, self.too_high + 1, 0)
+        if (step + 1) % LOOK_EVERY == 0 and int(self.too_high) >= PATIENCE:
+            raise UserError(
+                f"training diverged at step {step + 1} of {self.stage.steps}: the hidden-state term is {float(value):.4g}, "
+                f"for {int(self.too_high)} steps more than {factor:g} times its first value {float(self.first_hidden):.4g}; "
+                "lower learning_rate (1.6e-4 is the default of the authors' code), or raise divergence_factor"
+            )
+
+    def state_dict(self) -> dict[str, Tensor | Bool[Tensor, "..."]]:
+        """Masks, the generator of the bits, and what is known of the hidden-state term."""
+        return super().state_dict() | {"first_hidden": self.first_hidden, "too_high": self.too_high}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state_dict` gave."""
+        super().load_state_dict(state)
+        self.first_hidden, self.too_high = (state[name].to(self.student.device) for name in ("first_hidden", "too_high"))

@@ -1,0 +1,44 @@
+"""Fine-tuning of a task-agnostic student on a task: nothing is removed, the head is new.
+
+L = (1 - alpha) L_task + alpha tau^2 KL(teacher || student) (Hinton et al. 2015, arXiv 1503.02531), with the task's own
+fine-tuned teacher; for regression the second term is the mean squared error of the outputs. alpha = 0, as in the paper of
+HomoDistil (arXiv 2302.09632), is plain fine-tuning, and no teacher runs.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from espalier.config.specialise import SpecialisePlan
+from espalier.core.batches import Batch
+from espalier.core.losses import soft_label_loss, task_loss
+from espalier.core.method import Method, Outputs
+
+
+class Specialise(Method):
+    """The task loss, with logit distillation where it is asked for."""
+
+    settings_class = SpecialisePlan
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether distillation is on."""
+        return self.settings.alpha > 0
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weights of the terms that are on: (1 - alpha) and alpha."""
+        weights = {"task": 1.0 - self.settings.alpha, "kld": self.settings.alpha}
+        return {name: weight for name, weight in weights.items() if weight}
+
+    def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Tensor]:
+        """Task loss, and softened KL divergence where a teacher runs.
+
+        Source: Hinton et al. 2015, arXiv 1503.02531.
+        Differs from the authors' code: no code is public.
+        """
+        kind, temperature = self.stage.kind, self.settings.temperature
+        terms = {"task": task_loss(student.logits, batch.labels, kind)} if "task" in self.loss_weights else {}
+        if teacher is not None:
+            terms["kld"] = soft_label_loss(student.logits, teacher.logits, temperature=temperature, kind=kind)
+        return terms

@@ -1,0 +1,41 @@
+"""Fine-tune a task-agnostic student on a task, as if it were a pre-trained encoder; what it kept stays as it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from espalier.core.models import open_base, write_model
+from espalier.core.runtime import atomic
+from espalier.core.training import Files, Run, read_plan
+
+
+def run(
+    spec: str,
+    *,
+    teacher: list[Path],
+    start: list[Path],
+    kept: Path,
+    task: Path,
+    tokens: list[Path],
+    work: Path,
+    config: Path,
+    weights: Path,
+    masks: Path,
+    structure: Path,
+    history: Path,
+    record: Path,
+) -> None:
+    """Train and write the student with its history and record; masks and structure are those of the student before."""
+    wanted, kind, settings = read_plan(spec)
+    session = Run("specialise", wanted, settings, Files(task, tokens, work, [*teacher, *start, kept]))
+    student = open_base(start, wanted.goal.kind, session.task["classes"])
+    session.open_rows(student.config.pad_token_id)
+    method = kind(settings, session.fixed_stage(settings.epochs))
+    result = session.train(student, method, teacher=teacher, history=history)
+    write_model(student, config, weights)
+    files = {path.name: path for path in start}
+    for source, target in ((files["masks.safetensors"], masks), (kept, structure)):
+        with atomic(target) as temporary:
+            shutil.copyfile(source, temporary)
+    session.finish(record, result)
