@@ -12,8 +12,8 @@ demo: .venv/.installed ## Run the shipped configuration, from raw text to the re
 	$(BIN)/snakemake --profile profiles/local
 	@echo "Report: results/$$(sed -n 's/^project: *\([a-z0-9-]*\).*/\1/p' config.yaml)/report.html"
 
-test: .venv/.installed ## All tests but those of the cluster
-	$(BIN)/python -m pytest
+test: .venv/.installed ## All tests but those of the cluster, on every core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-versioning: .venv/.installed ## Of these, git, DVC and clones: who knows what is done
 	$(BIN)/python -m pytest -m versioning tests/versioning

@@ -46,9 +46,10 @@ CONFIG = {
     "teacher": {"epochs": 6.0, "checkpoint": "best", **FAST},
     "plans": {
         "magnitude": {"method": "magnitude", "path": [0.5], "recover": {"epochs": 0.0}, **FAST},
-        "sdp": {"method": "sdp", "path": [0.5], "start": "teacher", **FAST},
+        "sdp": {"method": "sdp", "path": [0.5], "start": "teacher", "evaluate_removals": True, "evaluate_train": True, **FAST},
         "cofi": {"method": "cofi", "path": [0.5, 0.8], "pruning_epochs": 3.0, "sparsity_warmup_epochs": 1.0, **FAST},
     },
+    "analyses": {"sdp": ["representations", "errors", "weights"], "cofi": ["errors"]},
     "measure": {"repeats": 3, "length": 16},
     "progress": {"log_every": 2},
 }
@@ -85,7 +86,7 @@ def test_a_second_run_has_nothing_to_do(whole):
 def test_the_table_has_a_row_for_every_teacher_and_student(whole):
     table = pd.read_csv(whole.folder / "results/whole/table.csv")
     assert len(table) == 2 * (1 + 1 + 1 + 2)
-    assert table.drop(columns=["latency_b1_ms", "latency_b32_ms"]).notna().all(axis=None)
+    assert table.drop(columns=["latency_b1_ms", "latency_b32_ms", "start"]).notna().all(axis=None)
     students = table[table["plan"] != "teacher"]
     assert (students["sparsity_encoder"] - students["target"]).abs().max() < 0.01  # heads are 6 % of this encoder
     teachers = table[(table["plan"] == "teacher") & (table["task"] == "sorts")]
@@ -98,6 +99,16 @@ def test_the_report_is_there_and_whole(whole):
     assert (
         json.loads((whole.folder / "results/whole/metrics.json").read_text())["tiny"]["sorts"]["cofi"]["80"]["score"]["n"] == 1
     )
+
+
+def test_students_are_analysed_and_the_report_tells(whole):
+    folder = whole.folder / "results/whole/tiny/sorts/seed1"
+    assert not (folder / "magnitude/50/analysis.json").exists()
+    found = json.loads((folder / "sdp/50/analysis.json").read_text())
+    assert found["rows"] == 60 and 0 < found["errors"]["distance"] <= found["errors"]["bound"]
+    assert found["representations"]["student"]["separability"] > 0
+    page = (whole.folder / "results/whole/report.html").read_text()
+    assert all(title in page for title in ("Analyses", "Implicit sparsity", "Recovery after a removal", "Overfitting gap"))
 
 
 def test_held_out_rows_selected_the_teacher(whole):

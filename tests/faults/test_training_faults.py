@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from espalier.__main__ import main
 from espalier.config import parse
 from espalier.config.specs import compress_spec
 from espalier.core import loop as loop_module
+from espalier.core import training
 from espalier.core.history import History
 from espalier.core.runtime import TRY_AGAIN, read_json, sha256
 from tests import tiny
@@ -189,6 +191,31 @@ def test_killed_between_two_renames_a_run_goes_on_from_the_state_before(source, 
     assert as_undisturbed(source, root / "out")
 
 
+def test_a_damaged_best_checkpoint_is_not_taken_up(root, at, capfd):
+    often = {"evaluate_every": 0.25}
+    assert main(stage(root, root / "undisturbed/out", **often)) == 0
+    at(15, terminate)
+    assert main(stage(root, root / "out", **often)) == TRY_AGAIN
+    flip(root / "out/work/best.pt")
+    assert main(stage(root, root / "out", **often)) == 0
+    assert "best.pt is damaged (" in capfd.readouterr().out
+    assert read_json(root / "out/run.json")["resumed_at"] == []
+    assert as_undisturbed(root / "undisturbed", root / "out")
+
+
+@pytest.mark.parametrize("gone", ["best.pt", "history.jsonl", "state.pt"])
+def test_killed_while_it_clears_up_a_run_takes_up_nothing_that_is_incomplete(source, root, monkeypatch, gone):
+    with monkeypatch.context() as patched:
+        clearing = SimpleNamespace(rmtree=lambda folder: (folder / gone).unlink() or signal.raise_signal(signal.SIGINT))
+        patched.setattr(training, "shutil", clearing)
+        with pytest.raises(KeyboardInterrupt):
+            main(stage(root, root / "out"))
+    assert main(stage(root, root / "out")) == 0
+    assert as_undisturbed(source, root / "out")
+    histories = [pd.read_parquet(each / "out/history.parquet") for each in (source, root)]
+    assert histories[0]["loss"].equals(histories[1]["loss"])
+
+
 def edited_weights(root: Path) -> str:
     path = root / "model/model.safetensors"
     weights = load_file(path)
@@ -212,6 +239,13 @@ def test_a_state_of_other_data_or_another_base_is_not_taken_up_and_both_are_name
     assert main(stage(root, root / "out")) == 0
     assert f"beginning anew, because these have changed since the state was saved: {path}\n" in capfd.readouterr().out
     assert read_json(root / "out/run.json")["resumed_at"] == []
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "task/train.parquet"])
+def test_an_input_that_is_damaged_is_named(root, capfd, name):
+    truncate(root / name)
+    assert main(stage(root, root / "out")) == 1
+    assert f"compress: {root / name} is damaged (" in capfd.readouterr().err
 
 
 def test_a_model_that_holds_nan_is_refused(root, capfd):

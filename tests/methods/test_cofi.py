@@ -90,7 +90,7 @@ def test_gates_and_multipliers_have_constant_rates_and_are_not_clipped(harness):
     loop = harness.run({**PLAN, "clip_norm": 1e-3, "gate_learning_rate": 0.3})
     groups = loop.optimizer.param_groups
     own = {id(parameter) for parameter in (*loop.method.gates.parameters(), loop.method.multipliers)}
-    assert own.isdisjoint(map(id, loop._clipped()))
+    assert own.isdisjoint(map(id, loop._trained(clipped_only=True)))
     assert own == {id(parameter) for group in groups if group.get("constant") for parameter in group["params"]}
     rates = {group["lr"] for group in groups if group.get("constant")}
     assert rates == {0.3, 0.5} and all(group["lr"] < 1e-3 for group in groups if not group.get("constant"))

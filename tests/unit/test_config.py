@@ -279,6 +279,24 @@ def test_training_rows_of_spans_and_of_text_are_not_scored(small):
     assert parse(small).plan_for("sdp", "docs-pair").evaluate_train
 
 
+@pytest.mark.parametrize(
+    ("task", "analyses", "problem"),
+    [
+        ("docs-pair", {"sdpp": ["errors"]}, "analyses.sdpp: no such plan; did you mean 'sdp'?; allowed: magnitude, sdp"),
+        ("docs-span", {"sdp": ["errors"]}, "analyses.sdp: this plan runs on no task of kind classification, regression"),
+        (
+            "docs-pair",
+            {"sdp": ["error"]},
+            "analyses.sdp.[0]: got 'error'; allowed: representations, errors, weights; did you mean 'errors'?",
+        ),
+    ],
+)
+def test_an_analysis_that_would_never_run_is_refused(small, task, analyses, problem):
+    with pytest.raises(ConfigError) as caught:
+        parse(small | {"tasks": {task: None}, "analyses": analyses})
+    assert caught.value.problems == [problem]
+
+
 def test_pretraining_can_differ_between_tasks(small):
     small |= {"tasks": {"docs-corpus": None, "docs-pair": None}}
     small["pretrain"] = {"train": "all", "per_task": {"docs-corpus": {"epochs": 2.0}}}

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from espalier.core.loop import selection_set
+from espalier.core.predict import selection_set
 from espalier.core.runtime import Interrupted, UserError
 from tests import tiny
 from tests.methods.conftest import Harness

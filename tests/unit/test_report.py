@@ -81,6 +81,7 @@ def make_report(root: Path, curves: bool = False, text: bool = False) -> str:
         scores=found(root, "scores.json"),
         costs=found(root, "cost.json"),
         structures=found(root, "structure.json"),
+        analyses=found(root, "analysis.json"),
         tasks=found(root, "task.json"),
         report=root / "report.html",
         distance=[root / "figures/distance.svg"] if text else [],

@@ -97,5 +97,5 @@ def test_single_values_can_be_overlaid(clone):
 
 def test_the_list_reads_like_a_table_of_contents(clone):
     listed = dict(re.findall(r"^(\w+) \((.+)\)$", clone.snakemake("--list").stdout, re.MULTILINE))
-    assert set(listed) == {"all", *DATA, "pack", "pretrain", "finetune", "latency", "specialise", *STUDENT, *SUMMARY}
+    assert set(listed) == {"all", *DATA, "pack", "pretrain", "finetune", "latency", "specialise", "analyse", *STUDENT, *SUMMARY}
     assert all(text.endswith(".") and "{" not in text for text in listed.values())

@@ -12,6 +12,7 @@ rule report:
         scores=rules.table.input.scores,
         costs=rules.table.input.costs,
         structures=[f"{folder}/structure.json" for folder in layout.compressed()],
+        analyses=[f"{folder}/analysis.json" for folder in layout.analysed()],
         tasks=[f"{layout.prepared(task)}/task.json" for task in study.tasks],
         lock=LOCK,
     output:
@@ -29,7 +30,7 @@ rule report:
         "../../envs/espalier.yaml"
     params:
         spec=spec(specs.report_spec),
-        code=code("report", "file:templates/report.html.j2"),
+        code=code("report", "file:templates/report.html.j2", "file:templates/analyses.html.j2"),
     shell:
         r"""
         python -m espalier report \
@@ -40,6 +41,7 @@ rule report:
             --scores {input.scores:q} \
             --costs {input.costs:q} \
             --structures {input.structures:q} \
+            --analyses {input.analyses:q} \
             --tasks {input.tasks:q} \
             --report {output.report:q} \
             --quality {output.quality:q} \

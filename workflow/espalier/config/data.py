@@ -28,6 +28,8 @@ HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0
 Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
+TRAIN = "train"
+"""Name of the training rows themselves where they are scored, too; no evaluation set may have it."""
 FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
 FORMATS: dict[Kind, tuple[str, ...]] = {
     "classification": FILE_FORMATS,
@@ -196,6 +198,6 @@ class Task(Block):
             for path in (self.train, *self.evaluation_sets.values()):
                 if PurePosixPath(str(path)).suffix not in allowed:
                     raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(allowed)}")
-        if SELECTION in self.evaluation_sets or "train" in self.evaluation_sets:
+        if SELECTION in self.evaluation_sets or TRAIN in self.evaluation_sets:
             raise ValueError("'train' and 'selection' are not allowed as names of evaluation sets")
         return self

@@ -171,6 +171,8 @@ class PrunedPlan(Plan):
     """The same fraction in each matrix, or one ranking over all of them."""
     prune_embeddings: bool = False
     """Prune the word embeddings, too."""
+    evaluate_removals: bool = False
+    """Evaluate just before and just after each removal, too: how a student recovers from it."""
 
     @model_validator(mode="after")
     def _removes(self) -> Self:

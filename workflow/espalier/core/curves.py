@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 import pyarrow.parquet as parquet
 
+from espalier.config.data import TRAIN
+from espalier.core.analysis import Recovery, recoveries
 from espalier.core.results import Place, split_recoveries
 
 LONGEST = 250
@@ -62,6 +64,10 @@ class Curves(NamedTuple):
     """Loss terms in the order in which they were logged, the score, goals with their targets, groups."""
     compared: tuple[Panel, ...] = ()
     """What is compared among plans; nothing where no distance from a teacher was logged."""
+    recoveries: tuple[tuple[int, str, tuple[Recovery, ...]], ...] = ()
+    """Seed, percent, and how the score came back after each removal; nothing where removals were not evaluated."""
+    overfitting: tuple[Panel, ...] = ()
+    """Loss and score on training and on held-out rows; nothing where training rows were not scored."""
 
     @property
     def seeds(self) -> int:
@@ -103,7 +109,8 @@ def read_curves(
         runs = [_Run(place, False, begin[place.percent], _read(stages[place])) for place in here]
         runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
         goal = goals.get((base, task))
-        found.append(Curves(base, task, plan, borders, _panels(runs, goal), tuple(_compared(runs, goal))))
+        more = (tuple(each(runs, goal)) for each in (_compared, _recoveries, _overfitting))
+        found.append(Curves(base, task, plan, borders, _panels(runs, goal), *more))
     return found
 
 
@@ -153,6 +160,23 @@ def _compared(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[P
             yield Panel(said, "loss", _lines(stages, str(_score_column(stages, (score[0], name)))))
         column, said = RATE
         yield Panel(said, "group", _lines(stages, column))
+
+
+def _recoveries(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[tuple[int, str, tuple[Recovery, ...]]]:
+    """Of every stage with removals that were evaluated."""
+    column = _score_column(runs, score)
+    for run in runs:
+        rows: Any = run.history[["step", column]].dropna() if column in run.history and not run.recovery else []
+        if len(rows) and (found := recoveries(rows["step"].tolist(), rows[column].tolist())):
+            yield run.place.seed, run.place.percent, tuple(found)
+
+
+def _overfitting(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
+    """The same quantity on training rows and on those that give the score."""
+    stages = [run for run in runs if not run.recovery]
+    if score and any(f"{TRAIN}/{score[1]}" in run.history for run in stages):
+        for name in ("loss", score[1]):
+            yield Panel(name, "loss", [line for part in (TRAIN, score[0]) for line in _lines(stages, f"{part}/{name}", part)])
 
 
 def _columns(runs: Sequence[_Run], prefix: str) -> list[str]:

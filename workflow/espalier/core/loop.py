@@ -16,7 +16,6 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from espalier.config.data import SELECTION
 from espalier.config.plans import Training
 from espalier.config.project import Progress
 from espalier.core import processes
@@ -28,7 +27,7 @@ from espalier.core.method import Method
 from espalier.core.models import forward
 from espalier.core.optimizer import adamw
 from espalier.core.packed import Packed
-from espalier.core.predict import LiveTeacher, Scores, Teacher
+from espalier.core.predict import LiveTeacher, Scores, Teacher, selection_set
 from espalier.core.runtime import Interrupted, UserError
 from espalier.core.saves import Saves
 from espalier.core.schedules import learning_rate_factor
@@ -84,8 +83,7 @@ class Loop:
         if not processes.is_main():
             torch.manual_seed(processes.seed_of(self.method.stage.seed))
         self._resume()
-        steps, per_epoch = self.method.stage.steps, self.steps_per_epoch
-        quiet = not processes.is_main()
+        steps, per_epoch, quiet = self.method.stage.steps, self.steps_per_epoch, not processes.is_main()
         bar = tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True, disable=quiet)
         self._since_log()
         while self.step < steps:
@@ -96,7 +94,7 @@ class Loop:
                 bar.update()
                 self._after(bar)
         if not steps:  # a model that is kept as it is has a score all the same
-            self._evaluate(bar)
+            self._evaluate()
         bar.close()
         if self.best and processes.is_main():
             self._take_up(self.saves.read_best())
@@ -115,7 +113,7 @@ class Loop:
         factor = learning_rate_factor(self.step, self.method.stage.bounds, self.settings.warmup, self.settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("constant") else factor)
-        self.method.before_step(self.step)
+        self._before_step()
         self._to_training()
         totals = self._gradients(picked)
         self.method.after_backward(self.step)
@@ -125,6 +123,18 @@ class Loop:
         self.step += 1
         self._pending.append((self.step, totals, norm, self.method.after_step(self.step - 1)))
         self._rows_seen += len(picked)
+
+    def _before_step(self) -> None:
+        """What the method does first; where it removes, between two evaluations if settings ask for them."""
+        watched = self.step in self.method.stage.removals and self.settings.evaluate_removals
+        if watched:
+            if self._pending:
+                self._log()
+            self._evaluate()
+        self.method.before_step(self.step)
+        if watched:
+            self._evaluate()
+            self._since_log()
 
     def _gradients(self, picked: np.ndarray) -> dict[str, Tensor]:
         """Gradients and loss terms of a batch; where memory runs out and settings allow it, again in smaller pieces."""
@@ -197,7 +207,7 @@ class Loop:
         if last or evaluates or saves or self.step % self.progress.log_every == 0:
             bar.set_postfix(self._log(), refresh=False)
         if evaluates:
-            self._evaluate(bar)
+            self._evaluate()
         stops = not last and processes.any_of(self.stop())
         if stops and self._pending:
             self._log()
@@ -248,13 +258,13 @@ class Loop:
                 )
         self.last_finite = values
 
-    def _evaluate(self, bar: tqdm) -> None:
+    def _evaluate(self) -> None:
         scores = self.evaluate(self.model)
         name = selection_set(scores)
         row = {f"{part}/{key}": value for part, values in scores.items() for key, value in values.items() if key != "rows"}
         self.history.add(self.step, self.step / self.steps_per_epoch, row)
         if processes.is_main():
-            bar.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}", file=sys.stderr)
+            tqdm.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}", file=sys.stderr)
         at_target = self.method.at_target(self.step)
         if self.settings.checkpoint == "best" and at_target and scores[name][self.metric] > self.best.get("score", -math.inf):
             self.best = {"score": scores[name][self.metric], "step": self.step, "set": name}
@@ -279,19 +289,12 @@ class Loop:
         }
 
     def _resume(self) -> None:
-        state = self.saves.read()
-        if state is None:
+        if (state := self.saves.read()) is None:
             self.history.truncate(0)
             return
-        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.step, self.seconds, self.best, self.micro = (state[key] for key in ("step", "seconds", "best", "micro"))
         self.history.truncate(state["history"])
         self._take_up(state)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.micro = state["micro"]
         if processes.index() < len(state["random"]):  # else there are more processes than before
             set_random_state(state["random"][processes.index()], self.accelerator.device, self.method.generator)
-
-
-def selection_set(scores: Scores) -> str:
-    """The set that selects checkpoints: the held-out training rows where there are any, else the first set."""
-    return SELECTION if SELECTION in scores else next(iter(scores))

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from espalier.core.runtime import UserError, atomic
+from espalier.core.runtime import UserError, atomic, reading
 from espalier.core.scores import keep_highest
 
 Masks = dict[str, Bool[Tensor, "..."]]
@@ -123,7 +123,7 @@ def write_masks(path: Path, masks: Masks) -> None:
 
 def read_masks(path: Path) -> Masks:
     """Read masks; `Pruner.load` checks that they fit the model."""
-    with safe_open(path, framework="numpy") as file:
+    with reading(path, SafetensorError), safe_open(path, framework="numpy") as file:
         shapes = json.loads(file.metadata()["shapes"])
         packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     masks = {}

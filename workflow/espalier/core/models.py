@@ -27,7 +27,7 @@ from espalier.core.batches import Batch
 from espalier.core.losses import Kind
 from espalier.core.method import Outputs, Representation
 from espalier.core.relations import Recording, recorded
-from espalier.core.runtime import UserError, atomic
+from espalier.core.runtime import UserError, atomic, reading
 from espalier.core.shrink import as_stock, auto_class
 from espalier.core.spans import place_logits
 
@@ -103,9 +103,10 @@ def empty_model(files: Sequence[Path], kind: Kind) -> PreTrainedModel:
 
 
 def _open(folder: Path, config: PreTrainedConfig, kind: Kind) -> tuple[PreTrainedModel, dict]:
-    return AUTO_CLASS[kind].from_pretrained(
-        folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-    )
+    with reading(folder / "model.safetensors", SafetensorError):
+        return AUTO_CLASS[kind].from_pretrained(
+            folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
 
 
 def write_model(model: PreTrainedModel, config: Path, weights: Path) -> None:

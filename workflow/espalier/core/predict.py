@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from espalier.config.data import SELECTION
 from espalier.core.batches import Batch, Rows, in_length_order
 from espalier.core.losses import IGNORED, Kind, task_loss
 from espalier.core.method import Method, Outputs, Representation
@@ -119,6 +120,11 @@ def evaluator(
     if isinstance(rows, Packed):
         return lambda model: masked_scores(masked_sums(model, rows, accelerator, teacher), rows)
     return lambda model: scores_of(all_logits(model, rows, accelerator), rows, kind, metrics)
+
+
+def selection_set(scores: Scores) -> str:
+    """The set that selects checkpoints: the held-out training rows where there are any, else the first set."""
+    return SELECTION if SELECTION in scores else next(iter(scores))
 
 
 @dataclass(frozen=True)

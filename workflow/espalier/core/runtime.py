@@ -102,6 +102,19 @@ def termination() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Say in plain words that a file which was whole when it was written cannot be read.
+
+    Raises:
+        UserError: the block raised one of these errors.
+    """
+    try:
+        yield
+    except errors as error:
+        raise UserError(f"{path} is damaged ({error}); remove it, and the same command makes it anew") from error
+
+
 def check_writable(folder: Path) -> None:
     """See that results can be written before hours are spent on them.
 

@@ -80,13 +80,16 @@ class Saves:
         return found[1] if found else path and load(path)
 
     def _newest(self) -> tuple[Path, dict[str, Any]] | None:
-        """The last state that is whole, and its file."""
+        """The last state that is whole, with the best one where it has one, and its file."""
         for litter in self.folder.glob(".*.partial-*"):  # of a process that was killed
             litter.unlink()
         self._claim()
         for path in filter(Path.exists, self._states):
             try:
-                return path, load(path)
+                state = load(path)
+                if state.get("best"):
+                    self.read_best()
+                return path, state
             except UserError as error:
                 print(f"{error}; going back to the state before, or to the beginning", flush=True)
         return None

@@ -14,11 +14,13 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
+from espalier.config.data import TRAIN
 from espalier.config.plans import Plan, PrunedPlan, Training
 from espalier.config.specs import CompressSpec, Machine, TrainingSpec
 from espalier.core import processes
@@ -41,6 +43,7 @@ from espalier.core.runtime import (
     check_writable,
     exclusive,
     read_json,
+    reading,
     sha256,
     sha256_text,
     termination,
@@ -50,8 +53,6 @@ from espalier.core.saves import Saves
 from espalier.core.schedules import interval_bounds, sparsity_steps
 from espalier.provenance import code_digest
 
-TRAIN = "train"
-"""Name of the training rows among the sets of an evaluation; no evaluation set may have it."""
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "espalier")
 
 
@@ -85,7 +86,8 @@ def method_class(entry: str) -> type[Method]:
 
 def open_tokens(path: Path, pad: int, seed: int) -> Rows | Packed:
     """Tokenised rows in memory, or packed rows on disk under the masks of a seed."""
-    return Packed(path, seed) if path.suffix == ".arrow" else Rows.read(path, pad)
+    with reading(path, pa.ArrowException):
+        return Packed(path, seed) if path.suffix == ".arrow" else Rows.read(path, pad)
 
 
 def read_plan(spec: str) -> tuple[CompressSpec, type[Method], Plan]:
@@ -241,6 +243,7 @@ class Run:
     def finish(self, path: Path, record: dict[str, Any]) -> None:
         """Write the record, last of all outputs, and drop what was kept for resuming."""
         write_json(path, record)
+        self.files.work.joinpath("fingerprint.json").unlink()  # first: killed in between, a run finds all states or takes none
         shutil.rmtree(self.files.work)
 
     def _fingerprint(self, method: Method) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from espalier.config.specs import ReportSpec
+from espalier.core.anatomy import error_figures, findings_key, gap_figures, value_figures
 from espalier.core.curves import Curves, read_curves
 from espalier.core.figures import Look, looks, variables
+from espalier.core.findings import Findings, read_findings
 from espalier.core.maps import StructureMap, map_figure, read_maps, structure_file
 from espalier.core.panels import Comparison, comparison_figures, comparison_key, distance_file, panel_figures, training_file
 from espalier.core.quality import Quality, key, quality_figures, quality_file, size_file
@@ -42,6 +44,7 @@ def run(
     scores: list[Path],
     costs: list[Path],
     structures: list[Path],
+    analyses: list[Path],
     tasks: list[Path],
     report: Path,
     quality: Path,
@@ -60,6 +63,7 @@ def run(
         scores: scores.json of every student and teacher.
         costs: cost.json of the same.
         structures: structure.json of every student.
+        analyses: analysis.json of every student that was analysed.
         tasks: task.json of every task.
         report: where the page goes.
         quality: where the picture of score against sparsity goes.
@@ -79,6 +83,7 @@ def run(
     qualities = [_quality(key, inside, goals[key][0], known_tasks) for key, inside in panels(groups(rows))]
     compared = _comparisons(curves, scored)
     maps = read_maps(structures)
+    findings = read_findings(analyses, curves, rows, goals)
     look = looks(list(dict.fromkeys(rows["plan"])))
     page = (
         _environment()
@@ -91,6 +96,8 @@ def run(
             maps=[_map(each, look) for each in maps],
             compared=[(each.title, [Markup(picture) for picture in comparison_figures(each, look)]) for each in compared],
             compared_key=[(Markup(picture), name) for picture, name in comparison_key(compared, look)],
+            findings=[_found(each, look) for each in findings],
+            findings_key=[(Markup(picture), name) for picture, name in findings_key(findings, look)],
             curves=[_pictures(each, look) for each in curves],
             conditions=conditions(read_fields(path, TIMED) for path in costs),
             light=variables(dark=False),
@@ -165,6 +172,12 @@ def _pictures(curves: Curves, look: dict[str, Look]) -> dict[str, Any]:
     """The training panels of one plan, under the heading they belong to."""
     pictures = [Markup(figure) for figure in panel_figures(curves, look)]
     return {"place": f"{curves.base} on {curves.task}", "curves": curves, "pictures": pictures}
+
+
+def _found(found: Findings, look: dict[str, Look]) -> dict[str, Any]:
+    """What analyses found of one base and task, with its pictures."""
+    drawn = {"numbers": value_figures(found, look), "errors": error_figures(found, look), "gaps": gap_figures(found, look)}
+    return {"found": found, **{name: [Markup(picture) for picture in pictures] for name, pictures in drawn.items()}}
 
 
 def _map(shown: StructureMap, look: dict[str, Look]) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""Evaluations around removals: two at the step of each, and training is the same."""
+
+import torch
+
+from espalier.core.analysis import recoveries
+
+PLAN = {"method": "magnitude", "path": [0.6], "prune_steps": 2, "evaluate_every": 0.25}
+
+
+def scored(loop):
+    rows = [row for row in loop.history.rows if "validation/accuracy" in row]
+    return [row["step"] for row in rows], [row["validation/accuracy"] for row in rows]
+
+
+def test_a_removal_stands_between_two_evaluations_and_changes_nothing_else(harness):
+    plain = harness.run(PLAN, work="plain")
+    watched = harness.run({**PLAN, "evaluate_removals": True}, work="watched")
+    for (name, one), (_, other) in zip(plain.student.named_parameters(), watched.student.named_parameters(), strict=True):
+        assert torch.equal(one, other), name
+    removals = list(watched.method.stage.removals)
+    steps, scores = scored(watched)
+    assert [steps.count(step) for step in removals] == [3, 3], "one that was due, one before, one after"
+    assert scored(plain)[0] == list(range(1, 13)) and len(removals) == len(recoveries(steps, scores)) == 2
+    terms = [[row["loss"] for row in loop.history.rows if "loss" in row][-1] for loop in (plain, watched)]
+    assert terms[0] > 0 and terms[1] > 0
+
+
+def test_a_removal_in_the_first_step_is_watched_too(harness):
+    loop = harness.run({**PLAN, "dense_epochs": 0.0, "evaluate_removals": True, "prune_steps": 1, "evaluate_every": 0.5})
+    assert scored(loop)[0] == [0, 0, 2, 4]

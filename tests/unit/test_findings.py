@@ -1,0 +1,119 @@
+"""What analyses found, from files to the page: numbers over seeds, pictures, and nothing where nothing was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from test_report import SMALL, make_report, study, words
+from test_table import found, write
+
+from espalier.core.curves import read_curves
+from espalier.core.findings import read_findings
+from espalier.core.results import by_place, read_table
+
+GOALS = {("base", "tiny"): ("validation", "accuracy")}
+REASON = "the student has 2 layers"
+
+
+def analysis(separability: float, noise: float | None = 9.0, left_out: bool = False) -> dict[str, Any]:
+    classes = {"separability": separability, "class_signal_to_noise": 2 * separability}
+    noises = {"signal_to_noise_db": noise, "scaled_signal_to_noise_db": noise}
+    teacher = {"separability": 0.9, "class_signal_to_noise": None}
+    measured = {"local": [0.0, separability, 0.2], "accumulated": [0.0, separability, 0.4], "steps": [0.0, 1.0, 2.0]}
+    mean = {"hoyer": separability, "small": 0.1, "small_beside_largest": 0.2, "excess_kurtosis": -1.5}
+    one_shot = {percent: {"score": 0.7 - int(percent) / 200, "distortion": 0.3} for percent in ("50", "90")}
+    return {
+        "rows": 872,
+        "representations": {"student": classes, "teacher": teacher, **noises},
+        "errors": {"left_out": REASON} if left_out else measured | {"gain": [None, 1.0, 1.0], "distance": 2.0, "bound": 3.0},
+        "weights": {"mean": mean, "score": 0.7, "one_shot": one_shot, "matrices": {}},
+    }
+
+
+def analysed(folder: Path, train: bool = False) -> Path:
+    """A study of two seeds whose SDP students were analysed, and whose histories tell of training rows."""
+    root = study(folder, seeds=(1, 2), scores=SMALL)
+    for place, path in by_place(found(root, "scores.json")).items():
+        if place.plan == "sdp-cc":
+            write(path.with_name("analysis.json"), analysis(0.5 + 0.1 * place.seed, left_out=place.seed == 2))
+        if train and place.plan == "sdp-cc":
+            rows = [{"step": step, "epoch": 1.0, "loss": 1.0} for step in (0, 20)]
+            rows += [{"step": 20, "epoch": 1.0, "validation/accuracy": score} for score in (0.9, 0.4)]
+            for step, gap in ((30, 0.1), (40, 0.1 * place.seed)):
+                scores = {"validation/accuracy": 0.8, "validation/loss": 0.5, "train/loss": 0.5 - gap}
+                rows.append({"step": step, "epoch": 2.0} | scores | {"train/accuracy": 0.8 + gap / 2})
+            write(path.with_name("history.parquet"), rows)
+    return root
+
+
+@pytest.fixture
+def findings(tmp_path):
+    root = analysed(tmp_path, train=True)
+    make_report(root)
+    places = by_place(found(root, "scores.json"))
+    curves = read_curves(found(root, "history.parquet"), dict.fromkeys(places, 40), GOALS)
+    [only] = read_findings(found(root, "analysis.json"), curves, read_table(root / "table.csv"), GOALS)
+    return only
+
+
+def test_numbers_of_students_stand_beside_their_measured_sparsity(findings):
+    values = [(each.plan, each.percent, each.sparsity, each.value) for each in findings.values["separability"]]
+    assert values == [("sdp-cc", "50", 0.5, 0.6), ("sdp-cc", "50", 0.5, 0.7)]
+    assert findings.teacher == {"separability": pytest.approx(0.9)}, "what no teacher has is not drawn"
+    assert findings.rows == 872 and findings.title == "base on tiny"
+
+
+def test_errors_are_means_of_the_seeds_that_have_them_and_the_others_say_why(findings):
+    [errors] = findings.errors
+    assert errors.local == pytest.approx([0.0, 0.6, 0.2]) and errors.accumulated == pytest.approx([0.0, 0.6, 0.4])
+    assert findings.left_out == {REASON: ["sdp-cc/50, seed 2"]}
+
+
+def test_weights_are_means_over_seeds(findings):
+    [weights] = findings.weights
+    assert weights.means["hoyer"].mean == pytest.approx(0.65) and weights.means["hoyer"].n == 2
+    assert weights.means["90"].mean == pytest.approx(0.25) and list(weights.means)[-3:] == ["score", "50", "90"]
+
+
+def test_the_gap_is_that_of_the_last_evaluation(findings):
+    gaps = {key: [each.value for each in findings.values[key]] for key in ("gap_loss", "gap_metric")}
+    assert gaps["gap_loss"] == pytest.approx([0.1, 0.2]) and gaps["gap_metric"] == pytest.approx([0.05, 0.1])
+    assert [panel.name for panel in findings.curves[0].overfitting] == ["loss", "accuracy"]
+    assert findings.curves[0].overfitting[0].quantities == ["train", "validation"]
+
+
+def test_recoveries_are_means_over_removals_and_seeds(findings):
+    [found] = findings.recoveries
+    assert (found.plan, found.percent, found.removals) == ("sdp-cc", "50", 1)
+    assert found.means["drop"] == (pytest.approx(0.5), pytest.approx(0.0), 2)
+    assert found.means["regret"].mean == pytest.approx(0.4 / 3) and 0 < found.means["t90"].mean < 0.5
+
+
+def test_the_page_shows_all_of_it_and_says_whose_definitions_they_are(tmp_path):
+    root = analysed(tmp_path, train=True)
+    page = make_report(root, curves=True)
+    section = page[page.index('<section id="analyses">') : page.index('<section id="training">')]
+    pictures = section.split("<svg ")[1:]
+    labels = [picture.split('aria-label="')[1].split('"')[0] for picture in pictures if "aria-label" in picture.split(">")[0]]
+    assert len([label for label in labels if "base on tiny" in label]) == 4 + 1 + 2 + 2
+    assert words("</style>" + section).lower().count("definition ours") == 5 and "the definitions are ours" in section
+    assert f"Left out for sdp-cc/50, seed 2: {REASON}." in words("</style>" + section)
+    for picture in pictures:
+        ElementTree.fromstring("<svg " + picture[: picture.index("</svg>")] + "</svg>")
+    assert make_report(root, curves=True) == page
+
+
+def test_a_study_without_analyses_has_no_section(tmp_path):
+    page = make_report(study(tmp_path, scores=SMALL), curves=True)
+    assert "Analyses" not in words(page) and 'id="analyses"' not in page
+
+
+def test_training_rows_alone_make_a_section_without_analyses(tmp_path):
+    root = analysed(tmp_path, train=True)
+    for path in found(root, "analysis.json"):
+        path.unlink()
+    page = words(make_report(root, curves=True))
+    assert "Overfitting gap, definition ours" in page and "Implicit sparsity" not in page
