@@ -82,6 +82,8 @@ def start(arguments: list[str], log: Path, before: Before = lambda: None) -> Chi
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
         sys.stdout = sys.stderr = file
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background and nohup have these two ignored
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.alarm(LIMIT)
         os._exit(_status(arguments, before))
 

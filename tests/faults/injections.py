@@ -75,8 +75,11 @@ def other_holder(path: Path) -> None:
 def full(name: str, site: Site, random: Random) -> Injected:
     """A disk without room for a file: what is to become it is a link to /dev/full."""
     step = random.randint(1, 20)
-    action = lambda: (site.work / f".{name}.partial-{os.getpid()}.pt").symlink_to("/dev/full")  # noqa: E731
-    return f"no room for {name}.pt from step {step} on", site.outcome(at(step, action))
+
+    def fill() -> None:
+        (site.work / f".{name}.partial-{os.getpid()}.pt").symlink_to("/dev/full")
+
+    return f"no room for {name}.pt from step {step} on", site.outcome(at(step, fill))
 
 
 def limit() -> None:

@@ -186,8 +186,12 @@ class Site:
     def half_written(self, reference: Site, damaged: tuple[str, ...] = ()) -> list[str]:
         """Files under their own names that are not what the undisturbed run writes, or states that cannot be read."""
         states = [path for path in self.work.glob("[!.]*.pt") if path.name not in damaged]
-        wrong = lambda: [path.name for path in self.outputs if not same(path, reference.out / path.name)]  # noqa: E731
-        return apart(lambda: wrong() + [path.name for path in states if not is_whole(path)])
+
+        def wrong() -> list[str]:
+            outputs = [path.name for path in self.outputs if not same(path, reference.out / path.name)]
+            return outputs + [path.name for path in states if not is_whole(path)]
+
+        return apart(wrong)
 
     def as_undisturbed(self, reference: Site) -> bool:
         """Whether all outputs are there and what they should be."""

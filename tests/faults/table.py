@@ -143,20 +143,26 @@ def is_good(row: Row) -> bool:
     return row.as_expected and row.identical and not row.results_lost and not row.half_written
 
 
+def outcomes(texts: pd.Series) -> str:
+    """What was said, numbers left out where there are several, and how often."""
+    counts = texts.str.replace(r"\d+", "…", regex=True).value_counts() if len(texts) > 3 else texts[:1].value_counts()
+    cells = [f"{text[:120]}{'…' * (len(text) > 120)}{f' ({count})' * (len(texts) > 3)}" for text, count in counts.items()]
+    return "; ".join(cells[:4]).replace("|", "\\|")
+
+
 def summary(found: list[Row]) -> str:
     """The table by kinds, as Markdown."""
     table = pd.DataFrame(map(asdict, found))
     lines = [
-        "| fault | runs | rows | e.g. | steps lost, at most | results lost | half-written | bit-identical |",
+        "| fault | runs | rows | outcome | steps lost, at most | results lost | half-written | bit-identical |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for kind, part in table.groupby("kind", sort=False):
-        example = max(part["outcome"], key=len).replace("|", "\\|")
         cells = [
             kind,
             ", ".join(dict.fromkeys(part["run"])),
             len(part),
-            example if len(example) < 120 else f"{example[:119]}…",
+            outcomes(part["outcome"]),
             part["steps_lost"].max(),
             part["results_lost"].sum(),
             part["half_written"].sum(),
