@@ -21,6 +21,9 @@ test-versioning: .venv/.installed ## Of these, git, DVC and clones: who knows wh
 test-cluster: .venv/.installed ## Jobs on a SLURM that is started for it, with pretend GPUs: Debian, as root
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
+faults: .venv/.installed ## The table of faults anew, about 15 minutes of one core; goes on where it was stopped
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.table work/faults
+
 lint: .venv/.installed ## Form of code, rules and workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -57,4 +60,4 @@ clean: ## Remove the environment, logs and checkpoints; results stay
 	$(BIN)/python -m pip install --quiet --no-deps -e .
 	touch $@
 
-.PHONY: help demo test test-versioning test-cluster lint bench schema share lock clean
+.PHONY: help demo test test-versioning test-cluster faults lint bench schema share lock clean

@@ -212,6 +212,7 @@ def kinds(page: str) -> list[str]:
 @given(UNICODE)
 @example("")
 @example("--- \n- a: b\n---\n")
+@example("\x85")
 def test_a_card_has_the_same_form_whatever_the_data_say(text):
     def card(word: str) -> str:
         classes = [word, "`<script>", "so|so", word + "b"]

@@ -51,6 +51,7 @@ def option(file: str) -> str:
 CONFIG = {
     "project": "p",
     "seeds": [1],
+    "precision": "fp32",
     "bases": {"base": {"source": "local", "path": "base"}},
     "tasks": {
         "mine": {

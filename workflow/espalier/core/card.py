@@ -60,7 +60,7 @@ class Timing(NamedTuple):
 
 def render(spec: CardSpec, facts: Facts) -> str:
     """The card as Markdown; the same facts give the same text."""
-    front = yaml.safe_dump(front_matter(spec, facts), sort_keys=False, allow_unicode=True)
+    front = yaml.safe_dump(front_matter(spec, facts), sort_keys=False)
     page = _environment().get_template("card.md.j2")
     return page.render(
         spec=spec,
