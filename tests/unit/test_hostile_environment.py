@@ -122,7 +122,7 @@ def through_all_stages(config: Any) -> None:
             "report",
             specs.report_spec(config),
             {"table": root / "table.csv", "histories": [history], "records": [record], "scores": [scores], "costs": [cost]}
-            | {"structures": [], "tasks": [task], "report": root / "report.html", "distance": []}
+            | {"structures": [], "analyses": [], "tasks": [task], "report": root / "report.html", "distance": []}
             | {name: root / "figures" / f"{name}.svg" for name in PICTURES},
         ),
     ]
