@@ -188,7 +188,7 @@ Two-layer models, {sites.STEPS} steps, CPU, one thread. Processes are forked fro
 save every {forks.SAVE_EVERY} steps; those of `python -m espalier` are whole processes, which save every 10. "Before a file is
 changed": at a random one of the moments at which the process is about to open, rename, remove … a file in its folders.
 Steps lost: done when the run ended, and done again. Where an input was edited, the undisturbed run is one on the edited input.
-Snakemake, killed with jobs alive, and two of them on one folder: `tests/cluster/test_cluster_jobs.py`, `test_cluster_pipeline.py`.
+Snakemake, killed with jobs alive, and two of them on one folder: see `tests/cluster`.
 
 {summary(found)}
 """
