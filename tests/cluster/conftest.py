@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ def slurm() -> Iterator[None]:
     """A SLURM of one node with two pretend GPUs; stopped at the end if it was started here."""
     found = is_up()
     if not found:
-        subprocess.run([TOOLS / "slurm-up"], check=True)
+        cpus = max(2, os.cpu_count() or 2)  # said, because nproc heeds OMP_NUM_THREADS, which is 1 in tests
+        subprocess.run([TOOLS / "slurm-up"], check=True, env=os.environ | {"SLURM_ONE_CPUS": str(cpus)})
     yield
     if not found:
         subprocess.run([TOOLS / "slurm-down"], check=True)
