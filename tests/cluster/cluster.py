@@ -18,7 +18,7 @@ from tests.conftest import ROOT, Clone
 SHARED = ROOT.parent / "shared/tools"
 TOOLS = SHARED if (SHARED / "slurm-up").exists() else ROOT / ".ci"
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background, which children inherit
-TRAINING = ("finetune", "compress", "recover", "evaluate", "measure")
+TRAINING = ("finetune", "compress", "recover", "evaluate", "analyse", "measure")
 PROFILE = ("--profile", "profiles/slurm", "--set-threads", *(f"{rule}=1" for rule in TRAINING))
 """The node has two cores, not eight."""
 

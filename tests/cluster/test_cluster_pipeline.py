@@ -17,6 +17,7 @@ from tests.e2e.test_pipeline import CONFIG, FAST, write_rows
 pytestmark = pytest.mark.cluster
 STUDY = CONFIG | {
     "tasks": {"grades": CONFIG["tasks"]["grades"]},
+    "analyses": {},
     "plans": {name: {**CONFIG["plans"][name], "path": [0.5], "recover": {"epochs": 0.0}} for name in ("sdp", "cofi")},
 }
 LONG = STUDY | {"plans": {}, "teacher": {"epochs": 150.0, **FAST, "evaluate_every": 50.0}}
