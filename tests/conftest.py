@@ -17,6 +17,8 @@ import pytest
 import yaml
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two-layer models: more threads only wait for each other
+# Snakemake's plugin asks SLURM at every start, and where that is installed but not running, it waits 9 s for the answer.
+os.environ.setdefault("SLURM_CONF", os.devnull)
 
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import resource
 
-GENEROUS_SECONDS = 15.0
-"""The goal is 8 s on an idle machine with 2 cores; Snakemake alone takes about 5 s."""
+CPU_SECONDS = 15.0
+"""Processor time, which what else runs on the machine changes little. Measured: 4.8 s alone, 5.3 s beside two busy processes."""
 
 
 def test_a_dry_run_of_a_thousand_jobs_is_quick(clone, small):
@@ -14,10 +14,15 @@ def test_a_dry_run_of_a_thousand_jobs_is_quick(clone, small):
     path = [0.3, 0.5, 0.7, 0.9]
     small["plans"] = {"dense": {"method": "dense"}, **{name: {"method": name, "path": path} for name in ("magnitude", "sdp")}}
     clone.write_config(small)
-    begin = time.perf_counter()
+    before = _processor_seconds()
     result = clone.snakemake("--dry-run", "--quiet", "rules")
-    seconds = time.perf_counter() - begin
+    seconds = _processor_seconds() - before
     total = next(int(line.split()[1]) for line in (result.stdout + result.stderr).splitlines() if line.startswith("total"))
-    print(f"snakemake -n with {total} jobs: {seconds:.1f} s")
+    print(f"snakemake -n with {total} jobs: {seconds:.1f} s of processor time")
     assert 950 <= total <= 1050
-    assert seconds < GENEROUS_SECONDS
+    assert seconds < CPU_SECONDS
+
+
+def _processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
