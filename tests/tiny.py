@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 from accelerate import Accelerator
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -20,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from espalier.core.loop import Loop
 from espalier.core.shrink import model_class
 from espalier.core.structure import FAMILIES
 from espalier.core.tokenizer import open_tokenizer
@@ -171,3 +173,18 @@ def write_span_task(folder: Path, rows: int = 64, seed: int = 0) -> Path:
 
 def accelerator() -> Accelerator:
     return Accelerator(cpu=True, mixed_precision="no")
+
+
+def halted(loop: Loop, step: int) -> Loop:
+    """Run to the beginning of a step."""
+    one_step = loop._one_step
+
+    def stop_at(picked: np.ndarray) -> None:
+        if loop.step == step:
+            raise InterruptedError
+        one_step(picked)
+
+    loop._one_step = stop_at
+    with pytest.raises(InterruptedError):
+        loop.run()
+    return loop

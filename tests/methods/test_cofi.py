@@ -30,21 +30,6 @@ def terms_of(loop, batch, step=PRUNE_FROM):
     return loop.method.loss_terms(batch, student, loop.teacher(batch), step)
 
 
-def halted(loop, step):
-    """Run to the beginning of a step."""
-    one_step = loop._one_step
-
-    def stop_at(picked):
-        if loop.step == step:
-            raise InterruptedError
-        one_step(picked)
-
-    loop._one_step = stop_at
-    with pytest.raises(InterruptedError):
-        loop.run()
-    return loop
-
-
 def test_there_are_no_hard_labels(harness):
     loop, _ = begun(harness)
     loop.student.eval()
@@ -55,10 +40,10 @@ def test_there_are_no_hard_labels(harness):
 
 
 def test_before_pruning_begins_it_is_plain_distillation_to_the_bit(harness):
-    gated = halted(harness.loop(PLAN, work="gated"), PRUNE_FROM)
+    gated = tiny.halted(harness.loop(PLAN, work="gated"), PRUNE_FROM)
     plain = harness.loop(PLAN, work="plain")
     plain.method.stage = replace(plain.method.stage, target=0.0)  # as in recovery: no gates at all
-    halted(plain, PRUNE_FROM)
+    tiny.halted(plain, PRUNE_FROM)
     assert plain.method.gates is None
     state = gated.student.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in plain.student.state_dict().items())

@@ -145,17 +145,7 @@ def test_recovery_keeps_what_is_left_and_trains_it(harness):
 def test_interrupted_and_resumed_ends_bit_identical(harness, name, stop):
     settings = {**VARIANTS[name], "checkpoint": "best"}
     undisturbed = harness.run(settings, work="whole")
-    broken = harness.loop(settings, work="broken")
-    one_step = broken._one_step
-
-    def stop_at(picked):
-        if broken.step == stop:
-            raise InterruptedError
-        one_step(picked)
-
-    broken._one_step = stop_at
-    with pytest.raises(InterruptedError):
-        broken.run()
+    tiny.halted(harness.loop(settings, work="broken"), stop)
     resumed = harness.run(settings, work="broken")
     assert resumed.saves.resumed_at == [stop // 3 * 3]
     assert equal(weights_of(undisturbed), weights_of(resumed))

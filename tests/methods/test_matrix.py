@@ -210,17 +210,7 @@ def whole(request, tmp_path_factory):
 @pytest.mark.parametrize("stop", [1, 5, 7])
 def test_interrupted_and_resumed_ends_bit_identical(harness, whole, stop):
     plan, undisturbed = whole
-    broken = harness.loop(plan, work="broken")
-    one_step = broken._one_step
-
-    def stop_at(picked):
-        if broken.step == stop:
-            raise InterruptedError
-        one_step(picked)
-
-    broken._one_step = stop_at
-    with pytest.raises(InterruptedError):
-        broken.run()
+    tiny.halted(harness.loop(plan, work="broken"), stop)
     resumed = harness.run(plan, work="broken")
     assert resumed.saves.resumed_at == ([stop // 3 * 3] if stop >= 3 else [])
     assert equal(weights_of(undisturbed), weights_of(resumed))

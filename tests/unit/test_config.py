@@ -317,7 +317,7 @@ def test_the_number_of_packed_rows_is_no_business_of_prepare(small):
 def test_the_shipped_configuration_is_good():
     raw = yaml.safe_load(SHIPPED)
     jsonschema.validate(raw, schema())
-    assert [plan.method for plan in parse(raw).plans.values()] == ["dense", "magnitude", "sdp", "cofi"]
+    assert [plan.method for plan in parse(raw).plans.values()] == ["dense", "magnitude", "sdp", "cofi", "spd"]
 
 
 def blocks(block: type[Block] = Block) -> list[type[Block]]:

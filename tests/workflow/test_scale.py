@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 
 CPU_SECONDS = 15.0
-"""Processor time, which what else runs on the machine changes little. Measured: 4.8 s alone, 5.3 s beside two busy processes."""
+"""Processor time, which what else runs on the machine changes little. Measured: 4.8 s alone, 5.3 s beside two others."""
 
 
 def test_a_dry_run_of_a_thousand_jobs_is_quick(clone, small):

@@ -84,18 +84,17 @@ class Loop:
             torch.manual_seed(processes.seed_of(self.method.stage.seed))
         self._resume()
         steps, per_epoch, quiet = self.method.stage.steps, self.steps_per_epoch, not processes.is_main()
-        bar = tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True, disable=quiet)
-        self._since_log()
-        while self.step < steps:
-            epoch, first = divmod(self.step, per_epoch)
-            order = epoch_order(self.rows.lengths, self.settings.batch_size, self.method.stage.seed, epoch)
-            for picked in order[first : first + steps - self.step]:
-                self._one_step(picked)
-                bar.update()
-                self._after(bar)
+        with tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True, disable=quiet) as bar:
+            self._since_log()
+            while self.step < steps:
+                epoch, first = divmod(self.step, per_epoch)
+                order = epoch_order(self.rows.lengths, self.settings.batch_size, self.method.stage.seed, epoch)
+                for picked in order[first : first + steps - self.step]:
+                    self._one_step(picked)
+                    bar.update()
+                    self._after(bar)
         if not steps:  # a model that is kept as it is has a score all the same
             self._evaluate()
-        bar.close()
         if self.best and processes.is_main():
             self._take_up(self.saves.read_best())
 

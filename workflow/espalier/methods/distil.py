@@ -10,7 +10,7 @@ from torch import Tensor
 
 from espalier.config.plans import DistilPlan
 from espalier.core.batches import Batch
-from espalier.core.losses import soft_label_loss, task_loss
+from espalier.core.losses import distillation_terms, distillation_weights
 from espalier.core.method import Method, Outputs
 
 
@@ -23,7 +23,7 @@ class Distil(Method):
     @property
     def loss_weights(self) -> dict[str, float]:
         """(1 - alpha) and alpha."""
-        return {"task": 1.0 - self.settings.alpha, "kld": self.settings.alpha}
+        return distillation_weights(self.settings.alpha)
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
         """Task loss and softened KL divergence.
@@ -31,5 +31,5 @@ class Distil(Method):
         Source: Hinton et al. 2015, arXiv 1503.02531.
         Differs from the authors' code: no code is public.
         """
-        kld = soft_label_loss(student.logits, teacher.logits, temperature=self.settings.temperature, kind=self.stage.kind)
-        return {"task": task_loss(student.logits, batch.labels, self.stage.kind), "kld": kld}
+        options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
+        return distillation_terms(student.logits, teacher.logits, batch.labels, **options)

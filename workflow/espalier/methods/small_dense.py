@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from espalier.config.structured import SmallDensePlan
 from espalier.core.batches import Batch
 from espalier.core.budget import SizeBudget
-from espalier.core.losses import soft_label_loss, task_loss
+from espalier.core.losses import distillation_terms, distillation_weights
 from espalier.core.masks import Masks
 from espalier.core.matching import evenly_spaced
 from espalier.core.method import Method, Outputs
@@ -78,7 +78,7 @@ class SmallDense(Method):
     @property
     def loss_weights(self) -> dict[str, float]:
         """(1 - alpha) and alpha."""
-        return {"task": 1.0 - self.settings.alpha, "kld": self.settings.alpha}
+        return distillation_weights(self.settings.alpha)
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
         """Task loss and softened KL divergence.
@@ -86,8 +86,8 @@ class SmallDense(Method):
         Source: Hinton et al. 2015, arXiv 1503.02531.
         Differs from the authors' code: no code is public.
         """
-        kld = soft_label_loss(student.logits, teacher.logits, temperature=self.settings.temperature, kind=self.stage.kind)
-        return {"task": task_loss(student.logits, batch.labels, self.stage.kind), "kld": kld}
+        options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
+        return distillation_terms(student.logits, teacher.logits, batch.labels, **options)
 
     def end(self) -> Masks:
         """What is kept of the model that the path began with."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from espalier.config.specialise import SpecialisePlan
 from espalier.core.batches import Batch
-from espalier.core.losses import soft_label_loss, task_loss
+from espalier.core.losses import distillation_terms, distillation_weights, task_loss
 from espalier.core.method import Method, Outputs
 
 
@@ -27,9 +27,8 @@ class Specialise(Method):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """Weights of the terms that are on: (1 - alpha) and alpha."""
-        weights = {"task": 1.0 - self.settings.alpha, "kld": self.settings.alpha}
-        return {name: weight for name, weight in weights.items() if weight}
+        """(1 - alpha) and alpha; the task loss alone where no teacher runs."""
+        return distillation_weights(self.settings.alpha) if self.needs_teacher else {"task": 1.0}
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Tensor]:
         """Task loss, and softened KL divergence where a teacher runs.
@@ -37,8 +36,7 @@ class Specialise(Method):
         Source: Hinton et al. 2015, arXiv 1503.02531.
         Differs from the authors' code: no code is public.
         """
-        kind, temperature = self.stage.kind, self.settings.temperature
-        terms = {"task": task_loss(student.logits, batch.labels, kind)} if "task" in self.loss_weights else {}
-        if teacher is not None:
-            terms["kld"] = soft_label_loss(student.logits, teacher.logits, temperature=temperature, kind=kind)
-        return terms
+        if teacher is None:
+            return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
+        options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
+        return distillation_terms(student.logits, teacher.logits, batch.labels, **options)
