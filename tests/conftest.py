@@ -90,19 +90,18 @@ def small() -> dict[str, Any]:
     return yaml.safe_load(yaml.safe_dump(SMALL))
 
 
+def copy_workflow(folder: Path) -> Clone:
+    """The workflow, without any result, in another folder."""
+    for name in ("workflow", "envs", "profiles"):
+        shutil.copytree(ROOT / name, folder / name, ignore=LEFT_BEHIND)
+    shutil.copy2(ROOT / "Snakefile", folder)
+    return Clone(folder)
+
+
 @pytest.fixture(scope="session")
 def make_clone() -> Callable[[Path], Clone]:
     """Copy the workflow, without any result, into a folder."""
-
-    def make(folder: Path) -> Clone:
-        for name in ("workflow", "envs", "profiles"):
-            shutil.copytree(
-                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "experiments")
-            )
-        shutil.copy2(ROOT / "Snakefile", folder)
-        return Clone(folder)
-
-    return make
+    return copy_workflow
 
 
 @pytest.fixture

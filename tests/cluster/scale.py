@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.cluster import PROFILE, TOOLS, Cluster, recorded, said, wait_for
-from tests.conftest import LEFT_BEHIND, ROOT, SMALL, Clone
+from tests.conftest import ROOT, SMALL, copy_workflow
 
 RESULTS = Path(__file__).with_name("scale.json")
 TEACHERS = SMALL | {"seeds": list(range(1000)), "plans": {}}
@@ -38,10 +37,7 @@ HELD = ("--set-resources", "finetune:slurm_extra='--hold'")
 
 def study(folder: Path, config: dict[str, Any]) -> Cluster:
     """A clone with stand-ins."""
-    for name in ("workflow", "envs", "profiles"):
-        shutil.copytree(ROOT / name, folder / name, ignore=LEFT_BEHIND)
-    shutil.copy2(ROOT / "Snakefile", folder)
-    clone = Clone(folder)
+    clone = copy_workflow(folder)
     clone.write_config(config)
     return recorded(clone, ROOT / "tests/workflow/stand_in.py")
 

@@ -64,8 +64,10 @@ class Child:
         _, status = os.waitpid(self.pid, 0)
         return Ended(os.waitstatus_to_exitcode(status), self.log.read_text())
 
-    def killed_after(self, seconds: float) -> Ended:
-        """SIGKILL after so many seconds, if it still runs then."""
+    def killed_after(self, seconds: float, works: Callable[[], object]) -> Ended:
+        """SIGKILL so many seconds after it was first seen to work, if it still runs then."""
+        while not works() and os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.005)
         time.sleep(seconds)
         self.signal(signal.SIGKILL)  # until it is waited for, the number stays its own
         return self.wait()

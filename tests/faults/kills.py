@@ -45,12 +45,17 @@ def notes(site: Site) -> dict:
     return read_json(site.root / "done" / site.run / "notes.json")
 
 
+def works(site: Site) -> bool:
+    """Whether a stage has made a step or a file: most of its time goes by before that."""
+    return bool(site.done or site.outputs)
+
+
 def by_clock(site: Site, random: Random) -> Injected:
-    seconds = random.uniform(0.0, notes(site)["seconds"])
-    while (ended := site.start().killed_after(seconds)).status != -signal.SIGKILL:
-        shutil.rmtree(site.out)  # it was faster than the undisturbed run
+    seconds = random.uniform(0.0, 0.4 * notes(site)["seconds"])
+    while (ended := site.start().killed_after(seconds, lambda: works(site))).status != -signal.SIGKILL:
+        shutil.rmtree(site.out)  # it was done before
         seconds *= 0.7
-    return f"SIGKILL after {seconds:.3f} s", ended
+    return f"SIGKILL {seconds:.3f} s after its first step or file", ended
 
 
 def by_change(site: Site, random: Random) -> Injected:
@@ -77,16 +82,15 @@ def twice(site: Site, random: Random) -> Injected:
 def whole_process(site: Site, random: Random) -> Injected:
     """`python -m espalier`, killed a while after it was first seen to work."""
     site.folder.mkdir(parents=True)
-    share = random.random()
+    seconds = random.uniform(0.0, 0.15 * notes(site)["seconds"])
     while True:
         with (site.folder / "process.txt").open("w+") as said:
             process = subprocess.Popen([sys.executable, "-m", "espalier", *site.arguments()], stdout=said, stderr=said)
-            while process.poll() is None and not (site.done or site.outputs):
+            while process.poll() is None and not works(site):
                 time.sleep(0.02)
-            seconds = share * notes(site)["seconds"]
             time.sleep(seconds)
             process.kill()
             if process.wait() == -signal.SIGKILL:
                 return f"SIGKILL {seconds:.3f} s after its first step or file", Ended(process.returncode, "")
         shutil.rmtree(site.out)
-        share *= 0.5
+        seconds *= 0.5

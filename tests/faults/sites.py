@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from espalier.config import parse
-from espalier.config.specs import compress_spec, export_spec, fetch_spec, finetune_spec, pretrain_spec, recover_spec
 from espalier.core.runtime import UserError, read_json, sha256, write_json
 from espalier.core.saves import load
-from tests import tiny
 from tests.faults.forks import Before, Child, Ended, apart, start, watch
-from tests.methods import on_text
+from tests.stages import arguments, study
 
 STEPS = 40
 RUNS = ("teacher", "sdp", "spd", "homodistil", "cofi", "recover", "export")
@@ -32,10 +29,6 @@ TIMED = ["seconds", "samples_per_second"]
 CONFIG = """
 project: faults
 precision: fp32
-bases: {tiny: {source: local, path: base}}
-tasks:
-  mine: {kind: classification, source: files, train: a.csv, validation: b.csv, text: [text], label: label, metric: accuracy}
-  words: {kind: text, source: files, train: a.txt, validation: b.txt, text: [text], max_length: 16}
 teacher: {epochs: 10.0, batch_size: 16, learning_rate: 1.0e-3, evaluate_every: 2.0}
 pretrain: {epochs: 10.0, batch_size: 16, train: all, evaluate_every: 5.0}
 plans:
@@ -50,28 +43,6 @@ plans:
 progress: {log_every: 1}
 """
 """Forty steps each. All but the teacher's and SPD's end with their best checkpoint."""
-MODEL = ("config.json", "model.safetensors")
-TRAINED = {"config": "config.json", "weights": "model.safetensors", "history": "history.parquet", "record": "run.json"}
-PRUNED = TRAINED | {"masks": "masks.safetensors", "structure": "structure.json"}
-EXPORTED = {
-    "config": "config.json",
-    "weights": "model.safetensors",
-    "code": "modeling_espalier.py",
-    "onnx": "model.onnx",
-    "tokenizer-json": "tokenizer.json",
-    "tokenizer-config": "tokenizer_config.json",
-}
-FETCHED = {
-    "config": "config.json",
-    "weights": "model.safetensors",
-    "tokenizer": "tokenizer.json",
-    "tokenizer-config": "tokenizer_config.json",
-    "source": "source.json",
-}
-
-
-def inside(folder: Path, *names: str) -> list[str]:
-    return [str(folder / name) for name in names]
 
 
 @dataclass
@@ -107,50 +78,14 @@ class Site:
 
     def arguments(self) -> list[str]:
         """Of `python -m espalier`."""
-        stage, spec, models, names = getattr(self, f"_{self.run}", self._compress)()
-        paths = {name: self.out / file for name, file in names.items()}
-        lists = models
-        if "record" in names:
-            task = self.root / ("words" if self.run in ("pretrain", "homodistil") else "mine")
-            suffix = "arrow" if task.name == "words" else "parquet"
-            paths |= {"task": task / "task.json", "work": self.work}
-            lists = models | {"tokens": inside(task, f"train.{suffix}", f"evaluation.{suffix}")}
-        options = [part for name, files in lists.items() for part in (f"--{name}", *files)]
-        options += [part for name, path in paths.items() for part in (f"--{name}", str(path))]
-        return [stage, "--spec", spec.model_dump_json(), *options]
+        return arguments(self._config(), self.run, self.root, self.out, lambda run: self.root / "done" / run / "out")
 
     def _config(self) -> Any:
-        raw = yaml.safe_load(CONFIG)
+        raw = study(CONFIG)
         if self.run in raw["plans"]:
             raw["plans"][self.run] |= self.settings
         raw["bases"]["tiny"] |= {"path": str(self.root / "base"), **self.base}
         return parse(raw)
-
-    def _of(self, run: str, *names: str) -> list[str]:
-        return inside(self.root / "done" / run / "out", *(names or MODEL))
-
-    def _teacher(self) -> tuple:
-        return "finetune", finetune_spec(self._config(), "mine", 3), {"base": inside(self.root / "base", *MODEL)}, TRAINED
-
-    def _pretrain(self) -> tuple:
-        return "pretrain", pretrain_spec(self._config(), "words", 3), {"base": inside(self.root / "base", *MODEL)}, TRAINED
-
-    def _compress(self) -> tuple:
-        task, taught = ("words", "pretrain") if self.run == "homodistil" else ("mine", "teacher")
-        starts = self._of(taught) if self.run in ("homodistil", "spd") else inside(self.root / "base", *MODEL)
-        models = {"teacher": self._of(taught), "start": starts, "latency": []}
-        return "compress", compress_spec(self._config(), task, self.run, 3, "60"), models, PRUNED
-
-    def _recover(self) -> tuple:
-        models = {"teacher": self._of("teacher"), "start": self._of("sdp", *MODEL, "masks.safetensors")}
-        return "recover", recover_spec(self._config(), "mine", "sdp", 3, "60"), models, TRAINED
-
-    def _export(self) -> tuple:
-        tokenizer = inside(self.root / "base", "tokenizer.json", "tokenizer_config.json")
-        return "export", export_spec(self._config(), "mine"), {"student": self._of("cofi"), "tokenizer": tokenizer}, EXPORTED
-
-    def _fetch(self) -> tuple:
-        return "fetch", fetch_spec(self._config(), "tiny"), {}, FETCHED
 
     def start(self, before: Before = lambda: None, arguments: list[str] | None = None) -> Child:
         """Run the stage in a fork."""
@@ -216,12 +151,6 @@ def is_whole(path: Path) -> bool:
         return bool(load(path))
     except UserError:
         return False
-
-
-def write_inputs(root: Path) -> None:
-    tiny.write_base(root / "base")
-    tiny.write_task(root / "mine")
-    on_text.write_task(root / "words")
 
 
 def undisturbed(root: Path, run: str) -> tuple[Site, dict[str, int], float]:

@@ -22,6 +22,7 @@ from tests.faults import forks, sites
 from tests.faults.forks import Ended
 from tests.faults.kinds import FAULTS, Fault
 from tests.faults.sites import Site
+from tests.stages import write_inputs
 
 EVIDENCE = Path(__file__).parent / "evidence"
 SEED = 7
@@ -122,7 +123,7 @@ def rows(todo: list[Case], folder: Path) -> Iterator[Row]:
     if not (folder / "ready").exists():
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        forks.apart(lambda: sites.write_inputs(root))
+        forks.apart(lambda: write_inputs(root))
         (folder / "ready").touch()
     known = {row["case"]: Row(**row) for row in map(json.loads, path.read_text().splitlines())} if path.exists() else {}
     needed = sites.ORDER if {case.run for case in todo} != {"teacher"} else ("teacher",)

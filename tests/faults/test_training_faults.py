@@ -24,7 +24,7 @@ from espalier.core import training
 from espalier.core.history import History
 from espalier.core.runtime import TRY_AGAIN, read_json, sha256
 from tests import tiny
-from tests.e2e.test_resume import inside
+from tests.stages import inside
 
 STEPS = 16
 CONFIG = """

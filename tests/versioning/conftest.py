@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     "SNAKEMAKE_PROFILE": "profiles/local",
     "OMP_NUM_THREADS": "1",
+    "SLURM_CONF": os.devnull,
     "GIT_AUTHOR_NAME": "Test",
     "GIT_AUTHOR_EMAIL": "test@example.org",
     "GIT_COMMITTER_NAME": "Test",

@@ -9,6 +9,7 @@ import random
 import pytest
 import yaml
 
+from tests.conftest import jobs_in
 from tests.versioning.conftest import MODEL, VERSIONED, configured, files_in
 from tests.workflow.test_reruns import MAGNITUDE, SDP
 
@@ -86,6 +87,20 @@ def test_then_other_data_runs_all_that_read_them(pulled):
     (pulled.folder / "data/rows.csv").write_text("text,label\nc,d\n")
     assert pulled.jobs() == pulled.jobs("--forceall") - {"fetch"}
     assert "changed outs" in pulled.run("dvc", "status")
+
+
+def test_rows_from_elsewhere_are_followed(pulled, tmp_path):
+    there, here = tmp_path / "published.csv", pulled.folder / "data/elsewhere.csv"
+    there.write_text("text,label\na,b\n")
+    pulled.run("dvc", "import-url", str(there), "data/elsewhere.csv")
+    task = VERSIONED["tasks"]["rows"] | {"train": "data/elsewhere.csv"}
+    pulled.write_config(configured(tasks={"rows": task}))
+    assert "prepare" in jobs_in(pulled.run("dvc", "repro"))
+    there.write_text("text,label\nc,d\n")
+    assert pulled.jobs() == set(), "until it is fetched anew"
+    pulled.run("dvc", "update", "data/elsewhere.csv.dvc")
+    assert here.read_text() == there.read_text()
+    assert pulled.jobs() == pulled.jobs("--forceall") - {"fetch"}
 
 
 def test_a_direct_run_leaves_the_cache_as_it_is(pulled):

@@ -3,10 +3,9 @@
 Paper: M. Xia, Z. Zhong, D. Chen, "Structured Pruning Learns Compact and Accurate Models", ACL 2022, arXiv 2204.00408;
 code princeton-nlp/CoFiPruning at da855a8.
 
-Idea: every weight is under several gates at once (its head or FFN unit, its whole sublayer, its hidden dimensions). The
-gates are random variables trained together with the weights; a Lagrangian drives the expected size to a target that
-rises linearly. Meanwhile the dense, fine-tuned model teaches its logits and the outputs of some of its layers, each to
-the student layer that comes nearest to it.
+Idea: every weight is under several gates at once (its head or FFN unit, its sublayer, its hidden dimensions). The gates are
+random variables trained with the weights; a Lagrangian drives the expected size to a target that rises linearly. The dense,
+fine-tuned model teaches its logits and the outputs of some layers, each to the student layer that comes nearest to it.
 
 Symbols                  Names
     log alpha, z          gates.log_alpha, gates.sampled()
@@ -14,12 +13,11 @@ Symbols                  Names
     s hat, t, s*          expected sparsity, ramped(...), budget.target; of latency where the target is a time
     lambda_1, lambda_2    multipliers
     W_layer, m(i)         transform, pairs
-    T                     settings.temperature
 
 Steps: pre-pruning epochs without gates (first stage of a path only, with a learning-rate schedule of their own); pruning
-epochs with gates, from a fresh optimiser state; the decision, exact folding and slicing (`shrink`); stage `recover`.
-Where paper and code differ (specification, section 7): 1 epochs, 4 and 4b existence by the layer's own index, 6 squared
-error for regression, 8 all gates start open, 9 an empty sublayer is absent, 10 exact folding. No data augmentation.
+epochs with gates, from a fresh optimiser state; the decision, exact folding and slicing (`shrink`); `recover`. Where paper and
+code differ (specification, section 7): 1 epochs, 4 and 4b existence by the layer's own index, 6 squared error for regression, 8
+all gates start open, 9 an empty sublayer is absent, 10 exact folding. No data augmentation.
 """
 
 from __future__ import annotations
@@ -50,8 +48,8 @@ from espalier.core.structure import shape_of
 PAPER_RATE = 0.01
 """Learning rate of gates and multipliers in the authors' script."""
 TRAVEL = 75.0
-"""Rate times steps of the authors' shortest run (RTE: 7,500 steps of 0.01): Adam moves a gate by at most the rate in a
-step, so a shorter run needs a higher rate to close gates and to raise the multipliers as far."""
+"""Rate times steps of the authors' shortest run (RTE: 7,500 steps of 0.01): Adam moves a gate by at most the rate in a step, so
+a shorter run needs a higher rate to close gates and to raise the multipliers as far."""
 
 
 class L0(Method):
@@ -171,10 +169,7 @@ class L0(Method):
 
     @torch.no_grad()
     def at_target(self, steps: int) -> bool:
-        """Whether the expected sparsity is within the tolerance of the target, or the stage is over.
-
-        Source: specification, section 3.5, step 4.
-        """
+        """Whether expected sparsity is near enough to the target, or the stage is over (specification, section 3.5, step 4)."""
         if self.gates is None or steps >= self.stage.steps:
             return True
         expected = float(self.budget.saved(self.gates.probabilities()))
