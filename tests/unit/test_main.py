@@ -103,3 +103,9 @@ def test_help_lists_every_stage_and_imports_none():
     listed = [line.split()[0] for line in result.stdout.partition("stages:\n")[2].splitlines()]
     assert listed == stages
     assert result.stderr == "[]\n"
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    process = subprocess.Popen([sys.executable, "-m", "espalier", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 0)
