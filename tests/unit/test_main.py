@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from espalier import __main__ as program
 from espalier.config.specs import ExportSpec
@@ -109,3 +112,17 @@ def test_a_reader_that_has_enough_is_no_error():
     process = subprocess.Popen([sys.executable, "-m", "espalier", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == (b"", 0)
+
+
+@pytest.mark.parametrize("stage", program.TRAINING)
+def test_several_processes_get_every_option_of_a_stage(monkeypatch, stage):
+    parser = program.parser_of(stage, import_module(f"espalier.stages.{stage}").run)
+    arguments = [part for action in parser._actions[1:] for part in (action.option_strings[0], "value")]
+    given = []
+    monkeypatch.setenv(program.PROCESSES, "2")
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(os, "execv", lambda path, words: given.extend(words))
+    program.share(stage, arguments)
+    parsed = get_args_parser().parse_args(given[given.index("torch.distributed.run") + 1 :])
+    assert (parsed.module, parsed.nproc_per_node, parsed.training_script) == (True, "2", "espalier")
+    assert parsed.training_script_args == [stage, *arguments]

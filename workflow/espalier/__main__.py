@@ -66,8 +66,9 @@ def share(stage: str, arguments: list[str]) -> None:
     """Become the launcher of as many processes as the configuration asks for, which share a training stage's batches."""
     processes = os.environ.get(PROCESSES, "1")
     if stage in TRAINING and processes != "1" and "RANK" not in os.environ:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
-        os.execv(sys.executable, [sys.executable, *launcher, "-m", "espalier", stage, *arguments])
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "-m"]
+        # without the two dashes the launcher takes `--start` for an abbreviation of an option of its own
+        os.execv(sys.executable, [sys.executable, *launcher, "--", "espalier", stage, *arguments])
 
 
 def run_stage(stage: str, arguments: list[str]) -> int:

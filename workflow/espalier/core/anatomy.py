@@ -19,7 +19,7 @@ ZERO_LINE = {**TEACHER_LINE, "linewidth": 0.8, "linestyle": "-", "label": "_"}
 def draw_values(axes: Axes, values: Sequence[Value], look: dict[str, Look], teacher: float | None) -> None:
     """A line a plan over the measured sparsity, means over seeds with their standard deviation; the teacher dashed."""
     for plan in dict.fromkeys(value.plan for value in values):
-        own = _by_target([value for value in values if value.plan == plan])
+        own = _seeds_by_target([value for value in values if value.plan == plan])
         axes.errorbar(
             [100 * fmean(value.sparsity for value in seeds) for seeds in own],
             [fmean(value.value for value in seeds) for seeds in own],
@@ -34,7 +34,7 @@ def draw_values(axes: Axes, values: Sequence[Value], look: dict[str, Look], teac
     axes.margins(x=0.06)
 
 
-def _by_target(values: Sequence[Value]) -> list[list[Value]]:
+def _seeds_by_target(values: Sequence[Value]) -> list[list[Value]]:
     """The seeds of each target, in the order of sparsity."""
     percents = dict.fromkeys(value.percent for value in sorted(values, key=lambda value: value.sparsity))
     return [[value for value in values if value.percent == percent] for percent in percents]
