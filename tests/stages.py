@@ -90,12 +90,8 @@ def _parts(config: Any, run: str, root: Path, done: Callable[[str], Path]) -> Pa
         return "recover", recover_spec(config, "mine", "sdp", SEED, PERCENT), models, TRAINED
     if run == "export":
         tokenizer = inside(root / "base", "tokenizer.json", "tokenizer_config.json")
-        return (
-            "export",
-            export_spec(config, "mine"),
-            {"student": inside(done("cofi"), *MODEL), "tokenizer": tokenizer},
-            EXPORTED,
-        )
+        models = {"student": inside(done("cofi"), *MODEL), "tokenizer": tokenizer}
+        return "export", export_spec(config, "mine"), models, EXPORTED
     if run == "fetch":
         return "fetch", fetch_spec(config, "tiny"), {}, FETCHED
     task, taught = ("words", "pretrain") if run in ON_TEXT else ("mine", "teacher")
