@@ -150,6 +150,8 @@ def test_a_target_becomes_a_short_word_that_the_rules_know_or_is_refused(key, nu
 
 
 @given(ANYTHING, ANYTHING, ANYTHING, ANYTHING)
+@example("\ud800", "label", "one", "file")
+@example("text", "label", "one", "\ud800")
 def test_columns_classes_and_files_reach_the_stage_as_one_word(column, label, one, file):
     raw = small()
     raw["tasks"]["mine"] = MINE | {"text": [column], "label": label, "classes": [one, "x"], "train": f"{file}.csv"}

@@ -57,6 +57,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"plans": {"sdp": SDP | {"path": [{"speeedup": 4}]}}},
         "plans.sdp.path.[0]: unknown key 'speeedup'; did you mean 'speedup'?",
     ),
+    "half a character": (
+        {"plans": {"sdp": SDP | {"start": "\ud800"}}},
+        r"plans.sdp.start: got '\ud800'; allowed: whole Unicode characters",
+    ),
+    "half a character in a name": ({"tasks": {"\udfff": {}}}, r"tasks: got '\udfff'; allowed: whole Unicode characters"),
     "target with an unknown key": (
         {"plans": {"sdp": SDP | {"path": [{"parameters": "5M", "batch_size": 1}]}}},
         "plans.sdp.path.[0]: unknown key 'batch_size'; allowed: parameters",

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from test_table import found, project, write
 
+from espalier.core.arms import arms, arms_figures, draw_arms
 from espalier.core.curves import LONGEST, Curves, Line, Panel, read_curves
 from espalier.core.figures import DARK, LIGHT, MARKERS, SERIES, looks, place_labels
 from espalier.core.maps import Part, Row, StructureMap, draw_row, map_figure, read_maps, structure_file
@@ -147,6 +148,19 @@ def test_labels_do_not_cover_each_other():
     place_labels(axes, crowd, [[(0.5, 0.5)]])
     placed = {(text.get_position(), text.get_ha()) for text in axes.texts}
     assert len(placed) == len(axes.texts) == 4
+
+
+def test_plans_that_share_a_target_stand_one_below_the_other():
+    four = [group(plan, 0.9, score) for plan, score in (("a", 0.7), ("b", 0.8), ("c", 0.6), ("d", 0.75))]
+    shown = quality(*four, group("a", 0.5, 0.85))
+    assert {percent: [each.plan for each in own] for percent, own in arms(shown).items()} == {"90": ["a", "b", "c", "d"]}
+    [picture] = arms_figures(shown, looks(["a", "b", "c", "d"]))
+    assert "accuracy of plans at 90 %" in picture
+    axes = Figure().subplots()
+    draw_arms(axes, four, None, looks(["a", "b", "c", "d"]))
+    places = {container.lines[0].get_xdata()[0]: container.lines[0].get_ydata()[0] for container in axes.containers}
+    assert places == {0.7: 0, 0.8: 1, 0.6: 2, 0.75: 3} and axes.get_ylim() == (3.5, -0.5)
+    assert not arms(quality(*four[:3]))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import pytest
 from test_report import SMALL, make_report, study, words
 from test_table import found, write
 
+from espalier.core.anatomy import error_figures, fraction_figures
 from espalier.core.curves import read_curves
-from espalier.core.findings import read_findings
+from espalier.core.figures import looks
+from espalier.core.findings import Value, read_findings, read_fractions
 from espalier.core.results import by_place, read_table
 
 GOALS = {("base", "tiny"): ("validation", "accuracy")}
@@ -60,7 +62,7 @@ def findings(tmp_path):
 
 
 def test_numbers_of_students_stand_beside_their_measured_sparsity(findings):
-    values = [(each.plan, each.percent, each.sparsity, each.value) for each in findings.values["separability"]]
+    values = [(each.plan, each.group, each.x, each.value) for each in findings.values["separability"]]
     assert values == [("sdp-cc", "50", 0.5, 0.6), ("sdp-cc", "50", 0.5, 0.7)]
     assert findings.teacher == {"separability": pytest.approx(0.9)}, "what no teacher has is not drawn"
     assert findings.rows == 872 and findings.title == "base on tiny"
@@ -70,6 +72,26 @@ def test_errors_are_means_of_the_seeds_that_have_them_and_the_others_say_why(fin
     [errors] = findings.errors
     assert errors.local == pytest.approx([0.0, 0.6, 0.2]) and errors.accumulated == pytest.approx([0.0, 0.6, 0.4])
     assert findings.left_out == {REASON: ["sdp-cc/50, seed 2"]}
+
+
+def test_what_a_student_lost_stands_beside_its_last_layer_s_error(findings):
+    [lost] = findings.lost
+    assert (lost.plan, lost.error) == ("sdp-cc", 0.4) and lost.score == pytest.approx(0.9 - 0.88)
+    look = looks(["sdp-cc"])
+    one, several = (list(error_figures(findings._replace(lost=[lost] * count), look)) for count in (1, 2))
+    assert len(several) == len(one) + 1 and "score lost against" in several[-1]
+
+
+def test_tasks_that_differ_in_their_rows_alone_show_the_gap_against_them(findings):
+    tasks = {name: {"sources": [{"sha256": "a"}], "rows": {"train": rows}} for name, rows in (("tiny", 400), ("tenth", 40))}
+    tasks["other"] = {"sources": [{"sha256": "b"}], "rows": {"train": 10}}
+    several = [findings, *(findings._replace(task=name) for name in ("tenth", "other"))]
+    [found] = read_fractions(several, tasks)
+    assert (found.base, found.percent, found.tasks) == ("base", "50", ["tenth", "tiny"])
+    assert [value.x for value in found.values["gap_loss"]] == [40, 40, 400, 400]
+    assert found.values["gap_metric"][0] == Value("sdp-cc", "tenth", 40, pytest.approx(0.05))
+    assert len(list(fraction_figures(found, looks(["sdp-cc"])))) == 2
+    assert read_fractions(several[:1], tasks) == [] == read_fractions([findings._replace(values={})] * 2, tasks)
 
 
 def test_weights_are_means_over_seeds(findings):

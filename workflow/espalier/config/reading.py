@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
-from espalier.config.base import Block, ConfigError, describe, nearest
+from espalier.config.base import Block, ConfigError, describe, nearest, printable
 from espalier.config.chains import chain_problems
 from espalier.config.project import ANALYSED, Config, for_task
 from espalier.config.targets import Timed
@@ -25,6 +26,8 @@ def parse(raw: dict[str, Any]) -> Config:
         ConfigError: with every problem found, one line each.
     """
     raw = _numbers(json.loads(json.dumps(raw, default=str)))
+    if unwritable := list(_unwritable(raw, "")):
+        raise ConfigError(unwritable)
     problems = _unknown_tasks(raw)
     if isinstance(raw.get("tasks"), dict):
         blocks = {str(name): {} if block is None else block for name, block in raw["tasks"].items()}
@@ -51,6 +54,19 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, list):
         return [_numbers(inner) for inner in value]
     return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
+
+
+def _unwritable(value: Any, place: str) -> Iterator[str]:
+    """Texts with half of a surrogate pair, as YAML's "\\ud800" makes them: no file and no command can hold them."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _unwritable(key, place)
+            yield from _unwritable(inner, f"{place}.{key}".removeprefix("."))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _unwritable(inner, f"{place}.[{number}]")
+    elif isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
+        yield printable(f"{place or 'the configuration'}: got {value!r}; allowed: whole Unicode characters")
 
 
 def _unknown_tasks(raw: dict[str, Any]) -> list[str]:

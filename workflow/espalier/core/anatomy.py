@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from matplotlib.axes import Axes
 
 from espalier.core.figures import TEACHER_LINE, Look, canvas, inline, line_style, swatch
-from espalier.core.findings import GAPS, REPRESENTATIONS, Errors, Findings, Value
+from espalier.core.findings import GAPS, REPRESENTATIONS, Errors, Findings, Fractions, Value
 from espalier.core.panels import draw_panel, panel_title
 from espalier.core.summary import goal
 
@@ -16,28 +16,25 @@ SIZE = (4.3, 3.0)
 ZERO_LINE = {**TEACHER_LINE, "linewidth": 0.8, "linestyle": "-", "label": "_"}
 
 
-def draw_values(axes: Axes, values: Sequence[Value], look: dict[str, Look], teacher: float | None) -> None:
-    """A line a plan over the measured sparsity, means over seeds with their standard deviation; the teacher dashed."""
+def draw_values(axes: Axes, values: Sequence[Value], look: dict[str, Look], scale: float = 1.0) -> None:
+    """A line a plan over `scale` times x: means over seeds with their standard deviation."""
     for plan in dict.fromkeys(value.plan for value in values):
-        own = _seeds_by_target([value for value in values if value.plan == plan])
+        own = _seeds_together([value for value in values if value.plan == plan])
         axes.errorbar(
-            [100 * fmean(value.sparsity for value in seeds) for seeds in own],
+            [scale * fmean(value.x for value in seeds) for seeds in own],
             [fmean(value.value for value in seeds) for seeds in own],
             yerr=[stdev(value.value for value in seeds) if len(seeds) > 1 else 0.0 for seeds in own],
             label=plan,
             **line_style(look[plan]),
             **{"elinewidth": 1.1, "capsize": 2.5},
         )
-    if teacher is not None:
-        axes.axhline(teacher, **TEACHER_LINE)
-    axes.set_xlabel("encoder sparsity, measured (%)")
     axes.margins(x=0.06)
 
 
-def _seeds_by_target(values: Sequence[Value]) -> list[list[Value]]:
-    """The seeds of each target, in the order of sparsity."""
-    percents = dict.fromkeys(value.percent for value in sorted(values, key=lambda value: value.sparsity))
-    return [[value for value in values if value.percent == percent] for percent in percents]
+def _seeds_together(values: Sequence[Value]) -> list[list[Value]]:
+    """The seeds of each group, in the order of x."""
+    found = dict.fromkeys(value.group for value in sorted(values, key=lambda value: value.x))
+    return [[value for value in values if value.group == group] for group in found]
 
 
 def draw_errors(axes: Axes, errors: Errors, look: Look) -> None:
@@ -66,7 +63,10 @@ def _value_figures(found: Findings, names: dict[str, str], look: dict[str, Look]
         if values := found.values.get(key):
             with canvas(SIZE) as figure:
                 axes = figure.subplots()
-                draw_values(axes, values, look, found.teacher.get(key))
+                draw_values(axes, values, look, scale=100.0)
+                axes.set_xlabel("encoder sparsity, measured (%)")
+                if key in found.teacher:
+                    axes.axhline(found.teacher[key], **TEACHER_LINE)
                 if key in GAPS:
                     axes.axhline(0.0, **ZERO_LINE)
                 axes.set_title(said, fontsize=9)
@@ -85,17 +85,48 @@ def _curves(found: Findings, look: dict[str, Look]) -> Iterator[str]:
 
 
 def error_figures(found: Findings, look: dict[str, Look]) -> Iterator[str]:
-    """A picture for each plan and target."""
+    """A picture for each plan and target, and one of what the last layer's error goes with."""
     for errors in found.errors:
         with canvas(SIZE) as figure:
             draw_errors(figure.subplots(), errors, look[errors.plan])
             place = f"{errors.plan}, {goal(errors.percent)}, {found.title}"
             yield inline(figure, f"errors {place}", f"relative errors of layers, {place}")
+    if len(found.lost) > 1:
+        with canvas(SIZE) as figure:
+            draw_lost(figure.subplots(), found, look)
+            yield inline(figure, f"lost {found.title}", f"score lost against the last layer’s error, {found.title}")
+
+
+def draw_lost(axes: Axes, found: Findings, look: dict[str, Look]) -> None:
+    """A point a student, by plan."""
+    for plan in dict.fromkeys(each.plan for each in found.lost):
+        own = [each for each in found.lost if each.plan == plan]
+        style = line_style(look[plan]) | {"linewidth": 0.0}
+        axes.plot([each.error for each in own], [each.score for each in own], label=plan, **style)
+    axes.axhline(0.0, **ZERO_LINE)
+    axes.set(xlabel="accumulated error of the last layer", ylabel=f"{found.metric} below the teacher’s")
+    axes.set_title("error and score, a point a student", fontsize=9)
+
+
+def fraction_figures(found: Fractions, look: dict[str, Look]) -> Iterator[str]:
+    """The overfitting gaps against the number of training rows."""
+    for key, said in GAPS.items():
+        with canvas(SIZE) as figure:
+            axes = figure.subplots()
+            draw_values(axes, found.values[key], look)
+            axes.axhline(0.0, **ZERO_LINE)
+            axes.set(xlabel="training rows, logarithmic", xscale="log")
+            rows = sorted({value.x for value in found.values[key]})
+            axes.set_xticks(rows, [f"{count:,.0f}" for count in rows])
+            axes.minorticks_off()
+            axes.set_title(said, fontsize=9)
+            yield inline(figure, f"fractions {key} {found.title}", f"{said} against training rows, {found.title}")
 
 
 def findings_key(found: Sequence[Findings], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
-    """Picture and name of every line in the pictures against sparsity."""
-    for plan in dict.fromkeys(value.plan for each in found for values in each.values.values() for value in values):
+    """Picture and name of every line or point that is told apart by its plan."""
+    shown = [part for each in found for part in (*(value for values in each.values.values() for value in values), *each.lost)]
+    for plan in dict.fromkeys(each.plan for each in shown):
         yield swatch(line_style(look[plan]), plan), plan
     if any(each.teacher for each in found):
         yield swatch(TEACHER_LINE, TEACHER_LINE["label"]), TEACHER_LINE["label"]

@@ -5,6 +5,7 @@ Definitions are ours, as the specifications of SDP (section 6) and SPD (section 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from espalier.config.data import TRAIN
 from espalier.core.analysis import overfitting_gap
 from espalier.core.curves import Curves
 from espalier.core.results import Place, by_place, read_fields
-from espalier.core.summary import Mean
+from espalier.core.summary import Mean, goal
 
 REPRESENTATIONS = {
     "separability": "class separability R²",
@@ -31,10 +32,20 @@ class Value(NamedTuple):
     """A number of one student."""
 
     plan: str
-    percent: str
-    sparsity: float
-    """Measured, of the encoder, in [0, 1)."""
+    group: str
+    """What its seeds have in common: the target, or the task."""
+    x: float
+    """What it stands against: measured sparsity of the encoder in [0, 1), or number of training rows."""
     value: float
+
+
+class Lost(NamedTuple):
+    """How far one student's last layer is from its teacher's, and its score below its teacher's."""
+
+    plan: str
+    error: float
+    """Relative, accumulated over the layers."""
+    score: float
 
 
 class Errors(NamedTuple):
@@ -76,6 +87,7 @@ class Findings(NamedTuple):
     teacher: dict[str, float]
     """Of the teachers, mean over seeds, where they have such a number."""
     errors: list[Errors]
+    lost: list[Lost]
     left_out: dict[str, list[str]]
     """Why errors of layers cannot be told → the students of which this holds, as plan/percent."""
     weights: list[Weights]
@@ -91,6 +103,51 @@ class Findings(NamedTuple):
         return f"{self.base} on {self.task}"
 
 
+class Fractions(NamedTuple):
+    """The overfitting gap of one base at one target, over tasks that are parts of the same training rows."""
+
+    base: str
+    percent: str
+    tasks: list[str]
+    values: dict[str, list[Value]]
+    """Keys of `GAPS`."""
+
+    @property
+    def title(self) -> str:
+        """Base, tasks and target."""
+        return f"{self.base} on {', '.join(self.tasks)}, {goal(self.percent)}"
+
+
+def read_fractions(findings: Sequence[Findings], tasks: Mapping[str, Mapping[str, Any]]) -> list[Fractions]:
+    """The gaps against the number of training rows, wherever tasks differ in that alone.
+
+    Args:
+        findings: of every base and task.
+        tasks: name → task.json.
+    """
+    known: dict[tuple[str, str], dict[str, Findings]] = {}
+    for each in findings:
+        sources = tasks.get(each.task, {}).get("sources")
+        if sources and "gap_loss" in each.values:
+            known.setdefault((each.base, json.dumps(sources, sort_keys=True)), {})[each.task] = each
+    found = []
+    for (base, _), parts in known.items():
+        names = sorted(parts, key=lambda name: tasks[name]["rows"][TRAIN])
+        for percent in dict.fromkeys(value.group for part in parts.values() for value in part.values["gap_loss"]):
+            values = {
+                key: [
+                    Value(value.plan, name, tasks[name]["rows"][TRAIN], value.value)
+                    for name in names
+                    for value in parts[name].values[key]
+                    if value.group == percent
+                ]
+                for key in GAPS
+            }
+            if len({value.x for value in values["gap_loss"]}) > 1:
+                found.append(Fractions(base, percent, names, values))
+    return found
+
+
 def read_findings(
     analyses: Sequence[Path], curves: Sequence[Curves], table: pd.DataFrame, goals: Mapping[tuple[str, str], tuple[str, str]]
 ) -> list[Findings]:
@@ -103,7 +160,7 @@ def read_findings(
         goals: (base, task) → set and metric that give the score.
     """
     keys = zip(*(table[name] for name in ("base", "task", "seed", "plan", "stage")), strict=True)
-    sparsities = dict(zip((Place(*key) for key in keys), table["sparsity_encoder"], strict=True))
+    rows = dict(zip((Place(*key) for key in keys), table.to_dict("records"), strict=True))
     contents = {place: read_fields(path, ("rows",)) for place, path in by_place(analyses).items()}
     watched = [each for each in curves if each.overfitting or each.recoveries]
     found = []
@@ -111,7 +168,7 @@ def read_findings(
         inside = {place: content for place, content in contents.items() if (place.base, place.task) == (base, task)}
         here = [each for each in watched if (each.base, each.task) == (base, task)]
         if inside or here:
-            found.append(_findings(base, task, goals[base, task], inside, here, sparsities))
+            found.append(_findings(base, task, goals[base, task], inside, here, rows))
     return found
 
 
@@ -121,11 +178,11 @@ def _findings(
     goal: tuple[str, str],
     contents: Mapping[Place, Any],
     curves: list[Curves],
-    sparsities: Mapping[Place, float],
+    rows: Mapping[Place, Mapping[str, Any]],
 ) -> Findings:
     values: dict[str, list[Value]] = {}
     for place, key, number in (*_of_representations(contents), *_of_gaps(curves, goal)):
-        values.setdefault(key, []).append(Value(place.plan, place.percent, sparsities[place], number))
+        values.setdefault(key, []).append(Value(place.plan, place.percent, rows[place]["sparsity_encoder"], number))
     teachers = [content["representations"]["teacher"] for content in contents.values() if "representations" in content]
     teacher = {key: Mean.of(pd.Series([each[key] for each in teachers], dtype=float)) for key in (teachers or [{}])[0]}
     left_out: dict[str, list[str]] = {}
@@ -139,6 +196,7 @@ def _findings(
         values=values,
         teacher={key: mean.mean for key, mean in teacher.items() if mean},
         errors=list(_errors(contents)),
+        lost=list(_lost(contents, rows)),
         left_out=left_out,
         weights=list(_weights(contents)),
         rows=next((content["rows"] for content in contents.values()), None),
@@ -191,6 +249,12 @@ def _errors(contents: Mapping[Place, Any]) -> Iterator[Errors]:
         if known := [each for each in seeds if "local" in each]:
             means = (pd.DataFrame([each[key] for each in known]).mean().tolist() for key in ("local", "accumulated"))
             yield Errors(plan, percent, *means)
+
+
+def _lost(contents: Mapping[Place, Any], rows: Mapping[Place, Mapping[str, Any]]) -> Iterator[Lost]:
+    for place, content in contents.items():
+        if accumulated := content.get("errors", {}).get("accumulated"):
+            yield Lost(place.plan, accumulated[-1], rows[place]["teacher_score"] - rows[place]["score"])
 
 
 def _weights(contents: Mapping[Place, Any]) -> Iterator[Weights]:

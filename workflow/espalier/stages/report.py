@@ -7,24 +7,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from espalier.config.specs import ReportSpec
-from espalier.core.anatomy import error_figures, findings_key, gap_figures, value_figures
+from espalier.core.anatomy import error_figures, findings_key, fraction_figures, gap_figures, value_figures
+from espalier.core.arms import arms_figures
 from espalier.core.curves import Curves, read_curves
 from espalier.core.figures import Look, looks, variables
-from espalier.core.findings import Findings, read_findings
+from espalier.core.findings import Findings, read_findings, read_fractions
 from espalier.core.maps import StructureMap, map_figure, read_maps, structure_file
+from espalier.core.page import environment
 from espalier.core.panels import Comparison, comparison_figures, comparison_key, distance_file, panel_figures, training_file
 from espalier.core.quality import Quality, key, quality_figures, quality_file, size_file
 from espalier.core.results import TEACHER, Place, by_place, is_recovery, place_of, read_fields, read_table
 from espalier.core.runtime import atomic
-from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, goal, groups, panels, selections, speeds
-
-DIGEST_SHOWN = 10
-"""Characters of a digest that are printed; the whole one is in the title attribute."""
+from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, groups, panels, selections, speeds
 
 RECORDED = (
     *("stage", "seed", "spec_sha256", "code_sha256", "inputs", "versions", "device", "precision", "threads", "steps"),
@@ -84,19 +82,21 @@ def run(
     compared = _comparisons(curves, scored)
     maps = read_maps(structures)
     findings = read_findings(analyses, curves, rows, goals)
+    fractions = read_fractions(findings, known_tasks)
     look = looks(list(dict.fromkeys(rows["plan"])))
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             project=settings.project,
-            qualities=[(each.title, [Markup(picture) for picture in quality_figures(each, look)]) for each in qualities],
+            qualities=[_scored(each, look) for each in qualities],
             key=[(Markup(picture), name) for picture, name in key(qualities, look)],
             has_majority=any(each.majority is not None for each in qualities),
             maps=[_map(each, look) for each in maps],
             compared=[(each.title, [Markup(picture) for picture in comparison_figures(each, look)]) for each in compared],
             compared_key=[(Markup(picture), name) for picture, name in comparison_key(compared, look)],
             findings=[_found(each, look) for each in findings],
+            fractions=[(each.title, [Markup(picture) for picture in fraction_figures(each, look)]) for each in fractions],
             findings_key=[(Markup(picture), name) for picture, name in findings_key(findings, look)],
             curves=[_pictures(each, look) for each in curves],
             conditions=conditions(read_fields(path, TIMED) for path in costs),
@@ -166,6 +166,12 @@ def _comparisons(curves: list[Curves], scored: Mapping[Place, Any]) -> list[Comp
         inside = [each for each in curves if (each.base, each.task) == (base, task) and each.compared]
         found.append(Comparison(base, task, inside, None if losses.empty else float(losses.mean())))
     return found
+
+
+def _scored(quality: Quality, look: dict[str, Look]) -> dict[str, Any]:
+    """The scores of one base and task, against what changes and, where plans are many, one below the other."""
+    drawn = {"pictures": quality_figures(quality, look), "arms": arms_figures(quality, look)}
+    return {"title": quality.title, **{name: [Markup(picture) for picture in pictures] for name, pictures in drawn.items()}}
 
 
 def _pictures(curves: Curves, look: dict[str, Look]) -> dict[str, Any]:
@@ -256,42 +262,3 @@ def _environments(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         entry = found.setdefault(json.dumps(environment, sort_keys=True), environment | {"runs": 0})
         entry["runs"] += 1
     return list(found.values())
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("espalier"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"mean": _mean, "short": _short, "duration": _duration, "percent": _percent, "count": _count}
-    environment.filters["goal"] = goal
-    return environment
-
-
-def _mean(mean: Mean | None, decimals: int = 3, sign: bool = False) -> str:
-    """`0.874 ± 0.003`; without spread for one seed; a dash for nothing."""
-    if mean is None:
-        return "–"
-    value = f"{mean.mean:{'+' if sign else ''},.{decimals}f}".replace("-", "−")
-    return value if mean.sd is None else f"{value} ± {mean.sd:,.{decimals}f}"
-
-
-def _short(digest: object) -> str:
-    return str(digest)[:DIGEST_SHOWN]
-
-
-def _duration(seconds: float | int) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
-
-
-def _percent(fraction: float | int) -> str:
-    return f"{100 * fraction:.1f}".removesuffix(".0") + " %"
-
-
-def _count(number: float | int) -> str:
-    return f"{number:,.0f}"
