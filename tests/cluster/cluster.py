@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT, Clone
+from tests.conftest import ONE_THREAD, ROOT, Clone
 
 SHARED = ROOT.parent / "shared/tools"
 TOOLS = SHARED if (SHARED / "slurm-up").exists() else ROOT / ".ci"
 signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background, which children inherit
-TRAINING = ("finetune", "compress", "recover", "evaluate", "analyse", "measure")
-PROFILE = ("--profile", "profiles/slurm", "--set-threads", *(f"{rule}=1" for rule in TRAINING))
-"""The node has two cores, not eight."""
+PROFILE = ("--profile", "profiles/slurm", *ONE_THREAD)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 
 import pytest
 
@@ -21,6 +22,13 @@ def asked(job: str, name: str) -> str:
 
 def submitted(told: str) -> list[str]:
     return re.findall(r"submitted with SLURM jobid (\d+)", told)
+
+
+def held(cluster) -> tuple[subprocess.Popen[str], str]:
+    """Snakemake, and the job of its teacher, which waits to be released."""
+    cluster.hold("finetune")
+    process = cluster.start(TEACHER)
+    return process, wait_for(lambda: cluster.seen("finetune"))[0]["job"]
 
 
 def test_a_failed_job_is_tried_again_with_more_of_everything(cluster):
@@ -45,9 +53,7 @@ def test_accounting_may_tell_what_became_of_jobs(cluster, tmp_path, monkeypatch)
 
 
 def test_a_second_snakemake_on_the_folder_is_refused(cluster):
-    cluster.hold("finetune")
-    first = cluster.start(TEACHER)
-    wait_for(lambda: cluster.seen("finetune"))
+    first, _ = held(cluster)
     second = cluster.start(TEACHER)
     told, _ = second.communicate()
     assert second.returncode == 1 and "locked" in told and "--unlock" in told
@@ -58,9 +64,7 @@ def test_a_second_snakemake_on_the_folder_is_refused(cluster):
 
 
 def test_after_kill_9_of_snakemake_its_jobs_end_and_the_next_run_goes_on(cluster):
-    cluster.hold("finetune")
-    killed = cluster.start(TEACHER)
-    orphan = wait_for(lambda: cluster.seen("finetune"))[0]["job"]
+    killed, orphan = held(cluster)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert asked(orphan, "JobState") == "RUNNING", "SLURM knows nothing of Snakemake"
@@ -73,9 +77,7 @@ def test_after_kill_9_of_snakemake_its_jobs_end_and_the_next_run_goes_on(cluster
 
 
 def test_a_stopped_snakemake_takes_its_jobs_back(cluster):
-    cluster.hold("finetune")
-    process = cluster.start(TEACHER)
-    job = wait_for(lambda: cluster.seen("finetune"))[0]["job"]
+    process, job = held(cluster)
     process.send_signal(signal.SIGINT)
     process.communicate()
     wait_for(lambda: asked(job, "JobState") == "CANCELLED")

@@ -73,9 +73,7 @@ def whole(make_clone, tmp_path_factory):
     for seed, (name, count) in enumerate([("train", 240), ("first", 60), ("second", 60)]):
         write_rows(clone.folder / f"{name}.csv", count, seed)
     clone.write_config(CONFIG)
-    single = [f"{rule}=1" for rule in ("finetune", "compress", "recover", "evaluate", "measure")]
-    result = clone.snakemake("--cores", "2", "--resources", "gpu=2", "--set-threads", *single)
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    clone.run_all()
     return clone
 
 

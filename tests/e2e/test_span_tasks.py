@@ -53,9 +53,7 @@ def asked(make_clone, tmp_path_factory):
         rows = [{NAMES.get(key, key): value for key, value in row.items()} for row in tiny.span_rows(count, seed)]
         (clone.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     clone.write_config(CONFIG)
-    single = [f"{rule}=1" for rule in ("finetune", "compress", "recover", "evaluate", "measure")]
-    result = clone.snakemake("--cores", "2", "--resources", "gpu=2", "--set-threads", *single)
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    clone.run_all()
     return clone
 
 

@@ -42,8 +42,10 @@ def test_distillation_shares_the_weight():
     assert torch.allclose(terms["kld"], 16.0 * (teacher * (teacher.log() - student)).sum() / 2)
 
 
-def test_distillation_alone_gives_the_task_loss_no_weight():
-    assert method(alpha=1.0).loss_weights == {"task": 0.0, "kld": 1.0}
+def test_distillation_alone_has_no_task_loss():
+    alone = method(alpha=1.0)
+    assert alone.loss_weights == {"kld": 1.0}
+    assert alone.loss_terms(batch(), Outputs(LOGITS), Outputs(TAUGHT), 0).keys() == {"kld"}
 
 
 def test_nothing_is_removed_and_nothing_recovers():

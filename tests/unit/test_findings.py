@@ -42,7 +42,8 @@ def analysed(folder: Path, train: bool = False) -> Path:
         if place.plan == "sdp-cc":
             write(path.with_name("analysis.json"), analysis(0.5 + 0.1 * place.seed, left_out=place.seed == 2))
         if train and place.plan == "sdp-cc":
-            rows = [{"step": step, "epoch": 1.0, "loss": 1.0} for step in (0, 20)]
+            parts = ((0, 0.0, 0.8), (10, 0.5, 0.8), (20, 0.5, 0.9), (30, 0.5, 1.0), (40, 0.5, 1.0))
+            rows = [{"step": s, "epoch": 1.0, "loss": 1.0, "sparsity": z, "grafting_probability": p} for s, z, p in parts]
             rows += [{"step": 20, "epoch": 1.0, "validation/accuracy": score} for score in (0.9, 0.4)]
             for step, gap in ((30, 0.1), (40, 0.1 * place.seed)):
                 scores = {"validation/accuracy": 0.8, "validation/loss": 0.5, "train/loss": 0.5 - gap}
@@ -105,6 +106,10 @@ def test_the_gap_is_that_of_the_last_evaluation(findings):
     assert gaps["gap_loss"] == pytest.approx([0.1, 0.2]) and gaps["gap_metric"] == pytest.approx([0.05, 0.1])
     assert [panel.name for panel in findings.curves[0].overfitting] == ["loss", "accuracy"]
     assert findings.curves[0].overfitting[0].quantities == ["train", "validation"]
+
+
+def test_curves_tell_where_removals_end_and_where_the_student_runs_alone(findings):
+    assert findings.curves[0].turns == (10.0, 30.0)
 
 
 def test_recoveries_are_means_over_removals_and_seeds(findings):

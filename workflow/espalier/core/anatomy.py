@@ -7,13 +7,14 @@ from statistics import fmean, stdev
 
 from matplotlib.axes import Axes
 
-from espalier.core.figures import TEACHER_LINE, Look, canvas, inline, line_style, swatch
+from espalier.core.figures import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style, swatch
 from espalier.core.findings import GAPS, REPRESENTATIONS, Errors, Findings, Fractions, Value
 from espalier.core.panels import draw_panel, panel_title
 from espalier.core.summary import goal
 
 SIZE = (4.3, 3.0)
 ZERO_LINE = {**TEACHER_LINE, "linewidth": 0.8, "linestyle": "-", "label": "_"}
+TURN_LINE = {**ZERO_LINE, "linestyle": ":"}
 
 
 def draw_values(axes: Axes, values: Sequence[Value], look: dict[str, Look], scale: float = 1.0) -> None:
@@ -26,7 +27,7 @@ def draw_values(axes: Axes, values: Sequence[Value], look: dict[str, Look], scal
             yerr=[stdev(value.value for value in seeds) if len(seeds) > 1 else 0.0 for seeds in own],
             label=plan,
             **line_style(look[plan]),
-            **{"elinewidth": 1.1, "capsize": 2.5},
+            **ERROR_BARS,
         )
     axes.margins(x=0.06)
 
@@ -79,6 +80,8 @@ def _curves(found: Findings, look: dict[str, Look]) -> Iterator[str]:
             with canvas(SIZE) as figure:
                 axes = figure.subplots()
                 draw_panel(axes, panel, curves, look[curves.plan])
+                for step in curves.turns:
+                    axes.axvline(step, **TURN_LINE)
                 panel_title(axes, f"{curves.plan}: {panel.name}", curves)
                 label = f"{panel.name} on training and on held-out rows over training steps, {curves.plan}, {found.title}"
                 yield inline(figure, f"overfitting {found.title} {curves.plan} {panel.name}", label)
@@ -125,8 +128,8 @@ def fraction_figures(found: Fractions, look: dict[str, Look]) -> Iterator[str]:
 
 def findings_key(found: Sequence[Findings], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
     """Picture and name of every line or point that is told apart by its plan."""
-    shown = [part for each in found for part in (*(value for values in each.values.values() for value in values), *each.lost)]
-    for plan in dict.fromkeys(each.plan for each in shown):
+    shown = [part for each in found for parts in (*each.values.values(), each.lost) for part in parts]
+    for plan in dict.fromkeys(part.plan for part in shown):
         yield swatch(line_style(look[plan]), plan), plan
     if any(each.teacher for each in found):
         yield swatch(TEACHER_LINE, TEACHER_LINE["label"]), TEACHER_LINE["label"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 
-from espalier.core.figures import TEACHER_LINE, Look, canvas, inline, line_style
+from espalier.core.figures import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style
 from espalier.core.quality import Quality
 from espalier.core.results import TEACHER
 from espalier.core.summary import Group, Mean, goal
@@ -28,9 +28,7 @@ def draw_arms(axes: Axes, own: Sequence[Group], teacher: Mean | None, look: dict
     """A line a plan from top to bottom: its mean score, and the standard deviation over seeds."""
     for place, group in enumerate(own):
         score = group.means["score"]
-        axes.errorbar(
-            [score.mean], [place], xerr=score.sd, **line_style(look[group.plan]), **{"elinewidth": 1.1, "capsize": 2.5}
-        )
+        axes.errorbar([score.mean], [place], xerr=score.sd, **line_style(look[group.plan]), **ERROR_BARS)
     if teacher:
         axes.axvline(teacher.mean, **TEACHER_LINE)
     axes.set_yticks(range(len(own)), [group.plan for group in own])

@@ -68,6 +68,8 @@ class Curves(NamedTuple):
     """Seed, percent, and how the score came back after each removal; nothing where removals were not evaluated."""
     overfitting: tuple[Panel, ...] = ()
     """Loss and score on training and on held-out rows; nothing where training rows were not scored."""
+    turns: tuple[float, ...] = ()
+    """Steps, as logged, from which on nothing is removed and from which on the student runs alone, where stages have any."""
 
     @property
     def seeds(self) -> int:
@@ -110,7 +112,8 @@ def read_curves(
         runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
         goal = goals.get((base, task))
         more = (tuple(each(runs, goal)) for each in (_compared, _recoveries, _overfitting))
-        found.append(Curves(base, task, plan, borders, _panels(runs, goal), *more))
+        turns = tuple(sorted(set(_turns(runs))))
+        found.append(Curves(base, task, plan, borders, _panels(runs, goal), *more, turns))
     return found
 
 
@@ -177,6 +180,17 @@ def _overfitting(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterato
     if score and any(f"{TRAIN}/{score[1]}" in run.history for run in stages):
         for name in ("loss", score[1]):
             yield Panel(name, "loss", [line for part in (TRAIN, score[0]) for line in _lines(stages, f"{part}/{name}", part)])
+
+
+def _turns(runs: Sequence[_Run]) -> Iterator[float]:
+    """Where a stage's sparsity has its last value, and where its grafting probability has: inside the stage."""
+    for run in (run for run in runs if not run.recovery):
+        for column in sorted({"sparsity", "grafting_probability"} & set(run.history)):
+            rows: Any = run.history[["step", column]].dropna()
+            steps, values = rows["step"].to_numpy(), rows[column].to_numpy()
+            moving = [row for row, value in enumerate(values) if value != values[-1]]
+            if moving and steps[moving[-1] + 1] < steps[-1]:
+                yield run.offset + float(steps[moving[-1] + 1])
 
 
 def _columns(runs: Sequence[_Run], prefix: str) -> list[str]:

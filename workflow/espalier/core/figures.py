@@ -84,6 +84,10 @@ def line_style(look: Look) -> dict[str, Any]:
     return {"color": look.colour, "marker": look.marker, "linewidth": 1.6, **edge}
 
 
+ERROR_BARS = {"elinewidth": 1.1, "capsize": 2.5}
+"""How far seeds are apart, on such a line."""
+
+
 def swatch(style: dict[str, Any], name: str) -> str:
     """A short piece of the line of this name, for a legend in the page's own text."""
     with canvas((0.42, 0.17)) as figure:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from espalier.core.figures import (
+    ERROR_BARS,
     GUESS_LINE,
     LIGHT,
     TEACHER_LINE,
@@ -117,7 +118,7 @@ def _draw_plan(axes: Axes, own: Sequence[Point], look: Look, sparsity: bool) -> 
         xerr=None if sparsity else [_spread(point.x) for point in own],
         label=own[0].plan,
         **line_style(look),
-        **{"elinewidth": 1.1, "capsize": 2.5},
+        **ERROR_BARS,
     )
 
 

@@ -27,8 +27,8 @@ class Specialise(Method):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """(1 - alpha) and alpha; the task loss alone where no teacher runs."""
-        return distillation_weights(self.settings.alpha) if self.needs_teacher else {"task": 1.0}
+        """Weights of the terms that are on: (1 - alpha) and alpha."""
+        return {name: weight for name, weight in distillation_weights(self.settings.alpha).items() if weight}
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Tensor]:
         """Task loss, and softened KL divergence where a teacher runs.
@@ -39,4 +39,5 @@ class Specialise(Method):
         if teacher is None:
             return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
         options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
-        return distillation_terms(student.logits, teacher.logits, batch.labels, **options)
+        terms = distillation_terms(student.logits, teacher.logits, batch.labels, **options)
+        return {name: terms[name] for name in self.loss_weights}
