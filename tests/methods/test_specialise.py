@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from statistics import fmean
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +14,10 @@ from pydantic import ValidationError
 from espalier.config.specialise import SpecialisePlan
 from espalier.core.batches import Batch
 from espalier.core.method import Outputs, Stage
+from espalier.core.models import open_base, open_student, write_compact, write_model
 from espalier.methods.specialise import Specialise
+from tests.methods import on_text
+from tests.methods.conftest import Harness
 
 LOGITS = torch.tensor([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]])
 TAUGHT = torch.tensor([[0.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
@@ -53,3 +60,38 @@ def test_nothing_is_removed_and_nothing_recovers():
     assert plain.end() == {} and plain.sparsity == 0.0 and plain.settings.recover.epochs == 0.0
     with pytest.raises(ValidationError, match="alpha"):
         method(alpha=1.5)
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A task-agnostic student: files of a narrowed language model."""
+    folder = tmp_path_factory.mktemp("narrow")
+    loop = on_text.Harness(folder).run({})
+    files = [folder / "config.json", folder / "model.safetensors"]
+    write_model(loop.method.shrink(loop.student), *files)
+    return files
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize("kind", ["classification", "regression", "span"])
+def test_a_narrowed_language_model_learns_a_task_of_every_kind(tmp_path, narrow, kind, alpha):
+    harness = Harness(tmp_path, kind)
+    student = open_base(narrow, kind, ["a", "b", "c"] if kind == "classification" else None)
+    encoder = {name: weight.clone() for name, weight in student.base_model.state_dict().items()}
+    plan = {"method": "specialise", "start": {"plan": "narrow"}, "path": [0.5], "alpha": alpha, "epochs": 20.0}
+    loop = harness.run(plan, student=student)
+    rows = [row for row in loop.history.rows if "loss/task" in row]
+    assert all(math.isfinite(value) for row in loop.history.rows for value in row.values())
+    first, last = (fmean(row["loss/task"] for row in part) for part in (rows[:3], rows[-3:]))
+    assert last < first and ("loss/kld" in rows[0]) == bool(alpha)
+    assert f"validation/{harness.metric}" in loop.history.rows[-1]
+    trained = loop.student.base_model.state_dict()
+    assert trained.keys() == encoder.keys()
+    assert all(trained[name].shape == weight.shape for name, weight in encoder.items())
+    assert not torch.equal(trained["encoder.layer.0.output.dense.weight"], encoder["encoder.layer.0.output.dense.weight"])
+    files = [tmp_path / "config.json", tmp_path / "model.safetensors"]
+    write_compact(loop.student, *files, tmp_path / "code.py")
+    again, batch = open_student(files, kind), loop.rows.batch(np.arange(4), torch.device("cpu"))
+    with torch.no_grad():
+        outputs = [model.eval()(**batch.inputs()).to_tuple() for model in (loop.student, again)]
+    assert all(torch.equal(one, two) for one, two in zip(*outputs, strict=True))
