@@ -53,24 +53,6 @@ def test_bf16_is_chosen_where_the_processor_computes_it(monkeypatch, flags, prec
     assert device.pick_precision("fp32", device.torch.device("cpu")) == "fp32"
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-@pytest.mark.parametrize("kept", [False, True])
-def test_large_blocks_that_are_freed_are_kept(kept):
-    code = """
-import resource, sys
-from espalier.core import device
-if sys.argv[1] == "True":
-    device.keep_freed_memory()
-for step in range(12):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [device.torch.ones(megabytes, 1 << 18) for megabytes in (96, 64, 80)]
-    del blocks
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-    result = subprocess.run([sys.executable, "-c", code, str(kept)], capture_output=True, text=True, check=True)
-    assert (int(result.stdout) < 1000) == kept, result.stdout  # pages of 4 KB that were fetched in the last step
-
-
 def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
     with runtime.atomic(tmp_path / "private") as temporary:

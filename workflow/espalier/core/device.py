@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 from pathlib import Path
 from typing import Literal
@@ -12,9 +11,6 @@ import torch
 from torch import Tensor
 
 from espalier.core.runtime import UserError
-
-GLIBC = {"M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 1 << 28), "M_MMAP_MAX": (-4, 0)}
-"""Options of mallopt(3): number and value."""
 
 
 def seed_everything(seed: int) -> None:
@@ -36,17 +32,6 @@ def set_random_state(state: dict[str, Tensor], device: torch.device, generator: 
     generator.set_state(state["method"])
     if "cuda" in state and device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep blocks that are freed, where it is in use; a GPU's memory is torch's own business.
-
-    Otherwise those over 32 MB, such as logits over a vocabulary, are given back and fetched page by page in every step,
-    which takes a tenth of the processor time of a HomoDistil step with minilm.
-    """
-    option = getattr(ctypes.CDLL(None), "mallopt", None)
-    for number, value in GLIBC.values() if option else ():
-        option(number, value)
 
 
 def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:

@@ -26,7 +26,7 @@ from espalier.config.specs import CompressSpec, Machine, TrainingSpec
 from espalier.core import processes
 from espalier.core.aims import Aim
 from espalier.core.batches import Rows
-from espalier.core.device import keep_freed_memory, pick_device, pick_precision, seed_everything
+from espalier.core.device import pick_device, pick_precision, seed_everything
 from espalier.core.history import History
 from espalier.core.latency import LatencyGoal
 from espalier.core.loop import Loop
@@ -60,7 +60,6 @@ def accelerator_for(machine: Machine) -> Accelerator:
     """Accelerate, set up for the device and the precision."""
     device = pick_device(machine.device)
     precision = pick_precision(machine.precision, device)
-    keep_freed_memory()
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
     if device.type == "cpu" and accelerator.num_processes > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // accelerator.num_processes))
