@@ -1,7 +1,8 @@
-"""How much faster does a HomoDistil step become as its student shrinks? `python -m tests.throughput` writes throughput.json.
+"""Seconds of training steps, of an encoder of minilm's shape: `python -m tests.throughput`, which writes throughput.json.
 
-An encoder of minilm's shape, rows of random words: speed does not depend on values. What the teacher takes stays, so even
-a student whose time fell with its weights would gain less than they say: `bound` is that.
+How much faster a HomoDistil step is when its student is smaller (rows of 128 tokens): what the teacher takes stays, so that
+a student whose own time fell with its weights would give `bound`. And what attention maps cost an SPD step (mean length 53).
+Words are random: speed does not depend on values.
 """
 
 from __future__ import annotations
@@ -9,32 +10,55 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import BertConfig, BertForMaskedLM
+from torch import nn
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from espalier.config.homodistil import HomodistilPlan
 from espalier.config.project import Progress
+from espalier.config.spd import SpdPlan
 from espalier.config.specs import Machine
+from espalier.core.batches import Rows
 from espalier.core.history import History
 from espalier.core.loop import Loop
 from espalier.core.masks import Masks
+from espalier.core.method import Method
 from espalier.core.packed import Packed, Vocabulary
 from espalier.core.predict import teacher_for
 from espalier.core.runtime import write_json
 from espalier.core.saves import Saves
 from espalier.core.training import accelerator_for, pruning_stage
 from espalier.methods.homodistil import Homodistil
+from espalier.methods.spd import Spd
 
 RESULTS = Path(__file__).with_name("throughput.json")
-BATCH, LENGTH, STEPS, WARMUP = 32, 128, 18, 6
+BATCH, LENGTH, MEAN_LENGTH, STEPS, WARMUP = 32, 128, 53, 30, 10
 SHAPE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
-PLAN = {"method": "homodistil", "batch_size": BATCH, "epochs": 1.0, "evaluate_every": 0.0}
+PLAN = {"batch_size": BATCH, "evaluate_every": 0.0}
+SPD = {"method": "spd", "path": [0.5], "sparsify_epochs": 0.2, "grafting_epochs": 0.4, "finetune_epochs": 0.4}
 
 
-def random_rows(path: Path) -> Packed:
+class Seconds(NamedTuple):
+    """Of a step, and of the teacher in it."""
+
+    step: float
+    teacher: float
+
+
+def random_rows(count: int) -> Rows:
+    """Rows of random words whose lengths have the mean MEAN_LENGTH."""
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(MEAN_LENGTH - 20, MEAN_LENGTH + 21, count)
+    ids = generator.integers(1000, 20000, lengths.sum()).astype(np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Rows(ids, np.zeros(len(ids), np.int8), offsets, generator.integers(0, 8, count), np.full(count, "validation"), 0)
+
+
+def random_tokens(path: Path) -> Packed:
     """Rows of random words."""
     ids = np.random.default_rng(0).integers(1000, 30000, STEPS * BATCH * LENGTH).astype(np.int32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(ids), LENGTH)
@@ -45,9 +69,9 @@ def random_rows(path: Path) -> Packed:
     return Packed(path, 0)
 
 
-def method_for(removed: float, first: bool, **settings: object) -> Homodistil:
+def homodistil_for(removed: float, first: bool, **settings: object) -> Homodistil:
     """HomoDistil on its way to a target."""
-    plan = HomodistilPlan.model_validate(PLAN | {"path": [removed], **settings})
+    plan = HomodistilPlan.model_validate(PLAN | {"method": "homodistil", "path": [removed], "epochs": 1.0, **settings})
     return Homodistil(plan, pruning_stage(plan, "text", 0, STEPS, first, 0.0, removed))
 
 
@@ -56,55 +80,74 @@ def shrunk(removed: float) -> tuple[BertForMaskedLM, Masks | None]:
     student = BertForMaskedLM(BertConfig(**SHAPE))
     if not removed:
         return student, None
-    method = method_for(removed, first=True, removal="random-start")
+    method = homodistil_for(removed, first=True, removal="random-start")
     method.begin(student, None)
     return method.shrink(student), method.end()
 
 
-def seconds(removed: float, rows: Packed, work: Path) -> dict[str, float]:
+def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: Rows | Packed, masks: Masks | None = None) -> Seconds:
     """Medians of a whole step and of the teacher's part of it."""
-    work.mkdir()
     accelerator = accelerator_for(Machine(device="auto", precision="auto"))
-    student, masks = shrunk(removed)
-    method = method_for(0.9, first=masks is None, prune_start=0.98, prune_end=0.99)  # the last step alone is narrower
-    teacher = BertForMaskedLM(BertConfig(**SHAPE))
+    taught = teacher_for(method, teacher, rows, accelerator)
     steps, begins, ends = [], [], []
     method.after_step = lambda step: steps.append(time.perf_counter()) or {}
     teacher.register_forward_pre_hook(lambda *_: begins.append(time.perf_counter()))
     teacher.register_forward_hook(lambda *_: ends.append(time.perf_counter()))
-    Loop(
-        student=student,
-        method=method,
-        rows=rows,
-        settings=method.settings,
-        learning_rate=1e-5,
-        progress=Progress(log_every=1000),
-        accelerator=accelerator,
-        evaluate=lambda model: {"validation": {"rows": 0, "loss": 0.0, "masked-accuracy": 0.0}},
-        metric="masked-accuracy",
-        saves=Saves(work, {}),
-        history=History(work / "history.jsonl"),
-        teacher=teacher_for(method, teacher, rows, accelerator),
-        masks=masks,
-    ).run()
-    return {
-        "encoder_removed": removed,
-        "step": round(float(np.median(np.diff(steps)[WARMUP:-1])), 3),
-        "teacher": round(float(np.median(np.subtract(ends, begins)[WARMUP:-1])), 3),
-    }
+    with tempfile.TemporaryDirectory() as work:
+        Loop(
+            student=student,
+            method=method,
+            rows=rows,
+            settings=method.settings,
+            learning_rate=1e-5,
+            progress=Progress(log_every=1000),
+            accelerator=accelerator,
+            evaluate=lambda model: {"validation": {"rows": 0, "loss": 0.0, "score": 0.0}},
+            metric="score",
+            saves=Saves(Path(work), {}),
+            history=History(Path(work) / "history.jsonl"),
+            teacher=taught,
+            masks=masks,
+        ).run()
+    medians = (float(np.median(times[WARMUP:-1])) for times in (np.diff(steps), np.subtract(ends, begins)))
+    return Seconds(*(round(median, 3) for median in medians))
+
+
+def homodistil(folder: Path) -> list[dict[str, float]]:
+    """The dense start, half and a quarter of the encoder."""
+    rows, found = random_tokens(folder / "rows.arrow"), []
+    for removed in (0.0, 0.5, 0.75):
+        student, masks = shrunk(removed)
+        method = homodistil_for(0.9, first=masks is None, prune_start=0.98, prune_end=0.99)  # the last step alone is narrower
+        found.append((removed, seconds(method, student, BertForMaskedLM(BertConfig(**SHAPE)), rows, masks)))
+    dense = found[0][1]
+    return [
+        {
+            "encoder_removed": removed,
+            **each._asdict(),
+            "faster": round(dense.step / each.step, 2),
+            "bound": round(dense.step / (dense.teacher + (dense.step - dense.teacher) * (1.0 - removed)), 2),
+        }
+        for removed, each in found
+    ]
+
+
+def spd() -> dict[str, float]:
+    """With and without the term that compares attention maps, without which none is formed."""
+    found = {}
+    for name, weight in (("without_maps", 0.0), ("with_maps", 1.0)):
+        plan = SpdPlan.model_validate(PLAN | SPD | {"attention_weight": weight})
+        method = Spd(plan, pruning_stage(plan, "classification", 0, STEPS, True, 0.0, 0.5))
+        student, teacher = (BertForSequenceClassification(BertConfig(**SHAPE, num_labels=8)) for _ in range(2))
+        found[name] = seconds(method, student, teacher, random_rows(STEPS * BATCH)).step
+    return found | {"cost": round(found["with_maps"] / found["without_maps"] - 1.0, 3)}
 
 
 def main() -> None:
-    """Time the dense start, half and a quarter of the encoder, and write what was found."""
+    """Write what was found."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = random_rows(Path(folder) / "rows.arrow")
-        found = [seconds(removed, rows, Path(folder) / str(removed)) for removed in (0.0, 0.5, 0.75)]
-    dense = found[0]
-    for each in found:
-        rest = (dense["step"] - dense["teacher"]) * (1.0 - each["encoder_removed"])
-        each["faster"] = round(dense["step"] / each["step"], 2)
-        each["bound"] = round(dense["step"] / (dense["teacher"] + rest), 2)
-    write_json(RESULTS, {"threads": torch.get_num_threads(), "batch": BATCH, "length": LENGTH, "seconds": found})
+        found = {"homodistil": homodistil(Path(folder)), "spd": spd()}
+    write_json(RESULTS, {"threads": torch.get_num_threads(), "batch": BATCH, **found})
     print(RESULTS.read_text())
 
 
