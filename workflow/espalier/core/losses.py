@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from espalier.core.vocabulary import token_cross_entropy, token_divergence
+
 Kind = Literal["classification", "regression", "span", "text"]
 IGNORED = -100
 """Label of a token that masked-language modelling does not ask for."""
@@ -32,7 +34,7 @@ def task_loss(
     """
     if kind == "text":
         wanted = labels[labels != IGNORED]
-        return F.cross_entropy(logits.float(), wanted, reduction="sum") / max(1, len(wanted))
+        return token_cross_entropy(logits, wanted) / max(1, len(wanted))
     if kind in ("classification", "span"):
         return F.cross_entropy(logits.float(), labels)
     return F.mse_loss(logits.float().squeeze(-1), labels.float())
@@ -54,8 +56,9 @@ def soft_label_loss(
     """
     if kind == "regression":
         return F.mse_loss(student.float(), teacher.float())
-    student_log, teacher_log = (F.log_softmax(_softened(each, temperature), dim=-1) for each in (student, teacher))
-    # F.kl_div goes over a vocabulary's logits half as often again
+    if kind == "text":
+        return temperature**2 * token_divergence(student, teacher, temperature) / len(student)
+    student_log, teacher_log = (F.log_softmax(each.float() / temperature, dim=-1) for each in (student, teacher))
     return -(temperature**2) * torch.einsum("bc,bc->b", teacher_log.exp(), student_log - teacher_log).mean()
 
 
@@ -79,10 +82,6 @@ def distillation_terms(
     """
     kld = soft_label_loss(student, teacher, temperature=temperature, kind=kind)
     return {"task": task_loss(student, labels, kind), "kld": kld}
-
-
-def _softened(logits: Float[Tensor, "batch classes"], temperature: float) -> Float[Tensor, "batch classes"]:
-    return logits.float() if temperature == 1.0 else logits.float() / temperature
 
 
 def soft_cross_entropy(

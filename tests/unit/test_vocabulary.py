@@ -1,0 +1,55 @@
+"""Losses in pieces against the same in one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from espalier.core import vocabulary
+from espalier.core.losses import IGNORED, soft_label_loss, task_loss
+
+TOKENS, WORDS = 13, 50
+
+
+@pytest.fixture(params=[1, 3 * WORDS, 1 << 21], ids=["a token", "three tokens", "all"])
+def pieces(request, monkeypatch):
+    monkeypatch.setattr(vocabulary, "PIECE", request.param)
+
+
+def logits(seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return (3.0 * torch.randn(TOKENS, WORDS, generator=torch.Generator().manual_seed(seed))).to(dtype).requires_grad_()
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cross_entropy_and_its_gradient_are_torch_s(dtype):
+    own, same = logits(1, dtype), logits(1, dtype)
+    labels = torch.full((2, 20), IGNORED)
+    labels[0, 3:9], labels[1, 1:8] = torch.arange(6), torch.arange(20, 27)
+    (2.0 * task_loss(own, labels, "text")).backward()
+    expected = F.cross_entropy(same.float(), labels[labels != IGNORED])
+    (2.0 * expected).backward()
+    torch.testing.assert_close(task_loss(own, labels, "text"), expected)
+    torch.testing.assert_close(own.grad, same.grad)
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_divergence_and_its_gradient_are_torch_s(dtype, temperature):
+    own, same, teacher = logits(1, dtype), logits(1, dtype), logits(2, dtype)
+    found = soft_label_loss(own, teacher, temperature=temperature, kind="text")
+    expected = soft_label_loss(same, teacher, temperature=temperature, kind="classification")
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward(inputs=[same])
+    torch.testing.assert_close(own.grad, same.grad)
+    assert teacher.grad is None
+
+
+def test_nothing_is_lost_where_student_and_teacher_are_one():
+    own = logits(1)
+    loss = soft_label_loss(own, own.detach(), temperature=1.0, kind="text")
+    loss.backward()
+    assert loss == 0.0 and (own.grad == 0.0).all()
