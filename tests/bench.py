@@ -21,7 +21,7 @@ def seconds_a_step(base: list[Path]) -> float:
     student, teacher = (open_base(base, "classification", [str(index) for index in range(8)]) for _ in range(2))
     stage = Stage("classification", 0, 0.0, 0.5, (STEPS,), {0: 0.5})
     method = Sdp(SdpPlan(method="sdp", path=(0.5,), evaluate_every=0.0), stage)
-    return seconds(method, student, teacher, random_rows(STEPS * BATCH)).step
+    return seconds(method, student, teacher, random_rows(STEPS * BATCH))
 
 
 def seconds_to_start(stage: str, *names: str) -> float:

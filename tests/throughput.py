@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -40,13 +40,6 @@ BATCH, LENGTH, MEAN_LENGTH, STEPS, WARMUP = 32, 128, 53, 30, 10
 SHAPE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
 PLAN = {"batch_size": BATCH, "evaluate_every": 0.0}
 SPD = {"method": "spd", "path": [0.5], "sparsify_epochs": 0.2, "grafting_epochs": 0.4, "finetune_epochs": 0.4}
-
-
-class Seconds(NamedTuple):
-    """Of a step, and of the teacher in it."""
-
-    step: float
-    teacher: float
 
 
 def random_rows(count: int) -> Rows:
@@ -85,14 +78,25 @@ def shrunk(removed: float) -> tuple[BertForMaskedLM, Masks | None]:
     return method.shrink(student), method.end()
 
 
-def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: Rows | Packed, masks: Masks | None = None) -> Seconds:
-    """Medians of a whole step and of the teacher's part of it."""
+def forward_seconds(model: nn.Module) -> list[float]:
+    """A list to which every forward pass of this model adds its seconds."""
+    begins: list[float] = []
+    found: list[float] = []
+    model.register_forward_pre_hook(lambda *_: begins.append(time.perf_counter()))
+    model.register_forward_hook(lambda *_: found.append(time.perf_counter() - begins[-1]))
+    return found
+
+
+def median(times: Sequence[float]) -> float:
+    """Of the steps after the first ones and before the last, which may be another."""
+    return round(float(np.median(times[WARMUP:-1])), 3)
+
+
+def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: Rows | Packed, masks: Masks | None = None) -> float:
+    """Median seconds of a training step."""
     accelerator = accelerator_for(Machine(device="auto", precision="auto"))
-    taught = teacher_for(method, teacher, rows, accelerator)
-    steps, begins, ends = [], [], []
-    method.after_step = lambda step: steps.append(time.perf_counter()) or {}
-    teacher.register_forward_pre_hook(lambda *_: begins.append(time.perf_counter()))
-    teacher.register_forward_hook(lambda *_: ends.append(time.perf_counter()))
+    ends: list[float] = []
+    method.after_step = lambda step: ends.append(time.perf_counter()) or {}
     with tempfile.TemporaryDirectory() as work:
         Loop(
             student=student,
@@ -106,11 +110,10 @@ def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: Rows |
             metric="score",
             saves=Saves(Path(work), {}),
             history=History(Path(work) / "history.jsonl"),
-            teacher=taught,
+            teacher=teacher_for(method, teacher, rows, accelerator),
             masks=masks,
         ).run()
-    medians = (float(np.median(times[WARMUP:-1])) for times in (np.diff(steps), np.subtract(ends, begins)))
-    return Seconds(*(round(median, 3) for median in medians))
+    return median(np.diff(ends).tolist())
 
 
 def homodistil(folder: Path) -> list[dict[str, float]]:
@@ -119,17 +122,16 @@ def homodistil(folder: Path) -> list[dict[str, float]]:
     for removed in (0.0, 0.5, 0.75):
         student, masks = shrunk(removed)
         method = homodistil_for(0.9, first=masks is None, prune_start=0.98, prune_end=0.99)  # the last step alone is narrower
-        found.append((removed, seconds(method, student, BertForMaskedLM(BertConfig(**SHAPE)), rows, masks)))
-    dense = found[0][1]
-    return [
-        {
-            "encoder_removed": removed,
-            **each._asdict(),
-            "faster": round(dense.step / each.step, 2),
-            "bound": round(dense.step / (dense.teacher + (dense.step - dense.teacher) * (1.0 - removed)), 2),
-        }
-        for removed, each in found
-    ]
+        teacher = BertForMaskedLM(BertConfig(**SHAPE))
+        own = forward_seconds(teacher)
+        step = seconds(method, student, teacher, rows, masks)
+        found.append({"encoder_removed": removed, "step": step, "teacher": median(own)})
+    dense = found[0]
+    for each in found:
+        rest = (dense["step"] - dense["teacher"]) * (1.0 - each["encoder_removed"])
+        each["faster"] = round(dense["step"] / each["step"], 2)
+        each["bound"] = round(dense["step"] / (dense["teacher"] + rest), 2)
+    return found
 
 
 def spd() -> dict[str, float]:
@@ -139,7 +141,7 @@ def spd() -> dict[str, float]:
         plan = SpdPlan.model_validate(PLAN | SPD | {"attention_weight": weight})
         method = Spd(plan, pruning_stage(plan, "classification", 0, STEPS, True, 0.0, 0.5))
         student, teacher = (BertForSequenceClassification(BertConfig(**SHAPE, num_labels=8)) for _ in range(2))
-        found[name] = seconds(method, student, teacher, random_rows(STEPS * BATCH)).step
+        found[name] = seconds(method, student, teacher, random_rows(STEPS * BATCH))
     return found | {"cost": round(found["with_maps"] / found["without_maps"] - 1.0, 3)}
 
 
