@@ -1,12 +1,13 @@
-"""Seconds of training steps, of an encoder of minilm's shape: `python -m tests.throughput`, which writes throughput.json.
+"""Seconds of training steps, of encoders by their shape: `python -m tests.throughput`, which writes throughput.json.
 
 How much faster a HomoDistil step is when its student is smaller (rows of 128 tokens): what the teacher takes stays, so that
-a student whose own time fell with its weights would give `bound`. And what attention maps cost an SPD step (mean length 53).
-Words are random: speed does not depend on values.
+a student whose own time fell with its weights would give `bound`. For minilm's shape and for that of BERT-base, the paper's.
+And what attention maps cost an SPD step of minilm's shape (mean length 53). Words are random: speed does not depend on values.
 """
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from collections.abc import Sequence
@@ -36,8 +37,13 @@ from espalier.methods.homodistil import Homodistil
 from espalier.methods.spd import Spd
 
 RESULTS = Path(__file__).with_name("throughput.json")
-BATCH, LENGTH, MEAN_LENGTH, STEPS, WARMUP = 32, 128, 53, 30, 10
-SHAPE = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+BATCH, LENGTH, MEAN_LENGTH, STEPS = 32, 128, 53, 30
+SHAPES = {
+    "minilm": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
+    "bert-base": {},  # transformers' defaults
+}
+FEWER = {"bert-base": 12}
+"""Steps, where one takes many seconds."""
 PLAN = {"batch_size": BATCH, "evaluate_every": 0.0}
 SPD = {"method": "spd", "path": [0.5], "sparsify_epochs": 0.2, "grafting_epochs": 0.4, "finetune_epochs": 0.4}
 
@@ -51,9 +57,9 @@ def random_rows(count: int) -> Rows:
     return Rows(ids, np.zeros(len(ids), np.int8), offsets, generator.integers(0, 8, count), np.full(count, "validation"), 0)
 
 
-def random_tokens(path: Path) -> Packed:
+def random_tokens(path: Path, steps: int) -> Packed:
     """Rows of random words."""
-    ids = np.random.default_rng(0).integers(1000, 30000, STEPS * BATCH * LENGTH).astype(np.int32)
+    ids = np.random.default_rng(0).integers(1000, 30000, steps * BATCH * LENGTH).astype(np.int32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(ids), LENGTH)
     metadata = Vocabulary(BertConfig().vocab_size, 0, 103, (0, 100, 101, 102, 103)).metadata()
     schema = pa.schema([pa.field("input_ids", column.type)], metadata=metadata)
@@ -62,18 +68,18 @@ def random_tokens(path: Path) -> Packed:
     return Packed(path, 0)
 
 
-def homodistil_for(removed: float, first: bool, **settings: object) -> Homodistil:
+def homodistil_for(removed: float, steps: int, first: bool, **settings: object) -> Homodistil:
     """HomoDistil on its way to a target."""
     plan = HomodistilPlan.model_validate(PLAN | {"method": "homodistil", "path": [removed], "epochs": 1.0, **settings})
-    return Homodistil(plan, pruning_stage(plan, "text", 0, STEPS, first, 0.0, removed))
+    return Homodistil(plan, pruning_stage(plan, "text", 0, steps, first, 0.0, removed))
 
 
-def shrunk(removed: float) -> tuple[BertForMaskedLM, Masks | None]:
+def shrunk(config: BertConfig, removed: float) -> tuple[BertForMaskedLM, Masks | None]:
     """A student of the widths that a target leaves, and which parts of the whole it has."""
-    student = BertForMaskedLM(BertConfig(**SHAPE))
+    student = BertForMaskedLM(copy.deepcopy(config))
     if not removed:
         return student, None
-    method = homodistil_for(removed, first=True, removal="random-start")
+    method = homodistil_for(removed, STEPS, first=True, removal="random-start")
     method.begin(student, None)
     return method.shrink(student), method.end()
 
@@ -88,8 +94,8 @@ def forward_seconds(model: nn.Module) -> list[float]:
 
 
 def median(times: Sequence[float]) -> float:
-    """Of the steps after the first ones and before the last, which may be another."""
-    return round(float(np.median(times[WARMUP:-1])), 3)
+    """Of the steps after the first third and before the last, which may be another."""
+    return round(float(np.median(times[len(times) // 3 : -1])), 3)
 
 
 def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: Rows | Packed, masks: Masks | None = None) -> float:
@@ -116,13 +122,15 @@ def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: Rows |
     return median(np.diff(ends).tolist())
 
 
-def homodistil(folder: Path) -> list[dict[str, float]]:
+def homodistil(folder: Path, base: str) -> list[dict[str, float]]:
     """The dense start, half and a quarter of the encoder."""
-    rows, found = random_tokens(folder / "rows.arrow"), []
+    config, steps, found = BertConfig(**SHAPES[base]), FEWER.get(base, STEPS), []
+    rows = random_tokens(folder / f"{base}.arrow", steps)
     for removed in (0.0, 0.5, 0.75):
-        student, masks = shrunk(removed)
-        method = homodistil_for(0.9, first=masks is None, prune_start=0.98, prune_end=0.99)  # the last step alone is narrower
-        teacher = BertForMaskedLM(BertConfig(**SHAPE))
+        student, masks = shrunk(config, removed)
+        late = {"prune_start": 0.98, "prune_end": 0.99}  # the last step alone is narrower
+        method = homodistil_for(0.9, steps, first=masks is None, **late)
+        teacher = BertForMaskedLM(copy.deepcopy(config))
         own = forward_seconds(teacher)
         step = seconds(method, student, teacher, rows, masks)
         found.append({"encoder_removed": removed, "step": step, "teacher": median(own)})
@@ -140,7 +148,7 @@ def spd() -> dict[str, float]:
     for name, weight in (("without_maps", 0.0), ("with_maps", 1.0)):
         plan = SpdPlan.model_validate(PLAN | SPD | {"attention_weight": weight})
         method = Spd(plan, pruning_stage(plan, "classification", 0, STEPS, True, 0.0, 0.5))
-        student, teacher = (BertForSequenceClassification(BertConfig(**SHAPE, num_labels=8)) for _ in range(2))
+        student, teacher = (BertForSequenceClassification(BertConfig(**SHAPES["minilm"], num_labels=8)) for _ in range(2))
         found[name] = seconds(method, student, teacher, random_rows(STEPS * BATCH))
     return found | {"cost": round(found["with_maps"] / found["without_maps"] - 1.0, 3)}
 
@@ -148,7 +156,7 @@ def spd() -> dict[str, float]:
 def main() -> None:
     """Write what was found."""
     with tempfile.TemporaryDirectory() as folder:
-        found = {"homodistil": homodistil(Path(folder)), "spd": spd()}
+        found = {"homodistil": {base: homodistil(Path(folder), base) for base in SHAPES}, "spd": spd()}
     write_json(RESULTS, {"threads": torch.get_num_threads(), "batch": BATCH, **found})
     print(RESULTS.read_text())
 
