@@ -1,6 +1,7 @@
 """The README's results are those of the committed studies."""
 
 import json
+import shutil
 
 import pytest
 import yaml
@@ -53,6 +54,8 @@ def test_a_study_is_collected_and_the_readme_follows(study):
     folder = study / "workflow/experiments/mine"
     assert (folder / "figures/quality.svg").read_text() == "figures/quality.svg"
     assert "![quality](figures/quality.svg)" in (folder / "README.md").read_text()
+    (folder / "findings.md").write_text("What was found.\n")
+    assert "[Configuration](config.yaml)\n\nWhat was found.\n\n**fruit**" in evidence.page(folder)
 
 
 def test_speeds_stand_in_a_table_of_their_own_for_smaller_models_only(study):
@@ -72,6 +75,27 @@ def test_speeds_stand_in_a_table_of_their_own_for_smaller_models_only(study):
     )
     assert "| plan | dense | 50 % removed | 60 % removed | 4× |" in scores
     assert speeds.splitlines()[2:] == ["| plan | 60 % removed | 4× |", "|---|---|---|", "| cofi | 2.0× / 3.0× | 2.0× / 3.0× |"]
+
+
+def test_a_study_of_several_tasks_ends_with_their_mean(study):
+    table = study / "results/mine/table.csv"
+    header = table.read_text().splitlines()[0]
+    scores = {"fruit": (0.8, 0.6), "trees": (0.6, 0.5)}
+    lines = [
+        f"b,{task},{plan},{plan},1,{target},accuracy,{score},0.9{REST}"
+        for task, found in scores.items()
+        for plan, target, score in zip(("teacher", "sdp"), (0.0, 0.5), found, strict=True)
+    ]
+    table.write_text("\n".join([header, *lines]) + "\n")
+    shutil.copytree(study / "results/mine/prepared/fruit", study / "results/mine/prepared/trees")
+    evidence.collect("mine")
+    last = evidence.tables(study / "workflow/experiments/mine").split("**Mean over tasks** with b (fruit, trees)")[1]
+    assert last.splitlines()[2:] == [
+        "| plan | dense | 50 % removed |",
+        "|---|---|---|",
+        "| teacher | 0.700 (1) |  |",
+        "| sdp |  | 0.550 (1) |",
+    ]
 
 
 def test_the_best_model_is_the_best_of_those_that_are_smaller(study):

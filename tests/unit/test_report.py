@@ -173,6 +173,16 @@ def test_scores_stand_with_their_spread_and_count(two_seeds):
     assert "most frequent class gives an accuracy of 0.550" in words(page)
 
 
+def test_several_tasks_are_summed_up_in_their_mean(tmp_path, two_seeds):
+    assert "mean over tasks" not in words(two_seeds[1])
+    root = study(tmp_path, scores=SMALL, seeds=(1, 2))
+    study(tmp_path, scores=SMALL | {"sdp-cc": {"50": 0.68, "90": 0.5}}, seeds=(1, 2), task="other")
+    page = words(make_report(root))
+    assert "base, mean over tasks. other, tiny: each with its own metric" in page
+    assert "sdp-cc (sdp) 50 % 2 0.782 ± 0.001 −0.120 ± 0.000 50.0 %" in page.partition("mean over tasks.")[2]
+    assert "90 %" not in page.partition("mean over tasks.")[2].partition("Training time")[0]
+
+
 def test_one_picture_a_panel(two_seeds):
     _, page = two_seeds
     labels = [attributes["aria-label"] for tag, attributes in tags_of(page) if tag == "svg" and "aria-label" in attributes]

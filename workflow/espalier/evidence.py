@@ -19,7 +19,7 @@ from espalier.config.targets import position
 from espalier.core.metrics import score
 from espalier.core.results import NAMES, TEACHER
 from espalier.core.runtime import UserError, atomic, read_json, write_json
-from espalier.core.summary import RUNTIMES, Group, Mean, goal, groups, panels, smaller
+from espalier.core.summary import RUNTIMES, Group, Mean, goal, groups, over_tasks, panels, smaller
 
 EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"
@@ -58,12 +58,15 @@ def studies() -> list[Path]:
 
 def tables(folder: Path) -> str:
     """Scores for each base and task of a study that has been run, and speeds where matrices shrank."""
-    parts = []
-    for (base, task), found in panels(groups(_rows(folder))):
+    parts, rows = [], _rows(folder)
+    for (base, task), found in panels(groups(rows)):
         card = read_json(folder / f"prepared/{task}/task.json")
         parts.append("\n".join(_task_table(base, task, found, card)))
         if compact := [group for group in smaller(found) if group.means["speedup_b32"]]:
             parts.append("\n".join(_speed_table(base, task, compact)))
+    for (base, named), found in panels(over_tasks(rows)):
+        head = f"**Mean over tasks** with {base} ({named}), each with its own metric:"
+        parts.append("\n".join([head, "", *_score_grid(found)]))
     return "\n\n".join(parts)
 
 
@@ -80,9 +83,11 @@ def best(folder: Path) -> dict[str, str]:
 
 
 def page(folder: Path) -> str:
-    """A study's own page: its tables and figures."""
+    """A study's own page: what its authors wrote about it in findings.md, if they did, its tables and figures."""
+    words = folder / "findings.md"
+    said = [words.read_text().strip()] if words.is_file() else []
     figures = [f"![{figure.stem}](figures/{figure.name})" for figure in sorted((folder / "figures").glob("*.svg"))]
-    return "\n\n".join([f"# {folder.name}", "[Configuration](config.yaml)", tables(folder), *figures]) + "\n"
+    return "\n\n".join([f"# {folder.name}", "[Configuration](config.yaml)", *said, tables(folder), *figures]) + "\n"
 
 
 def _rows(folder: Path) -> pd.DataFrame:
@@ -95,7 +100,11 @@ def _task_table(base: str, task: str, found: list[Group], card: dict) -> list[st
         f"**{task}** with {base}: {found[0].metric}, mean ± standard deviation (seeds); "
         f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation rows{_guess(card, found[0].metric)}."
     )
-    return [head, "", *_grid(found, lambda group: _cell(group.means["score"]))]
+    return [head, "", *_score_grid(found)]
+
+
+def _score_grid(found: list[Group]) -> list[str]:
+    return _grid(found, lambda group: _cell(group.means["score"]))
 
 
 def _speed_table(base: str, task: str, found: list[Group]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from espalier.config.data import TEXT_METRICS
 from espalier.config.targets import percent_of
 from espalier.core.results import TEACHER
 
@@ -70,14 +71,34 @@ class Group(NamedTuple):
 
 def groups(table: pd.DataFrame) -> list[Group]:
     """Every base, task, plan and target of the table, in its order."""
-    if "stage" not in table:  # tables of before a path could aim at anything but a sparsity
-        table = table.assign(stage=table["target"].map(percent_of))
     keys = ["base", "task", "plan", "method", "stage", "metric"]
     found = []
-    for (base, task, plan, method, percent, metric), rows in table.groupby(keys, sort=False):
+    for (base, task, plan, method, percent, metric), rows in _staged(table).groupby(keys, sort=False):
         target, start = (_first(rows[column]) if column in rows else None for column in ("target", "start"))
         found.append(Group(base, task, plan, method, target, percent, metric, _means(rows), start))
     return found
+
+
+def over_tasks(table: pd.DataFrame) -> list[Group]:
+    """Means over all tasks of a base, each with its own metric, for plans and targets that all of them have.
+
+    A seed counts where it has every task. Text tasks, which have no labels, are left out; so is a base with a single task.
+    """
+    labelled = _staged(table)[~table["metric"].isin(TEXT_METRICS)].dropna(subset=["score"])
+    numbers = [name for name in (*SUMMARISED, "target", "teacher_score") if name in labelled]
+    found = []
+    for _, inside in labelled.groupby("base", sort=False):
+        tasks = inside["task"].unique()
+        runs = inside.groupby(["base", "plan", "method", "stage", "seed"], sort=False)
+        means = runs[numbers].mean()[runs["task"].nunique() == len(tasks)].reset_index()
+        if len(tasks) > 1:
+            found += groups(means.assign(task=", ".join(tasks), metric="mean over tasks"))
+    return found
+
+
+def _staged(table: pd.DataFrame) -> pd.DataFrame:
+    """With the column `stage`, also where the table is of before a path could aim at anything but a sparsity."""
+    return table if "stage" in table else table.assign(stage=table["target"].map(percent_of))
 
 
 def _first(values: pd.Series) -> Any:

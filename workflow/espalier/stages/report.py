@@ -22,7 +22,7 @@ from espalier.core.panels import Comparison, comparison_figures, comparison_key,
 from espalier.core.quality import Quality, key, quality_figures, quality_file, size_file
 from espalier.core.results import TEACHER, Place, by_place, is_recovery, place_of, read_fields, read_table
 from espalier.core.runtime import atomic
-from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, groups, panels, selections, speeds
+from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, groups, over_tasks, panels, selections, speeds
 
 RECORDED = (
     *("stage", "seed", "spec_sha256", "code_sha256", "inputs", "versions", "device", "precision", "threads", "steps"),
@@ -125,6 +125,7 @@ def _words(
     return {
         "overview": _overview(rows),
         "summaries": [_summary(key, inside, scored, known_tasks) for key, inside in panels(groups(rows))],
+        "averages": [(*key, inside) for key, inside in panels(over_tasks(rows))],
         "speeds": speeds(rows),
         "batches": BATCHES,
         "runtimes": _runtimes(rows),
