@@ -7,7 +7,6 @@ And what attention maps cost an SPD step of minilm's shape (mean length 53). Wor
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
 from collections.abc import Sequence
@@ -74,9 +73,9 @@ def homodistil_for(removed: float, steps: int, first: bool, **settings: object) 
     return Homodistil(plan, pruning_stage(plan, "text", 0, steps, first, 0.0, removed))
 
 
-def shrunk(config: BertConfig, removed: float) -> tuple[BertForMaskedLM, Masks | None]:
+def shrunk(base: str, removed: float) -> tuple[BertForMaskedLM, Masks | None]:
     """A student of the widths that a target leaves, and which parts of the whole it has."""
-    student = BertForMaskedLM(copy.deepcopy(config))
+    student = BertForMaskedLM(BertConfig(**SHAPES[base]))
     if not removed:
         return student, None
     method = homodistil_for(removed, STEPS, first=True, removal="random-start")
@@ -124,13 +123,13 @@ def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: Rows |
 
 def homodistil(folder: Path, base: str) -> list[dict[str, float]]:
     """The dense start, half and a quarter of the encoder."""
-    config, steps, found = BertConfig(**SHAPES[base]), FEWER.get(base, STEPS), []
+    steps, found = FEWER.get(base, STEPS), []
     rows = random_tokens(folder / f"{base}.arrow", steps)
     for removed in (0.0, 0.5, 0.75):
-        student, masks = shrunk(config, removed)
+        student, masks = shrunk(base, removed)
         late = {"prune_start": 0.98, "prune_end": 0.99}  # the last step alone is narrower
         method = homodistil_for(0.9, steps, first=masks is None, **late)
-        teacher = BertForMaskedLM(copy.deepcopy(config))
+        teacher = BertForMaskedLM(BertConfig(**SHAPES[base]))
         own = forward_seconds(teacher)
         step = seconds(method, student, teacher, rows, masks)
         found.append({"encoder_removed": removed, "step": step, "teacher": median(own)})

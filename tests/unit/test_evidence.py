@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -124,6 +125,27 @@ def test_the_readme_holds_the_results_of_the_committed_studies(monkeypatch):
     assert evidence.results_block() in (ROOT / "README.md").read_text()
     for folder in evidence.studies():
         assert evidence.page(folder) == (folder / "README.md").read_text()
+
+
+def test_the_table_of_cofi_small_has_what_its_findings_say():
+    table = pd.read_csv(ROOT / "workflow/experiments/cofi-small/table.csv")
+    students = table[table["plan"] != "teacher"]
+    assert (students["sparsity_encoder"] - students["target"]).abs().max() < 1e-4
+    cofi, at = students[students["plan"] == "cofi"], lambda rows, target: rows[rows["target"] == target]
+    gentle = at(cofi, 0.6)
+    assert len(gentle) == 4 and (gentle["teacher_score"] - gentle["score"]).max() < 0.02
+    assert at(cofi, 0.95)["speedup_b32"].min() > 10 and at(cofi, 0.95)["onnx_speedup_b32"].min() > 8
+    layers = at(students[students["plan"] == "small-layers"], 0.95)
+    assert layers[["speedup_b32", "onnx_speedup_b32"]].to_numpy().min() > 12
+    first = {}
+    for target in (0.8, 0.95):
+        scores = at(students, target).pivot(index="plan", columns="task", values="score")
+        means = scores.mean(axis=1)
+        assert means["cofi"] - means.drop("cofi").max() > 0.02
+        first |= {(task, target): plan for task, plan in scores.idxmax().items() if plan != "cofi"}
+        stored = at(students, target).pivot(index="plan", columns="task", values="params_total")
+        assert (stored.loc["cofi"] - stored.loc["l0"])[["stsb", "sst2"]].min() > 1e6
+    assert first == {("sst2", 0.8): "l0", ("rte", 0.95): "small-sliced"}
 
 
 def test_the_shipped_study_s_artefacts_are_its_best_models(monkeypatch):

@@ -89,10 +89,11 @@ def over_tasks(table: pd.DataFrame) -> list[Group]:
     found = []
     for _, inside in labelled.groupby("base", sort=False):
         tasks = inside["task"].unique()
+        if len(tasks) == 1:
+            continue
         runs = inside.groupby(["base", "plan", "method", "stage", "seed"], sort=False)
         means = runs[numbers].mean()[runs["task"].nunique() == len(tasks)].reset_index()
-        if len(tasks) > 1:
-            found += groups(means.assign(task=", ".join(tasks), metric="mean over tasks"))
+        found += groups(means.assign(task=", ".join(tasks), metric="mean over tasks"))
     return found
 
 
