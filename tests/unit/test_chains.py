@@ -77,6 +77,23 @@ def test_text_plans_chain_too(small):
     assert not spec_of(layout, "narrower", "90", "docs-corpus").new_head
 
 
+def test_without_a_chain_every_target_starts_from_the_teacher(small):
+    layout = study(small, narrow=NARROW | {"chain": False, "removal": "one-shot"}, special=SPECIAL)
+    starts = {tuple(layout.start("minilm", "docs-corpus", "42", "narrow", percent)) for percent in ("50", "75")}
+    assert {file.rpartition("/")[0] for files in starts for file in files} == {f"{FOLDER}/docs-corpus/seed42/teacher/0"}
+    first, second = (spec_of(layout, "narrow", percent, "docs-corpus") for percent in ("50", "75"))
+    assert second.before is None and "chain" not in second.plan
+    assert first.model_dump(exclude={"target"}) == second.model_dump(exclude={"target"})
+    assert starts_from(layout, "special", "75") == "docs-corpus/seed42/narrow/75"
+
+
+@pytest.mark.parametrize("removal", ["one-shot", "random-start"])
+def test_what_is_cut_once_does_not_go_on(small, removal):
+    with pytest.raises(ConfigError, match=rf"plans.narrow: removal {removal} does not go on .*: set chain: false"):
+        study(small, narrow=NARROW | {"removal": removal})
+    study(small, narrow=NARROW | {"removal": removal, "path": [0.5]})
+
+
 def test_the_text_task_is_named_where_there_are_several(small):
     layout = study(small, TWO_CORPORA, narrow=NARROW, cofi=cofi("narrow", 0.5, task="more"))
     assert starts_from(layout, "cofi", "80") == "more/seed42/narrow/50"

@@ -25,7 +25,7 @@ rule compress:
     benchmark:
         f"benchmarks/compress/{STUDENT}.tsv"
     wildcard_constraints:
-        plan=one_of(name for name, plan in study.plans.items() if plan.is_chain),
+        plan=one_of(name for name, plan in study.plans.items() if plan.rule == "compress"),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS

@@ -24,7 +24,7 @@ rule specialise:
     benchmark:
         f"benchmarks/specialise/{STUDENT}.tsv"
     wildcard_constraints:
-        plan=one_of(name for name, plan in study.plans.items() if not plan.is_chain),
+        plan=one_of(name for name, plan in study.plans.items() if plan.rule == "specialise"),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS

@@ -60,7 +60,7 @@ def source_of(config: Config, student: Student) -> Student | None:
 
 def student_before(config: Config, student: Student) -> Student | None:
     """What a stage starts from: the student of the stage before, or of another plan; None where it is base or teacher."""
-    plan = config.plans[student.plan]
+    plan = config.plan_for(student.plan, student.task)
     _, before = stage_of(plan.path, student.percent)
     if before is not None and plan.is_chain:
         return student._replace(percent=percent_of(before))
@@ -115,7 +115,7 @@ def _task_problem(config: Config, place: str, plan: Plan, start: Source, task: s
     """Why there is no task on which the student to start from is made."""
     source, kind = config.plans[start.plan], config.tasks[task].kind
     texts = config.tasks_of("text")
-    if not (plan.is_chain or "text" in source.kinds):
+    if plan.rule == "specialise" and "text" not in source.kinds:
         return f"{place}.start.plan: got '{start.plan}'; method {plan.method} starts from students of text tasks"
     if kind in source.kinds:
         return f"{place}.start.task: plan {start.plan} works on {task} itself; leave task out" if start.task else None

@@ -26,6 +26,9 @@ class HomodistilPlan(Plan):
     removes: ClassVar[Removal] = "structure"
     start: TextStart = "teacher"
     """The student begins as a copy of the teacher, so that the gap to it is zero; or where another such plan stands."""
+    chain: bool = True
+    """Whether a target goes on from the student of the target before it. Without it every target starts as the first one
+    does and takes the same number of steps: what ablations compare."""
     learning_rate: Positive = 5.3e-5
     """The paper has 6.0e-4 (3.0e-4 for its largest model) at 4,096 rows a step; this is its square-root scaling to 32."""
     adam_epsilon: Positive = 1.0e-6
@@ -95,6 +98,17 @@ class HomodistilPlan(Plan):
         if self.path[0] == 0.0:
             raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control")
         return self
+
+    @model_validator(mode="after")
+    def _cuts_once(self) -> Self:
+        if self.removal != "iterative" and self.is_chain and len(self.path) > 1:
+            raise ValueError(f"removal {self.removal} does not go on from an earlier target: set chain: false")
+        return self
+
+    @property
+    def is_chain(self) -> bool:
+        """As the settings say."""
+        return self.chain
 
     def parts(self, first_stage: bool) -> list[float]:
         """One part."""

@@ -95,8 +95,8 @@ class Plan(Training):
     """What the method can aim at."""
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "regression", "span"})
     """Kinds of task that the method can work on."""
-    is_chain: ClassVar[bool] = True
-    """Whether a stage starts from the student of the stage before."""
+    rule: ClassVar[Literal["compress", "specialise"]] = "compress"
+    """What runs a stage."""
     removes: ClassVar[Removal] = "weights"
     """What the method removes."""
     learning_rate: Positive = 5.0e-5
@@ -126,6 +126,11 @@ class Plan(Training):
     def can_aim_at(cls, target: Target) -> bool:
         """Whether the method knows how to reach this kind of target."""
         return goal_of(target) in cls.goals
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether a stage starts from the student of the stage before; otherwise each starts as the first one does."""
+        return True
 
     @property
     def needs_whole(self) -> bool:

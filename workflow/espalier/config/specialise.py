@@ -12,7 +12,7 @@ class SpecialisePlan(Plan):
     """Fine-tuning of task-agnostic students, one for each target, as if they were pre-trained."""
 
     method: Literal["specialise"]
-    is_chain: ClassVar[bool] = False
+    rule: ClassVar[Literal["compress", "specialise"]] = "specialise"
     removes: ClassVar[Removal] = "nothing"
     start: Source
     """A plan that works on text tasks."""
@@ -23,6 +23,11 @@ class SpecialisePlan(Plan):
     """Weight of logit distillation from the task's teacher; the task loss has 1 - alpha."""
     temperature: Positive = 2.0
     """Softens both distributions of that term."""
+
+    @property
+    def is_chain(self) -> bool:
+        """Every target has a source of its own."""
+        return False
 
     def parts(self, first_stage: bool) -> list[float]:
         """One part."""

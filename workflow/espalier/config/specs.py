@@ -217,12 +217,12 @@ def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
 
 def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
     """A stage does not depend on how its student is recovered afterwards."""
-    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "per_task", "recover"})
+    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "chain", "per_task", "recover"})
 
 
 def recover_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
     """The stage's spec and how to recover."""
-    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "per_task"})
+    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "chain", "per_task"})
 
 
 def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str, leave_out: set[str]) -> CompressSpec:
