@@ -126,7 +126,7 @@ def test_evaluation_and_the_final_student_are_the_student_s_layers_alone(harness
     """Teacher layers never come into an evaluation: with all bits at 0 it still sees the student, and nothing trains it."""
     teacher, student = tiny.classifier(2), tiny.classifier(1)
     before = {name: tensor.clone() for name, tensor in student.state_dict().items() if ".layer." in name}
-    plan = {**SHORT, "probability_schedule": "constant", "initial_probability": 0.0, "prune_steps": 1}
+    plan = {**SHORT, "probability_schedule": "constant", "initial_probability": 1e-9, "prune_steps": 1}
     loop = harness.loop(plan, student=student, teacher=teacher)
     scores, own = [], loop.evaluate(tiny.classifier(1))
     loop.evaluate = lambda model, inner=loop.evaluate: scores.append(inner(model)) or scores[-1]
@@ -204,27 +204,55 @@ def test_clipping_counts_what_is_trained_or_all(harness):
     assert all(torch.equal(trained[name], everything[name]) for name in trained)
 
 
+def watched(harness, first, later, factor, drawn=2):
+    """Three hundred steps whose hidden-state term has one value, first with so many student layers, and later another."""
+    loop = harness.loop({**SHORT, "sparsify_epochs": 60.0, "divergence_factor": factor})
+    method = loop.method
+    method.begin(loop.student, None)
+    for step in range(300):
+        method.bits = torch.arange(len(method.bits)) < (drawn if step == 0 else len(method.bits))
+        method.hidden = [(8, torch.tensor(each)) for each in (first if step < 30 else later)]
+        method.after_step(step)
+    return method
+
+
 def test_divergence_is_said_with_its_numbers(harness):
-    plan = {**SHORT, "sparsify_epochs": 60.0, "divergence_factor": 2.0}
-    loop = harness.loop(plan)
-    loop.method.begin(loop.student, None)
-    for step in range(260):
-        loop.method.hidden = [(8, torch.tensor(1.0 if step < 30 else 3.0)), (8, torch.tensor(1.0 if step < 30 else 5.0))]
-        if step < 239:
-            loop.method.after_step(step)
-            continue
-        with pytest.raises(
-            UserError, match=r"step 240 of .* term is 4, for 210 steps more than 2 times its first value 1; lower"
-        ):
-            loop.method.after_step(step)
-        break
-    loop.method.settings = loop.method.settings.model_copy(update={"divergence_factor": None})
-    loop.method.after_step(239)
+    message = r"step 240 of .* term is 4, for 210 steps more than 2 times 1, where it began; lower"
+    with pytest.raises(UserError, match=message):
+        watched(harness, (1.0, 1.0), (3.0, 5.0), 2.0)
+    watched(harness, (1.0, 1.0), (3.0, 5.0), None)
 
 
-def test_settings_that_leave_no_loss_are_refused():
+def test_a_first_draw_of_few_student_layers_is_no_low_measure(harness):
+    watched(harness, (0.05, 0.05), (0.29, 0.29), 2.0, drawn=0)  # of two layers: the first value stands for three times as much
+    with pytest.raises(UserError, match=r"more than 2 times 0\.15,"):
+        watched(harness, (0.05, 0.05), (0.31, 0.31), 2.0, drawn=0)
+
+
+def test_without_dropout_divergence_is_measured_by_the_teacher():
+    method = spd()
+    method.begin(tiny.classifier(1), None)
+    labels = torch.tensor([0, 1, 2, 0])
+    batch = Batch(torch.arange(4), torch.ones(4, 5, dtype=torch.int64), torch.ones(4, 5, dtype=torch.int64), None, labels)
+    outputs = tensors(1, 3)
+    method.loss_terms(batch, outputs, outputs, 0)
+    method.after_step(0)
+    assert float(method.reference) == pytest.approx(0.1 * sum(float(each.square().mean()) for each in outputs.hidden_states))
+
+
+def test_settings_that_train_nothing_are_refused():
     with pytest.raises(ValidationError, match="no loss left"):
         settings(prediction_weight=0.0, **ARMS)
+    with pytest.raises(ValidationError, match="no student layer would ever be trained"):
+        settings(initial_probability=0.0, probability_schedule="constant")
+    settings(initial_probability=0.0, probability_schedule="linear")
+
+
+def test_a_jump_grafts_although_it_begins_without():
+    hard = {"prediction_weight": 0.0, "hard_label_weight": 1.0, "initial_probability": 1.0, **ARMS}
+    assert not spd(**hard).needs_teacher
+    assert spd(**hard, probability_schedule="constant-jump-linear").needs_teacher
+    assert not spd(**hard, probability_schedule="constant-jump-linear", jump_probability=1.0).needs_teacher
 
 
 NEEDS = {

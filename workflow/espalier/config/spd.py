@@ -65,20 +65,28 @@ class SpdPlan(PrunedPlan):
     mask_padding: bool = False
     """Leave padding out of both layer terms."""
     clip_scope: Literal["trainable", "all"] = "trainable"
-    """Parameters whose gradients count for `clip_norm`: those that are trained; or all, those of the teacher's layers too,
-    as in the authors' code."""
+    """Whose gradients count for `clip_norm`: of what is trained; or of all, the teacher's layers too, as in the authors' code.
+    Removed weights count in neither."""
     freeze_embeddings: bool = True
     freeze_head: bool = True
     """All that comes after the encoder's layers."""
     divergence_factor: Annotated[float, Field(gt=1.0)] | None = 10.0
     """Stop where the hidden-state term is more than this many times its first value, that of dropout, for 200 steps on end;
-    null: never."""
+    null: never. The rate is not lowered by itself: a run is what its configuration says."""
 
     @model_validator(mode="after")
     def _learns(self) -> Self:
         if not self.hidden_weight + self.attention_weight + self.prediction_weight + self.hard_label_weight:
             raise ValueError("hidden_weight, attention_weight, prediction_weight and hard_label_weight are all 0: no loss left")
+        if self.initial_probability == 0 and self.probability_schedule == "constant":
+            raise ValueError("initial_probability 0 with probability_schedule constant: no student layer would ever be trained")
         return self
+
+    @property
+    def grafts(self) -> bool:
+        """Whether a teacher's layer may ever stand in."""
+        jumps = self.probability_schedule == "constant-jump-linear" and self.grafting_epochs > 0
+        return self.initial_probability < 1 or (jumps and self.jump_probability < 1)
 
     def parts(self, first_stage: bool) -> list[float]:
         """Sparsification; grafting and fine-tuning, which share a learning-rate schedule."""

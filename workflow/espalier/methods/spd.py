@@ -45,6 +45,8 @@ LOOK_EVERY = 20
 """Steps between two looks for divergence."""
 PATIENCE = 200
 """Steps on end for which a term may be too high (specification, section 4)."""
+LEAST = 0.1
+"""What a term is compared with is at least this fraction of the teacher's mean square: a first value without dropout is 0."""
 
 
 class Spd(Method):
@@ -57,7 +59,7 @@ class Spd(Method):
         """Whether a term or a graft is on."""
         settings = self.settings
         terms = settings.hidden_weight + settings.attention_weight + settings.prediction_weight
-        return terms > 0 or settings.initial_probability < 1
+        return terms > 0 or settings.grafts
 
     @property
     def needs_hidden_states(self) -> bool:
@@ -94,7 +96,7 @@ class Spd(Method):
         self.grafts = None if self.teacher is None else Grafts(student, self.teacher)
         self.bits = torch.ones(student.config.num_hidden_layers, dtype=torch.bool)
         self.hidden: list[tuple[int, Tensor]] = []
-        self.first_hidden = torch.full((), torch.nan, device=student.device)
+        self.reference = torch.zeros((), device=student.device)
         self.too_high = torch.zeros((), dtype=torch.int64, device=student.device)
         self._freeze(student)
 
@@ -171,6 +173,8 @@ class Spd(Method):
             terms["task"] = task_loss(student.logits, batch.labels, self.stage.kind)
         if "hidden" in on:
             self.hidden.append((len(batch), terms["hidden"].detach()))
+            if step == 0:
+                self.reference = LEAST * sum(states.detach().float().square().mean() for states in teacher.hidden_states)
         if not any(term.requires_grad for term in terms.values()):  # no student layer was drawn
             terms[next(iter(on))] += 0.0 * self.layers[-1].sum()
         return terms
@@ -194,7 +198,8 @@ class Spd(Method):
         """Layers that were not drawn have a gradient of 0, so that they move on by their momentum.
 
         Source: specification, section 3.3.
-        Differs from the authors' code: nothing (torch of its time set gradients to 0 where today's sets none).
+        Differs from the authors' code: gradients of removed weights are 0 before the norm is clipped, so they do not count
+        in it; there they do. (Torch of its time set gradients to 0 where today's sets none.)
         """
         for parameter in self.layers:
             if parameter.grad is None:
@@ -211,6 +216,8 @@ class Spd(Method):
     def _watch(self, step: int, factor: float) -> None:
         """Count steps in which the hidden-state term is far above its first value; waits for the device rarely.
 
+        The first value is that of one draw, and terms grow with the student layers in it: it is taken to the value of all.
+
         Source: specification, section 4 (writer's recommendation).
         Differs from the authors' code: that one does not look.
 
@@ -218,21 +225,21 @@ class Spd(Method):
             UserError: there were `PATIENCE` such steps on end.
         """
         value = sum(rows * each for rows, each in self.hidden) / sum(rows for rows, _ in self.hidden)
-        self.first_hidden = torch.where(self.first_hidden.isnan(), value, self.first_hidden)
-        high = (value > factor * self.first_hidden) & (self.first_hidden > 0)  # 0: a copy of its teacher without dropout
-        self.too_high = torch.where(high, self.too_high + 1, 0)
+        if step == 0:
+            self.reference = torch.maximum(self.reference, value * (len(self.bits) + 1) / (self.bits.sum() + 1))
+        self.too_high = torch.where(value > factor * self.reference, self.too_high + 1, 0)
         if (step + 1) % LOOK_EVERY == 0 and int(self.too_high) >= PATIENCE:
             raise UserError(
                 f"training diverged at step {step + 1} of {self.stage.steps}: the hidden-state term is {float(value):.4g}, "
-                f"for {int(self.too_high)} steps more than {factor:g} times its first value {float(self.first_hidden):.4g}; "
+                f"for {int(self.too_high)} steps more than {factor:g} times {float(self.reference):.4g}, where it began; "
                 "lower learning_rate (1.6e-4 is the default of the authors' code), or raise divergence_factor"
             )
 
     def state_dict(self) -> dict[str, Tensor | Bool[Tensor, "..."]]:
         """Masks, the generator of the bits, and what is known of the hidden-state term."""
-        return super().state_dict() | {"first_hidden": self.first_hidden, "too_high": self.too_high}
+        return super().state_dict() | {"reference": self.reference, "too_high": self.too_high}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
         super().load_state_dict(state)
-        self.first_hidden, self.too_high = (state[name].to(self.student.device) for name in ("first_hidden", "too_high"))
+        self.reference, self.too_high = (state[name].to(self.student.device) for name in ("reference", "too_high"))
