@@ -77,3 +77,10 @@ def test_a_student_that_equals_its_teacher_has_nothing_to_distil(harness):
     matrix = correlation_matrix(loop.teacher(batch).representation, loop.teacher(batch).representation)
     floor = 0.005 * (matrix.square().sum() - matrix.diagonal().square().sum()) / len(matrix)
     torch.testing.assert_close(terms["cc"], floor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["kld", "cc"])
+def test_training_without_removing_leaves_no_zeros(harness, objective):
+    loop = harness.run({"method": "sdp", "path": [0.0], "objective": objective, "dense_epochs": 1.0, "epochs_per_step": 1.0})
+    assert loop.step == 8 and loop.method.sparsity == 0.0
+    assert all(bool(mask.all()) for mask in loop.method.end().values())

@@ -5,6 +5,7 @@ import torch
 
 from espalier.core.losses import relation_loss
 from espalier.core.relations import RECORDED, head_average, recorded
+from espalier.core.runtime import UserError
 from espalier.core.structure import find
 from tests import tiny
 
@@ -91,7 +92,7 @@ def test_an_error_leaves_the_model_as_it_was():
 def test_what_cannot_be_recorded_is_refused(variant, attention):
     model = tiny.encoder(variant)
     model.set_attn_implementation(attention)
-    with pytest.raises(ValueError, match="cannot be recorded"), recorded(model):
+    with pytest.raises(UserError, match="cannot be recorded"), recorded(model):
         pass
 
 

@@ -95,8 +95,6 @@ class HomodistilPlan(Plan):
     def _learns(self) -> Self:
         if not self.mlm_weight + self.prediction_weight:
             raise ValueError("mlm_weight and prediction_weight are both 0: nothing would train the head")
-        if self.path[0] == 0.0:
-            raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control")
         return self
 
     @model_validator(mode="after")

@@ -99,6 +99,8 @@ class Plan(Training):
     """What runs a stage."""
     removes: ClassVar[Removal] = "weights"
     """What the method removes."""
+    trains_whole: ClassVar[bool] = False
+    """Whether the path may be [0.0]: training under the method's own objective, and nothing removed."""
     learning_rate: Positive = 5.0e-5
     path: Annotated[tuple[Target, ...], Many, Field(min_length=1)]
     """Targets of one kind, each smaller than the one before; one cached stage each. A number is a sparsity, the fraction
@@ -120,6 +122,9 @@ class Plan(Training):
         if not self.can_aim_at(self.path[0]):
             allowed = ", ".join(sorted(self.goals))
             raise ValueError(f"method {self.method} cannot aim at {kind_of(self.path[0])}; allowed: {allowed}")
+        if self.removes != "nothing" and self.path[0] == 0.0 and (len(self.path) > 1 or not self.trains_whole):
+            control = "; [0.0] alone trains under the same objective and removes nothing" if self.trains_whole else ""
+            raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control{control}")
         return self
 
     @classmethod
@@ -179,12 +184,6 @@ class PrunedPlan(Plan):
     evaluate_removals: bool = False
     """Evaluate just before and just after each removal, too: how a student recovers from it."""
 
-    @model_validator(mode="after")
-    def _removes(self) -> Self:
-        if self.path[0] == 0.0:
-            raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control")
-        return self
-
     def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
         """Steps before which weights are removed, given the steps at which the parts of the stage end."""
         raise NotImplementedError
@@ -240,6 +239,7 @@ class DistilPlan(IterativePlan):
     """Magnitude pruning with logit distillation (Hinton et al. 2015, arXiv 1503.02531)."""
 
     method: Literal["distil"]
+    trains_whole: ClassVar[bool] = True
     alpha: Fraction = 0.5
     """Weight of the distillation term; the task loss has 1 - alpha."""
     temperature: Positive = 2.0
@@ -263,6 +263,7 @@ class SdpPlan(IterativePlan):
     """Self-distilled pruning (arXiv 2109.15014)."""
 
     method: Literal["sdp"]
+    trains_whole: ClassVar[bool] = True
     objective: Literal["kld", "cos", "cc", "cc+kld"] = "cc"
     """What ties the pruned student to its unpruned teacher."""
     representation: Literal["first-token", "mean"] = "first-token"

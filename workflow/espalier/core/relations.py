@@ -25,6 +25,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from espalier.core.grafting import acting
+from espalier.core.runtime import UserError
 from espalier.core.structure import family_of, find
 
 RECORDED = "espalier_recorded"
@@ -55,13 +56,16 @@ def recorded(model: PreTrainedModel, what: Recording = "output") -> Iterator[Rel
         what: what to record.
 
     Raises:
-        ValueError: the family, or the attention in use, cannot be recorded.
+        UserError: the family, or the attention in use, cannot be recorded.
     """
     family, config = family_of(model.config), model.config
     found = Relations(maps=[] if what == "maps" else None)
     used = config._attn_implementation
     if not family.dispatches or used != "sdpa":
-        raise ValueError(f"attention scores of {family.stem} with attention {used!r} cannot be recorded; allowed: 'sdpa'")
+        raise UserError(
+            f"attention of {family.stem} models with implementation {used!r} cannot be recorded; allowed: families that look "
+            "theirs up by name, with 'sdpa'; or set attention_weight, and embedding_weight of homodistil, to 0"
+        )
     modules = [find(acting(layer), family.attention) for layer in find(model.base_model, family.layers)]
     configs = [config, *(module.config for module in modules)]  # a grafted layer has its own
     source = model.get_input_embeddings() if what == "table" else model.base_model.embeddings

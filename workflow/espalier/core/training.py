@@ -126,7 +126,8 @@ def pruning_stage(
     removals: dict[int, float] = {}
     if isinstance(plan, PrunedPlan):
         starts = plan.removal_steps(first, bounds)
-        removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.prune_schedule), strict=True))
+        if target > before:
+            removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.prune_schedule), strict=True))
         bounds = bounds if plan.restart_schedule else bounds[-1:]
     return Stage(kind, seed, before, target, tuple(bounds), removals, latency, gone)
 
