@@ -267,7 +267,7 @@ NEEDS = {
 """Arm of the specification's section 5 → whether a teacher runs, and what is recorded."""
 
 
-@pytest.mark.parametrize("study", ["spd-arms", "spd-overfitting", "spd-overfitting-tasks"])
+@pytest.mark.parametrize("study", ["spd-arms", "spd-overfitting", "spd-overfitting-tasks", "spd-fractions"])
 def test_arms_of_the_committed_studies(study):
     config = parse(yaml.safe_load((ROOT / f"workflow/experiments/{study}/config.yaml").read_text()))
     assert config.plans.keys() == (NEEDS.keys() if study == "spd-arms" else {"a1-prune", "a3-layers", "a5-spd"})

@@ -48,6 +48,7 @@ def test_the_teacher_itself_has_no_noise_and_no_errors(found):
     representations, errors = result["representations"], result["errors"]
     assert result["rows"] == 32 and representations["student"] == representations["teacher"]
     assert representations["signal_to_noise_db"] is None, "infinite"
+    assert representations["layers_signal_to_noise_db"] == [None] * 2
     assert errors["distance"] == 0.0 and errors["local"] == errors["accumulated"] == [0.0] * 3 and errors["gain"] == [None] * 3
 
 
@@ -55,6 +56,8 @@ def test_another_model_has_both_within_the_bound(found):
     result = found(tiny.classifier(1))
     assert all(result["representations"][f"{which}signal_to_noise_db"] < 20 for which in ("", "scaled_"))
     assert all(0 < value["separability"] < 1 for value in (result["representations"][who] for who in ("student", "teacher")))
+    assert len(result["representations"]["layers_signal_to_noise_db"]) == 2
+    assert all(-20 < value < 20 for value in result["representations"]["layers_signal_to_noise_db"])
     errors = result["errors"]
     assert 0 < errors["distance"] <= errors["bound"] == pytest.approx(sum(errors["steps"]), rel=1e-4)
     assert 0 <= result["weights"]["score"] <= 1 and set(result["weights"]["one_shot"]) == {"50", "70", "90"}
@@ -90,6 +93,7 @@ def test_a_narrower_student_says_why_its_errors_are_left_out(found):
     result = found(student, asked=("errors", "representations"))
     assert "2 layers of hidden width 16, its teacher 2 of 32" in result["errors"]["left_out"]
     assert result["representations"]["signal_to_noise_db"] is None and result["representations"]["student"]["separability"]
+    assert result["representations"]["layers_signal_to_noise_db"] == []
 
 
 def test_a_student_with_layers_of_unequal_width_is_compared_as_any_other(found):

@@ -59,6 +59,17 @@ def test_a_study_is_collected_and_the_readme_follows(study):
     assert "[Configuration](config.yaml)\n\nWhat was found.\n\n**fruit**" in evidence.page(folder)
 
 
+def test_gaps_of_a_study_that_was_watched_stand_on_its_page(study):
+    values = [{"plan": "sdp", "group": "50", "x": 0.5, "value": value} for value in (0.1, 0.3)]
+    task = {"base": "b", "task": "fruit", "values": {"gap_loss": values, "separability": values}}
+    (study / "results/mine/analyses.json").write_text(json.dumps({"tasks": [task], "fractions": []}))
+    evidence.collect("mine")
+    page = evidence.page(study / "workflow/experiments/mine")
+    head = "**fruit** with b, loss: held-out less training rows (definition ours), at the end of each stage:"
+    assert f"{head}\n\n| plan | 50 % removed |\n|---|---|\n| sdp | 0.200 ± 0.141 (2) |" in page
+    assert "separability" not in page
+
+
 def test_speeds_stand_in_a_table_of_their_own_for_smaller_models_only(study):
     table = study / "results/mine/table.csv"
     header = table.read_text().splitlines()[0] + ",stage,onnx_speedup_b32"

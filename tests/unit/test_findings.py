@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ import pytest
 from test_report import SMALL, make_report, study, words
 from test_table import found, write
 
-from espalier.core.anatomy import error_figures, fraction_figures
+from espalier.core.anatomy import error_pictures, fraction_pictures
 from espalier.core.curves import read_curves
 from espalier.core.figures import looks
 from espalier.core.findings import Value, read_findings, read_fractions
@@ -29,7 +30,7 @@ def analysis(separability: float, noise: float | None = 9.0, left_out: bool = Fa
     one_shot = {percent: {"score": 0.7 - int(percent) / 200, "distortion": 0.3} for percent in ("50", "90")}
     return {
         "rows": 872,
-        "representations": {"student": classes, "teacher": teacher, **noises},
+        "representations": {"student": classes, "teacher": teacher, **noises, "layers_signal_to_noise_db": [20.0, noise]},
         "errors": {"left_out": REASON} if left_out else measured | {"gain": [None, 1.0, 1.0], "distance": 2.0, "bound": 3.0},
         "weights": {"mean": mean, "score": 0.7, "one_shot": one_shot, "matrices": {}},
     }
@@ -75,12 +76,16 @@ def test_errors_are_means_of_the_seeds_that_have_them_and_the_others_say_why(fin
     assert findings.left_out == {REASON: ["sdp-cc/50, seed 2"]}
 
 
+def test_noise_of_layers_is_the_mean_of_seeds(findings):
+    assert findings.noise == [("sdp-cc", "50", [20.0, 9.0])]
+
+
 def test_what_a_student_lost_stands_beside_its_last_layer_s_error(findings):
     [lost] = findings.lost
     assert (lost.plan, lost.error) == ("sdp-cc", 0.4) and lost.score == pytest.approx(0.9 - 0.88)
     look = looks(["sdp-cc"])
-    one, several = (list(error_figures(findings._replace(lost=[lost] * count), look)) for count in (1, 2))
-    assert len(several) == len(one) + 1 and "score lost against" in several[-1]
+    one, several = (list(error_pictures(findings._replace(lost=[lost] * count), look)) for count in (1, 2))
+    assert len(several) == len(one) + 1 and "score lost against" in several[-1].label
 
 
 def test_tasks_that_differ_in_their_rows_alone_show_the_gap_against_them(findings):
@@ -91,7 +96,7 @@ def test_tasks_that_differ_in_their_rows_alone_show_the_gap_against_them(finding
     assert (found.base, found.percent, found.tasks) == ("base", "50", ["tenth", "tiny"])
     assert [value.x for value in found.values["gap_loss"]] == [40, 40, 400, 400]
     assert found.values["gap_metric"][0] == Value("sdp-cc", "tenth", 40, pytest.approx(0.05))
-    assert len(list(fraction_figures(found, looks(["sdp-cc"])))) == 2
+    assert len(list(fraction_pictures(found, looks(["sdp-cc"])))) == 3
     assert read_fractions(several[:1], tasks) == [] == read_fractions([findings._replace(values={})] * 2, tasks)
 
 
@@ -103,6 +108,7 @@ def test_weights_are_means_over_seeds(findings):
 
 def test_the_gap_is_that_of_the_last_evaluation(findings):
     gaps = {key: [each.value for each in findings.values[key]] for key in ("gap_loss", "gap_metric")}
+    assert [each.value for each in findings.values["train_score"]] == pytest.approx([0.85, 0.9])
     assert gaps["gap_loss"] == pytest.approx([0.1, 0.2]) and gaps["gap_metric"] == pytest.approx([0.05, 0.1])
     assert [panel.name for panel in findings.curves[0].overfitting] == ["loss", "accuracy"]
     assert findings.curves[0].overfitting[0].quantities == ["train", "validation"]
@@ -125,12 +131,31 @@ def test_the_page_shows_all_of_it_and_says_whose_definitions_they_are(tmp_path):
     section = page[page.index('<section id="analyses">') : page.index('<section id="training">')]
     pictures = section.split("<svg ")[1:]
     labels = [picture.split('aria-label="')[1].split('"')[0] for picture in pictures if "aria-label" in picture.split(">")[0]]
-    assert len([label for label in labels if "base on tiny" in label]) == 4 + 1 + 2 + 2
-    assert words("</style>" + section).lower().count("definition ours") == 5 and "the definitions are ours" in section
+    assert len([label for label in labels if "base on tiny" in label]) == 4 + 1 + 1 + 1 + 3 + 2
+    assert words("</style>" + section).lower().count("definition ours") == 6 and "the definitions are ours" in section
     assert f"Left out for sdp-cc/50, seed 2: {REASON}." in words("</style>" + section)
     for picture in pictures:
         ElementTree.fromstring("<svg " + picture[: picture.index("</svg>")] + "</svg>")
     assert make_report(root, curves=True) == page
+
+
+def test_pictures_and_numbers_also_stand_in_files_of_their_own(tmp_path):
+    root = analysed(tmp_path, train=True)
+    make_report(root, curves=True)
+    picture = (root / "figures/analyses.svg").read_text()
+    ElementTree.fromstring(picture)
+    for title in (
+        "class separability R²",
+        "signal-to-noise ratio of layers, 50 %",
+        "score on training rows",
+        "sdp-cc: accuracy",
+    ):
+        assert title in picture
+    [task] = json.loads((root / "analyses.json").read_text())["tasks"]
+    assert (
+        task["values"]["gap_loss"] == [{"plan": "sdp-cc", "group": "50", "x": 0.5, "value": value} for value in (0.1, 0.2)]
+        and "curves" not in task
+    )
 
 
 def test_a_study_without_analyses_has_no_section(tmp_path):

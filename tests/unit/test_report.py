@@ -85,6 +85,8 @@ def make_report(root: Path, curves: bool = False, text: bool = False) -> str:
         tasks=found(root, "task.json"),
         report=root / "report.html",
         distance=[root / "figures/distance.svg"] if text else [],
+        anatomy=[root / "figures/analyses.svg"] if curves else [],
+        findings=[root / "analyses.json"] if curves else [],
         **{name: root / "figures" / f"{name}.svg" for name in FIGURES},
     )
     return (root / "report.html").read_text()

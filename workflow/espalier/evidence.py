@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from espalier.config.targets import position
+from espalier.core.findings import GAPS
 from espalier.core.metrics import score
 from espalier.core.results import NAMES, TEACHER
 from espalier.core.runtime import UserError, atomic, read_json, write_json
@@ -25,7 +26,7 @@ EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"
 """Project of the shipped configuration, whose tables the README shows."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-COPIED = ("table.csv", "metrics.json", "figures/*.svg", "prepared/*/task.json")
+COPIED = ("table.csv", "metrics.json", "analyses.json", "figures/*.svg", "prepared/*/task.json")
 
 
 def collect(project: str) -> None:
@@ -67,7 +68,19 @@ def tables(folder: Path) -> str:
     for (base, named), found in panels(over_tasks(rows)):
         head = f"**Mean over tasks** with {base} ({named}), each with its own metric:"
         parts.append("\n".join([head, "", *_score_grid(found)]))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *_gaps(folder)])
+
+
+def _gaps(folder: Path) -> Iterator[str]:
+    """How much better students know the rows that they were trained on, where that was watched."""
+    numbers = folder / "analyses.json"
+    for task in read_json(numbers)["tasks"] if numbers.is_file() else []:
+        for key, said in GAPS.items():
+            values = pd.DataFrame(task["values"].get(key, []), columns=["plan", "group", "x", "value"])
+            means = {place: Mean.of(inside["value"]) for place, inside in values.groupby(["plan", "group"], sort=False)}
+            if means:
+                head = f"**{task['task']}** with {task['base']}, {said} (definition ours), at the end of each stage:"
+                yield "\n".join([head, "", *_grid({place: _cell(mean) for place, mean in means.items()})])
 
 
 def best(folder: Path) -> dict[str, str]:
@@ -104,7 +117,7 @@ def _task_table(base: str, task: str, found: list[Group], card: dict) -> list[st
 
 
 def _score_grid(found: list[Group]) -> list[str]:
-    return _grid(found, lambda group: _cell(group.means["score"]))
+    return _grid({(group.plan, group.percent): _cell(group.means["score"]) for group in found})
 
 
 def _speed_table(base: str, task: str, found: list[Group]) -> list[str]:
@@ -112,16 +125,19 @@ def _speed_table(base: str, task: str, found: list[Group]) -> list[str]:
     columns = {name: f"{prefix}speedup_b32" for name, prefix in RUNTIMES.items()}
     measured = {name: column for name, column in columns.items() if any(group.means.get(column) for group in found)}
     head = f"Speed-up over the dense teacher at batch 32, {' / '.join(measured)} ({task}, {base}):"
-    return [head, "", *_grid(found, lambda group: " / ".join(_times(group.means.get(each)) for each in measured.values()))]
+    times = {(group.plan, group.percent): " / ".join(_times(group.means.get(each)) for each in measured.values()) for group in found}
+    return [head, "", *_grid(times)]
 
 
-def _grid(found: list[Group], cell: Callable[[Group], str]) -> list[str]:
-    """A Markdown table: a row a plan, the teacher first, and a column a target, sparsities first, the gentlest first."""
-    targets = sorted({group.percent for group in found}, key=lambda word: (not word[-1].isdigit(), position(word)))
+def _grid(cells: Mapping[tuple[str, str], str]) -> list[str]:
+    """A Markdown table of (plan, target) → text: a row a plan, the teacher first, a column a target, the gentlest first.
+
+    Sparsities come before targets of other kinds.
+    """
+    targets = sorted({target for _, target in cells}, key=lambda word: (not word[-1].isdigit(), position(word)))
     lines = [f"| plan | {' | '.join(_heading(target) for target in targets)} |", "|---|" + "---|" * len(targets)]
-    for plan in sorted({group.plan for group in found}, key=lambda plan: (plan != TEACHER, plan)):
-        cells = {group.percent: cell(group) for group in found if group.plan == plan}
-        lines.append(f"| {plan} | {' | '.join(cells.get(target, '') for target in targets)} |")
+    for plan in sorted({plan for plan, _ in cells}, key=lambda plan: (plan != TEACHER, plan)):
+        lines.append(f"| {plan} | {' | '.join(cells.get((plan, target), '') for target in targets)} |")
     return lines
 
 

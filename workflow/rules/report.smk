@@ -1,6 +1,6 @@
 # The page that shows a study's results.
 #   in:   table.csv · scores.json, cost.json, run.json, history.parquet and structure.json of every teacher and student
-#   out:  results/{project}/: report.html · figures/*.svg
+#   out:  results/{project}/: report.html · figures/*.svg · analyses.json, where something is analysed
 
 
 rule report:
@@ -22,6 +22,8 @@ rule report:
         structure=f"{RESULTS}/figures/structure.svg",
         training=f"{RESULTS}/figures/training.svg",
         distance=[f"{RESULTS}/figures/distance.svg"] if study.tasks_of("text") else [],
+        anatomy=[f"{RESULTS}/figures/analyses.svg"] if study.is_analysed else [],
+        findings=[f"{RESULTS}/analyses.json"] if study.is_analysed else [],
     log:
         f"logs/report/{RESULTS}.log",
     benchmark:
@@ -48,5 +50,7 @@ rule report:
             --size {output.size:q} \
             --structure {output.structure:q} \
             --training {output.training:q} \
-            --distance {output.distance:q} >{log:q} 2>&1
+            --distance {output.distance:q} \
+            --anatomy {output.anatomy:q} \
+            --findings {output.findings:q} >{log:q} 2>&1
         """

@@ -82,6 +82,12 @@ class Config(Block):
             raise ValueError(f"seeds: each seed once, got {list(self.seeds)}")
         return self
 
+    @property
+    def is_analysed(self) -> bool:
+        """Whether students are analysed, or training is watched for overfitting or for recovery from removals."""
+        settings = [self.teacher, *(self.plan_for(plan, task) for plan in self.plans for task in self.tasks)]
+        return bool(self.analyses) or any(each.evaluate_train or getattr(each, "evaluate_removals", False) for each in settings)
+
     def tasks_of(self, *kinds: Kind) -> list[str]:
         """Tasks of these kinds."""
         return [name for name, task in self.tasks.items() if task.kind in kinds]

@@ -11,6 +11,7 @@ from espalier.config.chains import Student, source_of, student_before, target_of
 from espalier.config.data import Base, Kind, Metric, Task, TextMetric
 from espalier.config.plans import Pretrain, Teacher
 from espalier.config.project import Analysis, Config, Measure, Progress
+from espalier.config.spd import SpdPlan
 from espalier.config.targets import Target, percent_of, stage_of
 from espalier.methods import METHODS
 
@@ -157,6 +158,10 @@ class CardSpec(Block):
     """Student of another plan that the path began with."""
 
 
+Grafting = dict[str, tuple[float, str]]
+"""Plans of SPD that differ in how they graft alone → first probability of a student layer, and its schedule."""
+
+
 class ReportSpec(Block):
     """Gather a project's results."""
 
@@ -165,6 +170,8 @@ class ReportSpec(Block):
     """Plan → method."""
     starts: dict[str, str] = Field(default_factory=dict)
     """Student → student of another plan that its path began with, where there is one; both as task/plan/percent."""
+    grafting: list[Grafting] = Field(default_factory=list)
+    """Ablations of grafting: plans with at least three first probabilities."""
 
 
 def _goal(task: Task) -> Goal:
@@ -295,4 +302,16 @@ def report_spec(config: Config) -> ReportSpec:
         project=config.project,
         methods={name: plan.method for name, plan in config.plans.items()},
         starts={student: str(source) for student, source in starts.items() if source is not None},
+        grafting=_grafting(config),
     )
+
+
+def _grafting(config: Config) -> list[Grafting]:
+    found: dict[str, Grafting] = {}
+    varied = {"initial_probability", "probability_schedule", "jump_probability", "grafting_epochs", "finetune_epochs"}
+    for name, plan in config.plans.items():
+        if isinstance(plan, SpdPlan):
+            others = f"{plan.model_dump_json(exclude=varied)} {plan.grafting_epochs + plan.finetune_epochs}"
+            schedule = plan.probability_schedule if plan.grafting_epochs else "constant, then 1"
+            found.setdefault(others, {})[name] = (plan.initial_probability, schedule)
+    return [plans for plans in found.values() if len({first for first, _ in plans.values()}) > 2]

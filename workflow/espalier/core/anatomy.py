@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from statistics import fmean, stdev
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from espalier.core.figures import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style, swatch
-from espalier.core.findings import GAPS, REPRESENTATIONS, Errors, Findings, Fractions, Value
+from espalier.core.curves import Curves, Panel
+from espalier.core.figures import ERROR_BARS, LIGHT, TEACHER_LINE, Look, canvas, inline, legend, line_style, svg, swatch
+from espalier.core.findings import DIFFERENCES, GAPS, REPRESENTATIONS, Errors, Findings, Fractions, Noise, Value
 from espalier.core.panels import draw_panel, panel_title
 from espalier.core.summary import goal
 
 SIZE = (4.3, 3.0)
+COLUMNS = 4
+"""Panels side by side in the standalone picture."""
 ZERO_LINE = {**TEACHER_LINE, "linewidth": 0.8, "linestyle": "-", "label": "_"}
-TURN_LINE = {**ZERO_LINE, "linestyle": ":"}
+MARK_LINE = {**ZERO_LINE, "linestyle": ":"}
 
 
 def draw_values(axes: Axes, values: Sequence[Value], look: dict[str, Look], scale: float = 1.0) -> None:
@@ -49,55 +56,133 @@ def draw_errors(axes: Axes, errors: Errors, look: Look) -> None:
     axes.set_title(f"{errors.plan}, {goal(errors.percent)}", fontsize=9)
 
 
-def value_figures(found: Findings, look: dict[str, Look]) -> list[str]:
-    """Class separability and noise, a picture each."""
-    return list(_value_figures(found, REPRESENTATIONS, look))
+class Picture(NamedTuple):
+    """One panel, for the page and for the standalone file."""
+
+    name: str
+    """Makes its ids differ from those of others."""
+    label: str
+    """What it shows, for those who do not see it."""
+    draw: Callable[[Axes], None]
+    by_plan: bool = True
+    """Whether its lines are told apart by their plan alone."""
+
+    def inline(self) -> str:
+        """For the page."""
+        with canvas(SIZE) as figure:
+            self.draw(figure.subplots())
+            return inline(figure, self.name, self.label)
 
 
-def gap_figures(found: Findings, look: dict[str, Look]) -> list[str]:
+def value_pictures(found: Findings, look: dict[str, Look]) -> Iterator[Picture]:
+    """Class separability and noise against sparsity; noise from layer to layer."""
+    yield from _values(found, REPRESENTATIONS, look)
+    for percent in dict.fromkeys(each.percent for each in found.noise):
+        own = [each for each in found.noise if each.percent == percent]
+        label = f"signal-to-noise ratio of layers, {goal(percent)}, {found.title}"
+        yield Picture(f"noise {percent} {found.title}", label, partial(draw_noise, own=own, look=look))
+
+
+def gap_pictures(found: Findings, look: dict[str, Look]) -> Iterator[Picture]:
     """How much better students know the rows that they were trained on: at the end against sparsity, and along training."""
-    return [*_value_figures(found, GAPS, look), *_curves(found, look)]
-
-
-def _value_figures(found: Findings, names: dict[str, str], look: dict[str, Look]) -> Iterator[str]:
-    for key, said in names.items():
-        if values := found.values.get(key):
-            with canvas(SIZE) as figure:
-                axes = figure.subplots()
-                draw_values(axes, values, look, scale=100.0)
-                axes.set_xlabel("encoder sparsity, measured (%)")
-                if key in found.teacher:
-                    axes.axhline(found.teacher[key], **TEACHER_LINE)
-                if key in GAPS:
-                    axes.axhline(0.0, **ZERO_LINE)
-                axes.set_title(said, fontsize=9)
-                yield inline(figure, f"analysis {key} {found.title}", f"{said} against encoder sparsity, {found.title}")
-
-
-def _curves(found: Findings, look: dict[str, Look]) -> Iterator[str]:
+    yield from _values(found, GAPS, look)
     for curves in found.curves:
         for panel in curves.overfitting:
-            with canvas(SIZE) as figure:
-                axes = figure.subplots()
-                draw_panel(axes, panel, curves, look[curves.plan])
-                for step in curves.turns:
-                    axes.axvline(step, **TURN_LINE)
-                panel_title(axes, f"{curves.plan}: {panel.name}", curves)
-                label = f"{panel.name} on training and on held-out rows over training steps, {curves.plan}, {found.title}"
-                yield inline(figure, f"overfitting {found.title} {curves.plan} {panel.name}", label)
+            label = f"{panel.name} on training and on held-out rows over training steps, {curves.plan}, {found.title}"
+            draw = partial(draw_steps, curves=curves, panel=panel, marks=curves.turns, look=look[curves.plan])
+            yield Picture(f"overfitting {found.title} {curves.plan} {panel.name}", label, draw, by_plan=False)
 
 
-def error_figures(found: Findings, look: dict[str, Look]) -> Iterator[str]:
-    """A picture for each plan and target, and one of what the last layer's error goes with."""
+def recovery_pictures(found: Findings, look: dict[str, Look]) -> Iterator[Picture]:
+    """The score along training, with the removals after which it comes back."""
+    for curves in (curves for curves in found.curves if curves.recoveries):
+        for panel in (panel for panel in curves.panels if panel.kind == "score"):
+            label = f"{panel.name} over training steps and removals, {curves.plan}, {found.title}"
+            draw = partial(draw_steps, curves=curves, panel=panel, marks=curves.removals, look=look[curves.plan])
+            yield Picture(f"recovery {found.title} {curves.plan}", label, draw, by_plan=False)
+
+
+def error_pictures(found: Findings, look: dict[str, Look]) -> Iterator[Picture]:
+    """One for each plan and target, and one of what the last layer's error goes with."""
     for errors in found.errors:
-        with canvas(SIZE) as figure:
-            draw_errors(figure.subplots(), errors, look[errors.plan])
-            place = f"{errors.plan}, {goal(errors.percent)}, {found.title}"
-            yield inline(figure, f"errors {place}", f"relative errors of layers, {place}")
+        place = f"{errors.plan}, {goal(errors.percent)}, {found.title}"
+        draw = partial(draw_errors, errors=errors, look=look[errors.plan])
+        yield Picture(f"errors {place}", f"relative errors of layers, {place}", draw, by_plan=False)
     if len(found.lost) > 1:
-        with canvas(SIZE) as figure:
-            draw_lost(figure.subplots(), found, look)
-            yield inline(figure, f"lost {found.title}", f"score lost against the last layer’s error, {found.title}")
+        label = f"score lost against the last layer’s error, {found.title}"
+        yield Picture(f"lost {found.title}", label, partial(draw_lost, found=found, look=look))
+
+
+def fraction_pictures(found: Fractions, look: dict[str, Look]) -> Iterator[Picture]:
+    """The overfitting gaps against the number of training rows."""
+    for key, said in GAPS.items():
+        draw = partial(draw_fractions, key=key, found=found, look=look)
+        yield Picture(f"fractions {key} {found.title}", f"{said} against training rows, {found.title}", draw)
+
+
+def analyses_file(findings: Sequence[Findings], fractions: Sequence[Fractions], look: dict[str, Look]) -> str:
+    """All of it in one standalone picture, with base and task above every panel."""
+    kinds = (value_pictures, error_pictures, recovery_pictures, gap_pictures)
+    pictures = [(each.title, picture) for each in findings for kind in kinds for picture in kind(each, look)]
+    pictures += [(each.title, picture) for each in fractions for picture in fraction_pictures(each, look)]
+    columns = max(1, min(COLUMNS, len(pictures)))
+    rows = max(1, math.ceil(len(pictures) / columns))
+    with canvas((SIZE[0] * columns, (SIZE[1] + 0.2) * rows + 0.4), LIGHT["page"]) as figure:
+        grid = list(figure.subplots(rows, columns, squeeze=False).flatten())
+        for axes, (title, picture) in zip(grid, pictures, strict=False):
+            picture.draw(axes)
+            axes.set_title(f"{title}\n{axes.get_title('left')}", fontsize=9)
+        for axes in grid[len(pictures) :]:
+            axes.set_axis_off()
+        legend(figure, [axes for axes, (_, picture) in zip(grid, pictures, strict=False) if picture.by_plan])
+        return svg(figure, "analyses")
+
+
+def _values(found: Findings, names: dict[str, str], look: dict[str, Look]) -> Iterator[Picture]:
+    for key, said in names.items():
+        if key in found.values:
+            draw = partial(draw_against_sparsity, key=key, found=found, look=look)
+            yield Picture(f"analysis {key} {found.title}", f"{said} against encoder sparsity, {found.title}", draw)
+
+
+def draw_against_sparsity(axes: Axes, key: str, found: Findings, look: dict[str, Look]) -> None:
+    """One number of students, and the teacher's where it has one."""
+    draw_values(axes, found.values[key], look, scale=100.0)
+    axes.set_xlabel("encoder sparsity, measured (%)")
+    if key in found.teacher:
+        axes.axhline(found.teacher[key], **TEACHER_LINE)
+    if key in DIFFERENCES:
+        axes.axhline(0.0, **ZERO_LINE)
+    axes.set_title((REPRESENTATIONS | GAPS)[key], fontsize=9)
+
+
+def draw_noise(axes: Axes, own: Sequence[Noise], look: dict[str, Look]) -> None:
+    """A line a plan from the first layer to the last."""
+    for each in own:
+        axes.plot(range(1, len(each.decibels) + 1), each.decibels, label=each.plan, **line_style(look[each.plan]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="layer", ylabel="dB")
+    axes.set_title(f"signal-to-noise ratio of layers, {goal(own[0].percent)}", fontsize=9)
+
+
+def draw_steps(axes: Axes, curves: Curves, panel: Panel, marks: Sequence[float], look: Look) -> None:
+    """A panel of training curves, with dotted lines at some steps."""
+    draw_panel(axes, panel, curves, look)
+    for step in marks:
+        axes.axvline(step, **MARK_LINE)
+    panel_title(axes, f"{curves.plan}: {panel.name}", curves)
+
+
+def draw_fractions(axes: Axes, key: str, found: Fractions, look: dict[str, Look]) -> None:
+    """A gap, a line a plan, against the number of training rows."""
+    draw_values(axes, found.values[key], look)
+    if key in DIFFERENCES:
+        axes.axhline(0.0, **ZERO_LINE)
+    axes.set(xlabel="training rows, logarithmic", xscale="log")
+    rows = sorted({value.x for value in found.values[key]})
+    axes.set_xticks(rows, [f"{count:,.0f}" for count in rows])
+    axes.minorticks_off()
+    axes.set_title(GAPS[key], fontsize=9)
 
 
 def draw_lost(axes: Axes, found: Findings, look: dict[str, Look]) -> None:
@@ -111,24 +196,9 @@ def draw_lost(axes: Axes, found: Findings, look: dict[str, Look]) -> None:
     axes.set_title("error and score, a point a student", fontsize=9)
 
 
-def fraction_figures(found: Fractions, look: dict[str, Look]) -> Iterator[str]:
-    """The overfitting gaps against the number of training rows."""
-    for key, said in GAPS.items():
-        with canvas(SIZE) as figure:
-            axes = figure.subplots()
-            draw_values(axes, found.values[key], look)
-            axes.axhline(0.0, **ZERO_LINE)
-            axes.set(xlabel="training rows, logarithmic", xscale="log")
-            rows = sorted({value.x for value in found.values[key]})
-            axes.set_xticks(rows, [f"{count:,.0f}" for count in rows])
-            axes.minorticks_off()
-            axes.set_title(said, fontsize=9)
-            yield inline(figure, f"fractions {key} {found.title}", f"{said} against training rows, {found.title}")
-
-
 def findings_key(found: Sequence[Findings], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
     """Picture and name of every line or point that is told apart by its plan."""
-    shown = [part for each in found for parts in (*each.values.values(), each.lost) for part in parts]
+    shown = [part for each in found for parts in (*each.values.values(), each.noise, each.lost) for part in parts]
     for plan in dict.fromkeys(part.plan for part in shown):
         yield swatch(line_style(look[plan]), plan), plan
     if any(each.teacher for each in found):

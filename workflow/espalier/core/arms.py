@@ -1,27 +1,32 @@
-"""Plans one below the other at the target that they share: the picture that an ablation asks for."""
+"""Pictures that ablations ask for: plans one below the other at the target that they share; how SPD's plans graft."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 
-from espalier.core.figures import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style
+from espalier.config.specs import Grafting
+from espalier.core.figures import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style, looks
 from espalier.core.quality import Quality
 from espalier.core.results import TEACHER
 from espalier.core.summary import Group, Mean, goal
 
 MANY = 4
 """Plans at one target from which on their points against sparsity hide each other."""
+WHOLE = "0"
+"""Target of plans that remove nothing."""
 
 
 def arms(quality: Quality) -> dict[str, list[Group]]:
-    """Targets that at least `MANY` plans share → their groups, in table order."""
+    """Targets that at least `MANY` plans share → their groups, in table order, after those that remove nothing."""
+    students = [group for group in quality.groups if group.plan != TEACHER and group.means["score"]]
     found: dict[str, list[Group]] = {}
-    for group in quality.groups:
-        if group.plan != TEACHER and group.means["score"]:
-            found.setdefault(group.percent, []).append(group)
-    return {percent: own for percent, own in found.items() if len(own) >= MANY}
+    for group in students:
+        found.setdefault(group.percent, []).append(group)
+    whole = found.pop(WHOLE, [])
+    return {percent: [*whole, *own] for percent, own in found.items() if len(own) >= MANY}
 
 
 def draw_arms(axes: Axes, own: Sequence[Group], teacher: Mean | None, look: dict[str, Look]) -> None:
@@ -40,11 +45,46 @@ def draw_arms(axes: Axes, own: Sequence[Group], teacher: Mean | None, look: dict
 
 def arms_figures(quality: Quality, look: dict[str, Look]) -> Iterator[str]:
     """A picture for each shared target."""
-    teacher = next((group.means["score"] for group in quality.groups if group.plan == TEACHER), None)
     for percent, own in arms(quality).items():
         with canvas((4.6, 0.9 + 0.3 * len(own))) as figure:
             axes = figure.subplots()
-            draw_arms(axes, own, teacher, look)
+            draw_arms(axes, own, _teacher(quality), look)
             axes.set_title(goal(percent), fontsize=9)
             label = f"{quality.metric} of plans at {goal(percent)}, {quality.title}"
             yield inline(figure, f"arms {percent} {quality.title}", label)
+
+
+def draw_grafting(axes: Axes, own: Sequence[Group], grafting: Grafting, teacher: Mean | None) -> None:
+    """A line a schedule: mean score, and its deviation over seeds, against the first probability of a student layer."""
+    look = looks(sorted({schedule for _, schedule in grafting.values()}))
+    for schedule in (name for name in look if name != TEACHER):
+        line = sorted((grafting[group.plan][0], group.means["score"]) for group in own if grafting[group.plan][1] == schedule)
+        scores = [score for _, score in line]
+        spread = [math.nan if score.sd is None else score.sd for score in scores]
+        places, means = [place for place, _ in line], [score.mean for score in scores]
+        axes.errorbar(places, means, yerr=spread, label=schedule, **line_style(look[schedule]), **ERROR_BARS)
+    if teacher:
+        axes.axhline(teacher.mean, **TEACHER_LINE)
+    axes.set(xlabel="first probability of a student layer", ylabel=own[0].metric)
+    axes.legend(fontsize=7.5)
+
+
+def grafting_figures(quality: Quality, ablations: Sequence[Grafting]) -> Iterator[str]:
+    """A picture for each target of plans that differ in how they graft alone.
+
+    Source: SPD specification, section 6.2; the definition is ours.
+    """
+    for grafting in ablations:
+        inside = [group for group in quality.groups if group.plan in grafting and group.means["score"]]
+        for percent in dict.fromkeys(group.percent for group in inside):
+            own = [group for group in inside if group.percent == percent]
+            with canvas((4.6, 3.3)) as figure:
+                axes = figure.subplots()
+                draw_grafting(axes, own, grafting, _teacher(quality))
+                axes.set_title(goal(percent), fontsize=9)
+                label = f"{quality.metric} against the first grafting probability at {goal(percent)}, {quality.title}"
+                yield inline(figure, f"grafting {percent} {own[0].plan} {quality.title}", label)
+
+
+def _teacher(quality: Quality) -> Mean | None:
+    return next((group.means["score"] for group in quality.groups if group.plan == TEACHER), None)

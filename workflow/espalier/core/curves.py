@@ -70,6 +70,8 @@ class Curves(NamedTuple):
     """Loss and score on training and on held-out rows; nothing where training rows were not scored."""
     turns: tuple[float, ...] = ()
     """Steps, as logged, from which on nothing is removed and from which on the student runs alone, where stages have any."""
+    removals: tuple[float, ...] = ()
+    """Steps of the removals that were evaluated just before and just after."""
 
     @property
     def seeds(self) -> int:
@@ -112,8 +114,8 @@ def read_curves(
         runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
         goal = goals.get((base, task))
         more = (tuple(each(runs, goal)) for each in (_compared, _recoveries, _overfitting))
-        turns = tuple(sorted(set(_turns(runs))))
-        found.append(Curves(base, task, plan, borders, _panels(runs, goal), *more, turns))
+        turns, removals = (tuple(sorted(set(each))) for each in (_turns(runs), _removals(runs, goal)))
+        found.append(Curves(base, task, plan, borders, _panels(runs, goal), *more, turns, removals))
     return found
 
 
@@ -174,6 +176,14 @@ def _recoveries(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator
             yield run.place.seed, run.place.percent, tuple(found)
 
 
+def _removals(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[float]:
+    """Steps that were evaluated more than once."""
+    column = _score_column(runs, score)
+    for run in (run for run in runs if not run.recovery and column in run.history):
+        steps = run.history[["step", column]].dropna()["step"]
+        yield from (run.offset + float(step) for step in steps[steps.duplicated()])
+
+
 def _overfitting(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
     """The same quantity on training rows and on those that give the score."""
     stages = [run for run in runs if not run.recovery]
@@ -212,7 +222,8 @@ def _lines(runs: Sequence[_Run], column: str, quantity: str = "") -> list[Line]:
     for run in runs:
         rows: Any = run.history[["step", column]].dropna() if column in run.history else []
         if len(rows):
-            rows = rows.iloc[:: -(-len(rows) // LONGEST)]
+            kept = [*range(0, len(rows) - 1, -(-len(rows) // LONGEST)), len(rows) - 1]  # the last one is what a stage ends with
+            rows = rows.iloc[kept]
             steps = [float(step) + run.offset for step in rows["step"]]
             values = [float(value) for value in rows[column]]
             lines.append(Line(run.place.seed, run.place.percent, run.recovery, steps, values, quantity))

@@ -6,6 +6,7 @@ Definitions are ours, as the specifications of SDP (section 6) and SPD (section 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import pandas as pd
 from espalier.config.data import TRAIN
 from espalier.core.analysis import overfitting_gap
 from espalier.core.curves import Curves
-from espalier.core.results import Place, by_place, read_fields
+from espalier.core.results import Place, by_place, digits, read_fields
 from espalier.core.summary import Mean, goal
 
 REPRESENTATIONS = {
@@ -25,7 +26,12 @@ REPRESENTATIONS = {
     "scaled_signal_to_noise_db": "the same on the teacher’s scale (dB)",
 }
 """Keys of analysis.json that are drawn against sparsity; a student's class statistics stand beside its teacher's."""
-GAPS = {"gap_loss": "loss: held-out less training rows", "gap_metric": "score: training less held-out rows"}
+DIFFERENCES = {"gap_loss": "loss: held-out less training rows", "gap_metric": "score: training less held-out rows"}
+GAPS = {**DIFFERENCES, "train_score": "score on training rows"}
+"""Overfitting; beside it what is known of training rows at all, since a student that fits them no longer has no gap either."""
+
+ALIKE = ("sources", "kind", "classes")
+"""What tasks have in common, beside their metric, that are parts of the same training rows."""
 
 
 class Value(NamedTuple):
@@ -57,6 +63,15 @@ class Errors(NamedTuple):
     accumulated: list[float]
 
 
+class Noise(NamedTuple):
+    """How far the layers of one plan's students of one target are from their teacher's: signal-to-noise ratios, mean-pooled."""
+
+    plan: str
+    percent: str
+    decibels: list[float]
+    """Means over seeds, from the first layer on."""
+
+
 class Weights(NamedTuple):
     """How sparse the matrices of one plan's students of one target are by themselves."""
 
@@ -86,6 +101,7 @@ class Findings(NamedTuple):
     """Keys of `REPRESENTATIONS` and of `GAPS`, where there are any."""
     teacher: dict[str, float]
     """Of the teachers, mean over seeds, where they have such a number."""
+    noise: list[Noise]
     errors: list[Errors]
     lost: list[Lost]
     left_out: dict[str, list[str]]
@@ -127,9 +143,10 @@ def read_fractions(findings: Sequence[Findings], tasks: Mapping[str, Mapping[str
     """
     known: dict[tuple[str, str], dict[str, Findings]] = {}
     for each in findings:
-        sources = tasks.get(each.task, {}).get("sources")
-        if sources and "gap_loss" in each.values:
-            known.setdefault((each.base, json.dumps(sources, sort_keys=True)), {})[each.task] = each
+        task = tasks.get(each.task, {})
+        if task.get("sources") and "gap_loss" in each.values:
+            alike = json.dumps([each.metric, *(task.get(name) for name in ALIKE)], sort_keys=True)
+            known.setdefault((each.base, alike), {})[each.task] = each
     found = []
     for (base, _), parts in known.items():
         names = sorted(parts, key=lambda name: tasks[name]["rows"][TRAIN])
@@ -172,6 +189,25 @@ def read_findings(
     return found
 
 
+def numbers_of(findings: Sequence[Findings], fractions: Sequence[Fractions]) -> dict[str, Any]:
+    """All of them for a file, curves left out."""
+    return {
+        "tasks": [_plain({name: part for name, part in each._asdict().items() if name != "curves"}) for each in findings],
+        "fractions": [_plain(each) for each in fractions],
+    }
+
+
+def _plain(item: Any) -> Any:
+    """With fields under their names, and numbers of six digits; null for those that are none."""
+    if hasattr(item, "_asdict"):
+        item = item._asdict()
+    if isinstance(item, dict):
+        return {name: _plain(part) for name, part in item.items()}
+    if isinstance(item, list | tuple):
+        return [_plain(part) for part in item]
+    return (None if math.isnan(item) else digits(item)) if isinstance(item, float) else item
+
+
 def _findings(
     base: str,
     task: str,
@@ -195,6 +231,7 @@ def _findings(
         metric=goal[1],
         values=values,
         teacher={key: mean.mean for key, mean in teacher.items() if mean},
+        noise=list(_noise(contents)),
         errors=list(_errors(contents)),
         lost=list(_lost(contents, rows)),
         left_out=left_out,
@@ -226,7 +263,8 @@ def _of_gaps(curves: Sequence[Curves], goal: tuple[str, str]) -> Iterator[tuple[
             )
             gap = overfitting_gap(goal[1], train, held_out)
             place = Place(each.base, each.task, seed, each.plan, percent)
-            yield from ((place, "gap_loss", gap.loss), (place, "gap_metric", gap.metric))
+            numbers = {"gap_loss": gap.loss, "gap_metric": gap.metric, "train_score": train[goal[1]]}
+            yield from ((place, key, number) for key, number in numbers.items())
 
 
 def _recoveries(curves: Sequence[Curves]) -> Iterator[Recoveries]:
@@ -242,6 +280,13 @@ def _by_target(contents: Mapping[Place, Any], name: str) -> Iterator[tuple[str, 
     for plan, percent in dict.fromkeys((place.plan, place.percent) for place in contents):
         there = [content for place, content in contents.items() if (place.plan, place.percent) == (plan, percent)]
         yield plan, percent, [content[name] for content in there if name in content]
+
+
+def _noise(contents: Mapping[Place, Any]) -> Iterator[Noise]:
+    for plan, percent, seeds in _by_target(contents, "representations"):
+        layers = [each["layers_signal_to_noise_db"] for each in seeds if each["layers_signal_to_noise_db"]]
+        if means := pd.DataFrame(layers).mean().tolist():
+            yield Noise(plan, percent, means)
 
 
 def _errors(contents: Mapping[Place, Any]) -> Iterator[Errors]:

@@ -31,7 +31,7 @@ from espalier.core.analysis import (
 )
 from espalier.core.batches import Rows, in_length_order
 from espalier.core.masks import prunable_weights
-from espalier.core.models import open_student
+from espalier.core.models import forward, open_student, pool
 from espalier.core.predict import all_vectors, evaluator
 from espalier.core.propagation import check_alike, hybrid_states, propagation, squared_errors
 from espalier.core.results import digits
@@ -73,20 +73,36 @@ def run(spec: str, *, student: list[Path], teacher: list[Path], task: Path, toke
 def representations(subject: Subject) -> dict[str, Any]:
     """How well classes are separated, and how much noise pruning is on the teacher's vectors (SDP, sections 6.1, 6.2).
 
-    Vectors are the last hidden states of the first token; labels of regression are rounded. The noise is None where the
-    student's vectors have another width than the teacher's.
+    Vectors are the last hidden states of the first token, and for the noise of single layers means over real tokens; labels
+    of regression are rounded. The noise is None where the student's vectors have another width than the teacher's.
     """
     student, teacher = (
         all_vectors(model, subject.rows, subject.accelerator, "first-token") for model in (subject.student, subject.teacher)
     )
     labels = torch.from_numpy(np.rint(subject.rows.labels).astype(np.int64))
     alike = student.shape == teacher.shape
+    layers = _layers_noise(subject) if alike else []
     return {
         "student": _classes(student, labels),
         "teacher": _classes(teacher, labels),
         "signal_to_noise_db": _number(signal_to_noise_db(student, teacher)) if alike else None,
         "scaled_signal_to_noise_db": _number(signal_to_noise_db(on_scale_of(student, teacher), teacher)) if alike else None,
+        "layers_signal_to_noise_db": [_number(value) for value in layers],
     }
+
+
+@torch.no_grad()
+def _layers_noise(subject: Subject) -> Float[Tensor, " layers"]:
+    """Signal-to-noise ratio of every layer's mean over real tokens; nothing where the depths differ (SDP, section 6.2)."""
+    found = []
+    for picked in in_length_order(subject.rows.lengths, BATCH):
+        batch = subject.rows.batch(picked, subject.accelerator.device)
+        states = (forward(model, batch, hidden_states=True).hidden_states for model in (subject.student, subject.teacher))
+        found.append([torch.stack([pool(each, batch.attention_mask, "mean") for each in own]) for own in states])
+    student, teacher = (torch.cat(vectors, dim=1) for vectors in zip(*found, strict=True))
+    if len(student) != len(teacher):
+        return torch.empty(0)
+    return torch.stack([signal_to_noise_db(*layer) for layer in zip(student, teacher, strict=True)])
 
 
 def _classes(vectors: Float[Tensor, "rows hidden"], labels: Int[Tensor, " rows"]) -> dict[str, float | None]:

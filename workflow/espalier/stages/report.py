@@ -10,18 +10,27 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from espalier.config.specs import ReportSpec
-from espalier.core.anatomy import error_figures, findings_key, fraction_figures, gap_figures, value_figures
-from espalier.core.arms import arms_figures
+from espalier.config.specs import Grafting, ReportSpec
+from espalier.core.anatomy import (
+    Picture,
+    analyses_file,
+    error_pictures,
+    findings_key,
+    fraction_pictures,
+    gap_pictures,
+    recovery_pictures,
+    value_pictures,
+)
+from espalier.core.arms import arms_figures, grafting_figures
 from espalier.core.curves import Curves, read_curves
 from espalier.core.figures import Look, looks, variables
-from espalier.core.findings import Findings, read_findings, read_fractions
+from espalier.core.findings import Findings, numbers_of, read_findings, read_fractions
 from espalier.core.maps import StructureMap, map_figure, read_maps, structure_file
 from espalier.core.page import environment
 from espalier.core.panels import Comparison, comparison_figures, comparison_key, distance_file, panel_figures, training_file
 from espalier.core.quality import Quality, key, quality_figures, quality_file, size_file
 from espalier.core.results import TEACHER, Place, by_place, is_recovery, place_of, read_fields, read_table
-from espalier.core.runtime import atomic
+from espalier.core.runtime import atomic, write_json
 from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, groups, over_tasks, panels, selections, speeds
 
 RECORDED = (
@@ -50,6 +59,8 @@ def run(
     structure: Path,
     training: Path,
     distance: list[Path],
+    anatomy: list[Path],
+    findings: list[Path],
 ) -> None:
     """Write report.html and the standalone figures; the same inputs give the same bytes.
 
@@ -69,6 +80,8 @@ def run(
         structure: where the picture of what structured students kept goes.
         training: where the picture of the training curves goes.
         distance: where the picture of the distances from the teacher goes, in a study with text tasks; else empty.
+        anatomy: where the pictures of all analyses go, in a study that has some; else empty.
+        findings: where the numbers in them go, likewise.
     """
     settings = ReportSpec.model_validate_json(spec)
     rows = read_table(table)
@@ -81,23 +94,23 @@ def run(
     qualities = [_quality(key, inside, goals[key][0], known_tasks) for key, inside in panels(groups(rows))]
     compared = _comparisons(curves, scored)
     maps = read_maps(structures)
-    findings = read_findings(analyses, curves, rows, goals)
-    fractions = read_fractions(findings, known_tasks)
+    found = read_findings(analyses, curves, rows, goals)
+    fractions = read_fractions(found, known_tasks)
     look = looks(list(dict.fromkeys(rows["plan"])))
     page = (
         environment()
         .get_template("report.html.j2")
         .render(
             project=settings.project,
-            qualities=[_scored(each, look) for each in qualities],
+            qualities=[_scored(each, look, settings.grafting) for each in qualities],
             key=[(Markup(picture), name) for picture, name in key(qualities, look)],
             has_majority=any(each.majority is not None for each in qualities),
             maps=[_map(each, look) for each in maps],
             compared=[(each.title, [Markup(picture) for picture in comparison_figures(each, look)]) for each in compared],
             compared_key=[(Markup(picture), name) for picture, name in comparison_key(compared, look)],
-            findings=[_found(each, look) for each in findings],
-            fractions=[(each.title, [Markup(picture) for picture in fraction_figures(each, look)]) for each in fractions],
-            findings_key=[(Markup(picture), name) for picture, name in findings_key(findings, look)],
+            findings=[_found(each, look) for each in found],
+            fractions=[(each.title, _drawn(fraction_pictures(each, look))) for each in fractions],
+            findings_key=[(Markup(picture), name) for picture, name in findings_key(found, look)],
             curves=[_pictures(each, look) for each in curves],
             conditions=conditions(read_fields(path, TIMED) for path in costs),
             light=variables(dark=False),
@@ -111,10 +124,13 @@ def run(
         structure: structure_file(maps, look),
         training: training_file(curves, look),
         **{path: distance_file(compared, look) for path in distance},
+        **{path: analyses_file(found, fractions, look) for path in anatomy},
     }
     for path, text in ({report: page} | pictures).items():
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    for path in findings:
+        write_json(path, numbers_of(found, fractions))
 
 
 def _words(
@@ -169,9 +185,13 @@ def _comparisons(curves: list[Curves], scored: Mapping[Place, Any]) -> list[Comp
     return found
 
 
-def _scored(quality: Quality, look: dict[str, Look]) -> dict[str, Any]:
+def _scored(quality: Quality, look: dict[str, Look], grafting: list[Grafting]) -> dict[str, Any]:
     """The scores of one base and task, against what changes and, where plans are many, one below the other."""
-    drawn = {"pictures": quality_figures(quality, look), "arms": arms_figures(quality, look)}
+    drawn = {
+        "pictures": quality_figures(quality, look),
+        "arms": arms_figures(quality, look),
+        "grafting": grafting_figures(quality, grafting),
+    }
     return {"title": quality.title, **{name: [Markup(picture) for picture in pictures] for name, pictures in drawn.items()}}
 
 
@@ -183,8 +203,12 @@ def _pictures(curves: Curves, look: dict[str, Look]) -> dict[str, Any]:
 
 def _found(found: Findings, look: dict[str, Look]) -> dict[str, Any]:
     """What analyses found of one base and task, with its pictures."""
-    drawn = {"numbers": value_figures(found, look), "errors": error_figures(found, look), "gaps": gap_figures(found, look)}
-    return {"found": found, **{name: [Markup(picture) for picture in pictures] for name, pictures in drawn.items()}}
+    kinds = {"numbers": value_pictures, "errors": error_pictures, "recoveries": recovery_pictures, "gaps": gap_pictures}
+    return {"found": found, **{name: _drawn(kind(found, look)) for name, kind in kinds.items()}}
+
+
+def _drawn(pictures: Iterable[Picture]) -> list[Markup]:
+    return [Markup(picture.inline()) for picture in pictures]
 
 
 def _map(shown: StructureMap, look: dict[str, Look]) -> dict[str, Any]:
