@@ -8,10 +8,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from matplotlib.figure import Figure
 from test_report import SMALL, make_report, study, words
 from test_table import found, write
 
-from espalier.core.anatomy import error_pictures, fraction_pictures
+from espalier.core.anatomy import draw_steps, error_pictures, fraction_pictures
 from espalier.core.curves import read_curves
 from espalier.core.figures import looks
 from espalier.core.findings import Value, read_findings, read_fractions
@@ -116,6 +117,15 @@ def test_the_gap_is_that_of_the_last_evaluation(findings):
 
 def test_curves_tell_where_removals_end_and_where_the_student_runs_alone(findings):
     assert findings.curves[0].turns == (10.0, 30.0)
+
+
+def test_the_drop_at_a_removal_is_drawn_for_several_seeds(findings):
+    [curves] = findings.curves
+    [score] = [panel for panel in curves.panels if panel.kind == "score"]
+    axes = Figure().subplots()
+    draw_steps(axes, curves, score, curves.removals, looks(["sdp-cc"])["sdp-cc"])
+    mean = max(axes.lines, key=lambda line: line.get_linewidth())
+    assert mean.get_xydata()[:2].tolist() == [[20.0, 0.9], [20.0, 0.4]] and curves.removals == (20.0,)
 
 
 def test_recoveries_are_means_over_removals_and_seeds(findings):

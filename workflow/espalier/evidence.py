@@ -125,7 +125,9 @@ def _speed_table(base: str, task: str, found: list[Group]) -> list[str]:
     columns = {name: f"{prefix}speedup_b32" for name, prefix in RUNTIMES.items()}
     measured = {name: column for name, column in columns.items() if any(group.means.get(column) for group in found)}
     head = f"Speed-up over the dense teacher at batch 32, {' / '.join(measured)} ({task}, {base}):"
-    times = {(group.plan, group.percent): " / ".join(_times(group.means.get(each)) for each in measured.values()) for group in found}
+    times = {
+        (group.plan, group.percent): " / ".join(_times(group.means.get(each)) for each in measured.values()) for group in found
+    }
     return [head, "", *_grid(times)]
 
 

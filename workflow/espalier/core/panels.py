@@ -82,7 +82,9 @@ def _bundles(lines: Sequence[Line]) -> list[list[Line]]:
 
 
 def _mean_line(lines: Sequence[Line]) -> tuple[list[float], list[float]]:
-    """Means at the steps that every seed has logged."""
+    """Means at the steps that every seed has logged; where all have the same, a step may come twice, as at removals."""
+    if all(line.steps == lines[0].steps for line in lines):
+        return lines[0].steps, [fmean(each) for each in zip(*(line.values for line in lines), strict=True)]
     values = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
     common = sorted(set.intersection(*(set(each) for each in values)))
     return common, [fmean(each[step] for each in values) for step in common]
