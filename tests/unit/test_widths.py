@@ -59,10 +59,6 @@ def test_every_group_has_its_members():
     assert "cls.predictions.bias" not in axes
 
 
-def test_a_pooler_reads_the_stream():
-    assert axes_of(transformers.BertModel(tiny.config()))["pooler.dense.weight"] == {0: HIDDEN, 1: HIDDEN}
-
-
 def test_writers_leave_out_what_reads_and_what_normalises():
     model = language_model()
     found = writers(model, axes_of(model))
