@@ -33,7 +33,7 @@ from transformers import PreTrainedModel
 from espalier.config.structured import CofiPlan, L0Plan
 from espalier.core.batches import Batch
 from espalier.core.budget import Budget, LatencyBudget, SizeBudget, land
-from espalier.core.fold import fold
+from espalier.core.fold import folded
 from espalier.core.gates import GateState, attach
 from espalier.core.hard_concrete_gates import HardConcreteGates
 from espalier.core.lagrangian import lagrangian, ramped
@@ -42,7 +42,6 @@ from espalier.core.masks import Masks
 from espalier.core.matching import distance, evenly_spaced, one_per_block, pairs
 from espalier.core.method import Method, Outputs
 from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, within
-from espalier.core.shrink import shrink
 from espalier.core.structure import shape_of
 
 PAPER_RATE = 0.01
@@ -195,11 +194,7 @@ class L0(Method):
         """The compact student, gates folded into its weights: its logits are those of the gated one."""
         if self.gates is None:
             return student
-        values = self._decided()
-        masks = masks_of(values, self.shape)
-        small = shrink(student, masks)
-        fold(small, {name: value[masks[name]] if name in masks else value for name, value in values.items()})
-        return small
+        return folded(student, self._decided())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Multipliers and generator; the gates lie in the student."""
