@@ -169,6 +169,22 @@ def cross_correlation_loss(
     return loss / matrix.shape[0] if normalise else loss
 
 
+def distance(
+    student: Float[Tensor, "batch length width"],
+    teacher: Float[Tensor, "batch length width"],
+    mask: Int[Tensor, "batch length"] | None,
+) -> Float[Tensor, ""]:
+    """Mean squared difference over batch, length and width; over real tokens only where their mask is given.
+
+    Source: CoFi specification, section 2 (L_layer, one pair), and SPD specification, section 2.2 (L_hid, one layer).
+    Differs from the authors' code: the mask.
+    """
+    squared = (student.float() - teacher.float()).square()
+    if mask is None:
+        return squared.mean()
+    return (squared.mean(dim=-1) * mask).sum() / mask.sum()
+
+
 def projected_loss(
     student: Float[Tensor, "batch length hidden"],
     teacher: Float[Tensor, "batch length width"],
@@ -180,9 +196,7 @@ def projected_loss(
     Source: HomoDistil specification, section 2 (L_hidn, L_emb): mean over all elements, padding excluded.
     Differs from the authors' code: no code is public.
     """
-    moved = student @ projection.to(student.dtype)
-    squared = (moved.float() - teacher.float()).square().mean(dim=-1)
-    return (squared * mask).sum() / mask.sum()
+    return distance(student @ projection.to(student.dtype), teacher, mask)
 
 
 def relation_loss(

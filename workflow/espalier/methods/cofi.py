@@ -37,9 +37,9 @@ from espalier.core.fold import folded
 from espalier.core.gates import GateState, attach
 from espalier.core.hard_concrete_gates import HardConcreteGates
 from espalier.core.lagrangian import lagrangian, ramped
-from espalier.core.losses import soft_label_loss, task_loss
+from espalier.core.losses import distance, soft_label_loss, task_loss
 from espalier.core.masks import Masks
-from espalier.core.matching import distance, evenly_spaced, one_per_block, pairs
+from espalier.core.matching import evenly_spaced, one_per_block, pairs
 from espalier.core.method import Method, Outputs
 from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, within
 from espalier.core.structure import shape_of

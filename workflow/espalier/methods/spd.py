@@ -34,9 +34,8 @@ from transformers import PreTrainedModel
 from espalier.config.spd import SpdPlan
 from espalier.core.batches import Batch
 from espalier.core.grafting import Grafts, draw, grafting_probability
-from espalier.core.losses import map_loss, soft_cross_entropy, task_loss
+from espalier.core.losses import distance, map_loss, soft_cross_entropy, task_loss
 from espalier.core.masks import Masks, encoder_layers
-from espalier.core.matching import distance
 from espalier.core.method import Method, Outputs
 from espalier.core.relations import Recording
 from espalier.core.runtime import UserError
