@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from espalier.core.masks import Masks
-from espalier.core.parts import HIDDEN, units_of
+from espalier.core.parts import HIDDEN, prunable_shape, units_of
+from espalier.core.runtime import UserError
 from espalier.core.scores import keep_highest
 from espalier.core.shrink import auto_class, model_class
 from espalier.core.structure import Family, Shape, compact_config, family_of, find, shape_of, stock_config
@@ -70,12 +71,15 @@ class Sizes(NamedTuple):
         """The widths that a configuration describes.
 
         Raises:
-            ValueError: layers have unequal heads, or lack a sublayer.
+            UserError: the family cannot be pruned structurally, layers have unequal heads, or they lack a sublayer.
         """
-        shape = shape_of(config)
+        shape = prunable_shape(config)
         heads = {heads for heads, _ in shape.layers}
         if len(heads) != 1 or not all(map(all, shape.layers)):
-            raise ValueError(f"widths are narrowed where layers are whole and have as many heads each; got {shape.layers}")
+            raise UserError(
+                "widths are narrowed where every layer has attention and FFN, and all have as many heads; "
+                f"the model to start from has (heads, FFN units) {', '.join(map(str, shape.layers))}"
+            )
         return cls(shape.hidden, heads.pop(), shape.head_dim, tuple(units for _, units in shape.layers))
 
 
@@ -87,7 +91,7 @@ def final_sizes(start: Sizes, weights: float, multiple: int = 1) -> Sizes:
     nearest multiple in each layer.
 
     Raises:
-        ValueError: no such widths exist.
+        UserError: no such widths exist.
     """
     fraction = (weights / start.matrices) ** 0.5
     for head_dim in sorted(range(1, start.head_dim + 1), key=lambda width: abs(width - fraction * start.head_dim)):
@@ -97,7 +101,10 @@ def final_sizes(start: Sizes, weights: float, multiple: int = 1) -> Sizes:
         units = tuple(multiple * round(share * each / multiple) for each in start.units)
         if all(1 <= left <= whole for left, whole in zip(units, start.units, strict=True)):
             return Sizes(hidden, start.heads, head_dim, units)
-    raise ValueError(f"no widths below {start} hold {weights:.0f} weights")
+    raise UserError(
+        f"no widths leave {weights:,.0f} of the {start.matrices:,} weights in the encoder's matrices, with {start.heads} heads "
+        f"and a multiple of {multiple} FFN units in every layer; aim at a lower sparsity"
+    )
 
 
 def between(start: Sizes, final: Sizes, above: float, multiple: int = 1) -> Sizes:
@@ -119,13 +126,12 @@ def axes_of(model: PreTrainedModel) -> Axes:
     """Which axes of which parameters belong to which group; a tied parameter is named once.
 
     Raises:
-        ValueError: the widths of this family cannot be narrowed.
+        UserError: the widths of this family cannot be narrowed.
     """
-    family = family_of(model.config)
     name = model.config.model_type.removeprefix("compact-")
-    if name not in SUPPORTED or any(find(model.base_model, path) is not None for path in family.projections):
-        raise ValueError(f"widths of model type {name!r} cannot be narrowed; supported, unprojected: {', '.join(SUPPORTED)}")
-    stream, inner = _stream(model), _inner(model, family)
+    if name not in SUPPORTED or any(find(model.base_model, path) for path in family_of(model.config).projections):
+        raise UserError(f"widths of model type {name!r} cannot be narrowed; supported, unprojected: {', '.join(SUPPORTED)}")
+    stream, inner = _stream(model), _inner(model, family_of(model.config))
     found = {name: dict.fromkeys(stream.get(name, ()), HIDDEN) | inner.get(name, {}) for name, _ in model.named_parameters()}
     return {name: axes for name, axes in found.items() if axes}
 

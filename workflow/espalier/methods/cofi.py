@@ -41,8 +41,7 @@ from espalier.core.losses import distance, soft_label_loss, task_loss
 from espalier.core.masks import Masks
 from espalier.core.matching import evenly_spaced, one_per_block, pairs
 from espalier.core.method import Method, Outputs
-from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, within
-from espalier.core.structure import shape_of
+from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, prunable_shape, within
 
 PAPER_RATE = 0.01
 """Learning rate of gates and multipliers in the authors' script."""
@@ -59,7 +58,7 @@ class L0(Method):
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Attach the gates; a stage that removes nothing, such as recovery, has none."""
-        self.student, self.shape, self.step = student, shape_of(student.config), 0
+        self.student, self.shape, self.step = student, prunable_shape(student.config), 0
         self.before = full_masks(self.shape) if masks is None else masks
         if self.settings.freeze_embeddings:
             for name, parameter in student.named_parameters():

@@ -23,9 +23,8 @@ from espalier.core.losses import distillation_terms, distillation_weights
 from espalier.core.masks import Masks
 from espalier.core.matching import evenly_spaced
 from espalier.core.method import Method, Outputs
-from espalier.core.parts import describe, full_masks, heads_of, units_of, within
+from espalier.core.parts import describe, full_masks, heads_of, prunable_shape, units_of, within
 from espalier.core.shrink import shrink
-from espalier.core.structure import shape_of
 
 
 class SmallDense(Method):
@@ -37,7 +36,7 @@ class SmallDense(Method):
 
     def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:
         """The small student, with the weights that it keeps."""
-        before = full_masks(shape_of(student.config)) if masks is None else masks
+        before = full_masks(prunable_shape(student.config)) if masks is None else masks
         chosen = self._choose(SizeBudget.of(student, before, self.stage.target))
         self.kept = within(before, chosen)
         return shrink(student, chosen)
@@ -46,7 +45,7 @@ class SmallDense(Method):
         """Nothing is left to remove."""
         self.student = student
         if not self.stage.removes:
-            self.kept = full_masks(shape_of(student.config)) if masks is None else masks
+            self.kept = full_masks(prunable_shape(student.config)) if masks is None else masks
 
     def _choose(self, budget: SizeBudget) -> Masks:
         """Heads and units at random; their numbers differ by at most one between layers."""
