@@ -87,7 +87,7 @@ class LatencyBudget:
     @property
     def target(self) -> float:
         """Fraction of the dense latency to save."""
-        return 1.0 - self.goal.goal_ms / self.goal.table.dense_ms
+        return self.goal.removed
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
         """Expected fraction of the dense latency that is saved."""

@@ -53,6 +53,11 @@ def prunable_weights(model: nn.Module, embeddings: bool = False) -> dict[str, nn
     return weights
 
 
+def count_weights(model: nn.Module, embeddings: bool = False) -> int:
+    """How many weights `prunable_weights` has, zeros among them."""
+    return sum(weight.numel() for weight in prunable_weights(model, embeddings).values())
+
+
 class Pruner:
     """Removes the lowest-ranked weights, exactly as many as asked for, and keeps them at zero.
 

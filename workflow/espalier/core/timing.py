@@ -6,11 +6,9 @@ subtracted, and the rest is shared between the layers. Sublayers run one after a
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 from espalier.core.cost import eager_runner, full_batch, latencies_ms
 from espalier.core.latency import Curve, LatencyTable
 from espalier.core.parts import prunable_shape
+from espalier.core.records import versions
 from espalier.core.structure import Shape, compact_config
 
 SECONDS = 40.0
@@ -58,7 +57,7 @@ def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device
         "length": length,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+        "versions": versions(PACKAGES),
     }
 
 
