@@ -63,25 +63,8 @@ def soft_label_loss(
 
 
 def distillation_weights(alpha: float) -> dict[str, float]:
-    """Weights of `distillation_terms`: 1 - alpha of the task loss, alpha of the soft labels."""
+    """Weights of logit distillation: 1 - alpha of the task loss, alpha of the soft labels."""
     return {"task": 1.0 - alpha, "kld": alpha}
-
-
-def distillation_terms(
-    student: Float[Tensor, "batch classes"],
-    teacher: Float[Tensor, "batch classes"],
-    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"],
-    *,
-    temperature: float,
-    kind: Kind,
-) -> dict[str, Float[Tensor, ""]]:
-    """Logit distillation: the task loss and the softened KL divergence.
-
-    Source: Hinton et al. 2015, arXiv 1503.02531.
-    Differs from the authors' code: no code is public.
-    """
-    kld = soft_label_loss(student, teacher, temperature=temperature, kind=kind)
-    return {"task": task_loss(student, labels, kind), "kld": kld}
 
 
 def soft_cross_entropy(
