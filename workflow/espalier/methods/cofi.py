@@ -38,7 +38,7 @@ from espalier.core.gates import GateState, attach
 from espalier.core.hard_concrete_gates import HardConcreteGates
 from espalier.core.lagrangian import lagrangian, ramped
 from espalier.core.losses import distance, soft_label_loss, task_loss
-from espalier.core.masks import Masks
+from espalier.core.masks import Masks, embedding_parameters
 from espalier.core.matching import evenly_spaced, one_per_block, pairs
 from espalier.core.method import Method, Outputs
 from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, prunable_shape, within
@@ -61,8 +61,8 @@ class L0(Method):
         self.student, self.shape, self.step = student, prunable_shape(student.config), 0
         self.before = full_masks(self.shape) if masks is None else masks
         if self.settings.freeze_embeddings:
-            for name, parameter in student.named_parameters():
-                parameter.requires_grad_("embeddings" not in name)
+            for parameter in embedding_parameters(student):
+                parameter.requires_grad_(False)
         self.size = SizeBudget.of(student, self.before, self.stage.target)
         self.budget: Budget = self.size
         self.decision: dict[str, Tensor] | None = None
