@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from espalier.core.masks import prunable_weights, read_masks
+from espalier.core.masks import count_weights, read_masks
 from espalier.core.structure import shape_of
 from tests import tiny
 from tests.e2e.test_pipeline import FAST, write_rows
@@ -142,7 +142,7 @@ def test_what_goes_on_from_narrowed_widths_keeps_their_count(chains):
 
 
 def test_single_weights_go_from_the_smaller_model(chains):
-    dense = sum(weight.numel() for weight in prunable_weights(tiny.classifier()).values())
+    dense = count_weights(tiny.classifier())
     first, second = (folder_of(chains, "sorts", "single", percent) for percent in ("75", "90"))
     masks = [read_masks(folder / "masks.safetensors") for folder in (first, second)]
     kept = [sum(int(mask.sum()) for mask in each.values()) for each in masks]

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import pytest
 import torch
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification
 
 from espalier.core.loop import Loop
-from espalier.core.masks import prunable_weights, read_masks, write_masks
+from espalier.core.masks import count_weights, prunable_weights, read_masks, write_masks
 from espalier.core.parts import masked_shape
 from espalier.core.predict import all_logits
+from espalier.core.runtime import UserError
 from espalier.core.spans import OUT
 from espalier.core.structure import shape_of
 from espalier.methods import METHODS
@@ -65,11 +66,7 @@ def finished(request, tmp_path_factory):
     return Finished(plan, loop, before, teacher)
 
 
-def matrices(model):
-    return sum(weight.numel() for weight in prunable_weights(model).values())
-
-
-DENSE = matrices(tiny.classifier())
+DENSE = count_weights(tiny.classifier())
 
 
 def test_every_method_has_a_row():
@@ -218,3 +215,11 @@ def test_interrupted_and_resumed_ends_bit_identical(harness, whole, stop):
     timed = {"samples_per_second", "seconds"}
     strip = [[{k: v for k, v in row.items() if k not in timed} for row in loop.history.rows] for loop in (undisturbed, resumed)]
     assert strip[0] == strip[1]
+
+
+@pytest.mark.parametrize("method", sorted(STRUCTURED))
+def test_a_family_that_cannot_be_sliced_is_refused_in_words(harness, method):
+    config = MPNetConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24)
+    student = MPNetForSequenceClassification(config)
+    with pytest.raises(UserError, match=r"'mpnet' cannot be pruned structurally; supported: bert, roberta"):
+        harness.run(PLANS[method], student=student)

@@ -6,7 +6,7 @@ from transformers import MPNetConfig, MPNetForSequenceClassification
 
 from espalier.core.budget import LatencyBudget, SizeBudget, close_until, land
 from espalier.core.latency import Curve, LatencyGoal, LatencyTable
-from espalier.core.masks import prunable_weights
+from espalier.core.masks import count_weights
 from espalier.core.parts import HIDDEN, full_masks, heads_of, masks_of, units_of, within
 from espalier.core.runtime import UserError
 from espalier.core.shrink import shrink
@@ -16,10 +16,6 @@ from tests import tiny
 SHAPE = Shape(10, 4, 10, ((2, 6), (2, 6)))
 BUDGET = SizeBudget(0.5, SHAPE, 10.0 * (16 * 4 + 2 * 12), 16.0, 2.0)
 UNIT, HEAD = 20 / BUDGET.dense, 160 / BUDGET.dense
-
-
-def matrices(model):
-    return sum(weight.numel() for weight in prunable_weights(model).values())
 
 
 def masks_without(shape, closed):
@@ -45,11 +41,11 @@ def test_savings_are_counted_from_the_model_that_the_path_began_with(variant, cu
     outer = masks_without(shape_of(model.config), CUTS[cut])
     once = shrink(model, outer)
     budget = SizeBudget.of(once, outer, 0.9)
-    assert budget.dense == matrices(model) and budget.target == 0.9
-    assert float(budget.saved({})) == pytest.approx(1.0 - matrices(once) / matrices(model), abs=1e-6)
+    assert budget.dense == count_weights(model) and budget.target == 0.9
+    assert float(budget.saved({})) == pytest.approx(1.0 - count_weights(once) / count_weights(model), abs=1e-6)
     inner = masks_without(shape_of(once.config), {HIDDEN: [3], heads_of(1): [0][: shape_of(once.config).layers[1][0]]})
     twice = shrink(model, within(outer, inner))
-    assert float(budget.saved(inner)) == pytest.approx(1.0 - matrices(twice) / matrices(model), abs=1e-6)
+    assert float(budget.saved(inner)) == pytest.approx(1.0 - count_weights(twice) / count_weights(model), abs=1e-6)
 
 
 def gates(closed, soft=None):

@@ -12,11 +12,11 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification
 
-from espalier.core.fold import fold
+from espalier.core.fold import folded
 from espalier.core.gates import attach
 from espalier.core.models import open_student, write_compact
 from espalier.core.onnx import onnx_runner, write_onnx
-from espalier.core.parts import full_masks, masks_of
+from espalier.core.parts import full_masks
 from espalier.core.shrink import shrink
 from espalier.core.structure import shape_of
 from tests import tiny
@@ -91,9 +91,7 @@ def student():
 def folder(student, tmp_path_factory):
     """The exported student."""
     dense, values, _ = student
-    masks = masks_of(values, shape_of(dense.config))
-    small = shrink(dense, masks)
-    fold(small, {name: value[masks[name]] if name in masks else value for name, value in values.items()})
+    small = folded(dense, values)
     folder = tmp_path_factory.mktemp("compact")
     write_compact(small, folder / "config.json", folder / "model.safetensors", folder / "modeling_espalier.py")
     return folder, small

@@ -5,10 +5,9 @@ import copy
 import pytest
 import torch
 
-from espalier.core.fold import fold
+from espalier.core.fold import folded
 from espalier.core.gates import GATED, attach, open_layer_norm, sublayer_gate
-from espalier.core.parts import HIDDEN, full_masks, heads_of, masks_of, units_of
-from espalier.core.shrink import shrink
+from espalier.core.parts import HIDDEN, full_masks, heads_of, units_of
 from espalier.core.structure import family_of, shape_of
 from tests import tiny
 
@@ -28,13 +27,6 @@ def soft_gates(shape, closed=()):
 def gated(model, values):
     found = copy.deepcopy(model)
     return found, attach(found, lambda: values)
-
-
-def folded(model, values):
-    masks = masks_of(values, shape_of(model.config))
-    small = shrink(model, masks)
-    fold(small, {name: value[masks[name]] if name in masks else value for name, value in values.items()})
-    return small
 
 
 CLOSED = [(), (HIDDEN,), (heads_of(1), units_of(0), HIDDEN), ("attention", heads_of(0)), ("ffn", HIDDEN)]

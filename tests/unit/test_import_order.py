@@ -43,7 +43,7 @@ def imported(path: Path) -> set[str]:
 def test_a_module_imports_lower_ranks_only(module):
     own = rank(module)
     ours = {other for other in imported(MODULES[module]) if other.split(".")[0] == "espalier"}
-    allowed_among_equals = own <= 1  # within config and within core; core has an order of its own, below
+    allowed_among_equals = own <= 1  # within config and within core; circles are refused below
     wrong = {other for other in ours if rank(other) > own or (rank(other) == own and not allowed_among_equals)}
     assert not wrong, f"{module} (rank {own}) imports {sorted(wrong)}"
 

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from espalier.core.losses import correlation_matrix, cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
+from espalier.core.losses import (
+    correlation_matrix,
+    cosine_distance,
+    cross_correlation_loss,
+    distance,
+    soft_label_loss,
+    task_loss,
+)
 
 TEACHER = torch.tensor([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0], [1.0, 3.0]])
 STUDENT = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 2.0]])
@@ -78,6 +85,13 @@ def test_cosine_of_equal_opposite_and_orthogonal_rows():
     assert float(cosine_distance(rows, 3 * rows)) == pytest.approx(0.0, abs=1e-6)
     assert float(cosine_distance(rows, -rows)) == pytest.approx(2.0, abs=1e-6)
     assert float(cosine_distance(rows, rows.flip(0))) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_distance_is_a_mean_over_everything_or_over_real_tokens():
+    student, teacher = torch.zeros(2, 2, 3), torch.ones(2, 2, 3)
+    teacher[1, 1] = 100.0
+    assert float(distance(student, teacher, torch.tensor([[1, 1], [1, 0]]))) == 1.0
+    assert float(distance(student, teacher, None)) == pytest.approx((3 + 10_000) / 4)
 
 
 def test_bf16_inputs_are_computed_in_fp32():

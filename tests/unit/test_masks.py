@@ -1,9 +1,19 @@
 import pytest
 import torch
+from transformers import MPNetConfig, MPNetForSequenceClassification
 
-from espalier.core.masks import Pruner, prunable_weights, read_masks, structure_of, write_masks
+from espalier.core.masks import (
+    Pruner,
+    count_weights,
+    embedding_parameters,
+    prunable_weights,
+    read_masks,
+    structure_of,
+    write_masks,
+)
 from espalier.core.runtime import UserError
 from espalier.core.scores import magnitude
+from espalier.core.structure import family_of
 from tests import tiny
 
 
@@ -20,9 +30,35 @@ def pruner_of(model, **options):
 def test_six_matrices_a_layer_and_nothing_else(model):
     names = list(prunable_weights(model))
     assert len(names) == 12
-    assert sum(weight.numel() for weight in prunable_weights(model).values()) == 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    assert count_weights(model) == 2 * (4 * 32 * 32 + 2 * 32 * 64)
     assert not any(part in name for name in names for part in ("embed", "pooler", "classifier", "LayerNorm", "bias"))
     assert len(prunable_weights(model, embeddings=True)) == 13
+
+
+def embeddings_of(model):
+    found = {id(parameter) for parameter in embedding_parameters(model)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in found}
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_what_belongs_neither_to_layers_nor_to_the_head_is_the_embeddings(variant):
+    model = tiny.encoder(variant)
+    family = family_of(model.config)
+    others = [f"{path}." for path in (family.layers, *family.pooled, *family.final_norms)]
+    names = [name for name, _ in model.named_parameters()]
+    assert embeddings_of(model) == {name for name in names if not any(path in name for path in others)}
+
+
+def test_a_layer_norm_that_reads_a_table_in_the_encoder_is_the_embeddings():
+    tables = {"encoder.rel_embeddings.weight", "encoder.LayerNorm.weight", "encoder.LayerNorm.bias"}
+    assert {f"deberta.{name}" for name in tables} <= embeddings_of(tiny.encoder("deberta-v2"))
+
+
+def test_embeddings_of_an_unknown_family_stand_beside_its_words():
+    config = MPNetConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=24)
+    names = embeddings_of(MPNetForSequenceClassification(config))
+    kinds = ("word_embeddings.weight", "position_embeddings.weight", "LayerNorm.weight", "LayerNorm.bias")
+    assert names == {f"mpnet.embeddings.{kind}" for kind in kinds}
 
 
 def test_counts_are_exact_in_each_matrix_and_the_smallest_go(model):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from espalier.core.matching import distance, evenly_spaced, one_per_block, ordered, pairs, same_index, unrestricted
+from espalier.core.matching import evenly_spaced, one_per_block, ordered, pairs, same_index, unrestricted
 
 VECTOR = json.loads((Path(__file__).parents[1] / "methods/cofi-vectors.json").read_text())["layer_matching"][0]
 
@@ -76,13 +76,6 @@ def test_teacher_layers_are_evenly_spaced_at_every_depth(layers, count, chosen):
 )
 def test_one_layer_is_drawn_in_each_block_but_not_the_very_first(layers, count, draws, chosen):
     assert one_per_block(layers, count, draws) == chosen
-
-
-def test_distance_is_a_mean_over_everything_or_over_real_tokens():
-    student, teacher = torch.zeros(2, 2, 3), torch.ones(2, 2, 3)
-    teacher[1, 1] = 100.0
-    assert float(distance(student, teacher, torch.tensor([[1, 1], [1, 0]]))) == 1.0
-    assert float(distance(student, teacher, None)) == pytest.approx((3 + 10_000) / 4)
 
 
 @pytest.mark.parametrize(

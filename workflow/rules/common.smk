@@ -8,6 +8,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow")  # the package of this clone,
 
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
 from espalier.config import TEACHER, ConfigError, specs, targets
+from espalier.config.base import NAME
 from espalier.config.paths import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
 from espalier.config.resources import resources_of
 from espalier.methods import METHODS
@@ -22,15 +23,14 @@ except ConfigError as error:
 
 share_training(study.processes)
 layout = Layout(study)
-NAME = "[a-z0-9][a-z0-9-]*"
 PLAN = f"(?!{TEACHER}/){NAME}"  # in rules that teachers do not go through
 LOCK = "envs/requirements.lock"
 RESULTS = layout.root
-BASE = f"{RESULTS}/bases/{{base}}"
-PREPARED = f"{RESULTS}/prepared/{{task}}"
-TOKENS = f"{RESULTS}/{{base}}/{{task}}/tokens"
-STUDENT = f"{RESULTS}/{{base}}/{{task}}/seed{{seed}}/{{plan}}/{{percent}}"
-TEACHER_FOLDER = f"{RESULTS}/{{base}}/{{task}}/seed{{seed}}/{TEACHER}/0"
+BASE = layout.base("{base}")
+PREPARED = layout.prepared("{task}")
+TOKENS = layout.tokenised("{base}", "{task}")
+STUDENT = layout.student("{base}", "{task}", "{seed}", "{plan}", "{percent}")
+TEACHER_FOLDER = layout.student("{base}", "{task}", "{seed}")
 TRAINING_THREADS = 8  # an upper bound; Snakemake lowers it to --cores
 ALL_THREADS = workflow.resource_settings.cores or TRAINING_THREADS  # for a job that must have its machine alone
 

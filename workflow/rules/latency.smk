@@ -2,6 +2,8 @@
 #   in:   results/{project}/bases/{base}/config.json
 #   out:  results/{project}/latency/{base}/
 
+LATENCY = layout.latency_table("{base}", "{batch}", "{length}").removesuffix(".json")
+
 
 rule latency:
     """Time a base's sublayers on this machine, alone on it."""
@@ -9,11 +11,11 @@ rule latency:
         config=f"{BASE}/config.json",
         lock=LOCK,
     output:
-        table=f"{RESULTS}/latency/{{base}}/b{{batch}}-l{{length}}.json",
+        table=f"{LATENCY}.json",
     log:
-        f"logs/latency/{RESULTS}/latency/{{base}}/b{{batch}}-l{{length}}.log",
+        f"logs/latency/{LATENCY}.log",
     benchmark:
-        f"benchmarks/latency/{RESULTS}/latency/{{base}}/b{{batch}}-l{{length}}.tsv"
+        f"benchmarks/latency/{LATENCY}.tsv"
     wildcard_constraints:
         batch=r"\d+",
         length=r"\d+",

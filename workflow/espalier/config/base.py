@@ -11,7 +11,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=64)]
+NAME = "[a-z0-9][a-z0-9-]*"
+"""Pattern of a name."""
+Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$", max_length=64)]
 """A name that becomes a path and a shell word: lower-case letters, digits and hyphens."""
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
@@ -20,7 +22,7 @@ Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 _PATTERNS = {
-    r"^[a-z0-9][a-z0-9-]*$": "lower-case letters, digits and hyphens, beginning with a letter or digit",
+    rf"^{NAME}$": "lower-case letters, digits and hyphens, beginning with a letter or digit",
     r"^[0-9a-f]{40}$": "a full git commit: 40 hexadecimal digits",
     r"^[0-9a-f]{64}$": "a SHA-256 digest: 64 hexadecimal digits",
 }

@@ -40,10 +40,14 @@ class Layout:
         """Folder of a task's checked rows."""
         return f"{self.root}/prepared/{task}"
 
+    def tokenised(self, base: str, task: str) -> str:
+        """Folder of a task's token ids under a base's tokenizer."""
+        return f"{self.root}/{base}/{task}/tokens"
+
     def tokens(self, base: str, task: str) -> list[str]:
         """A task's token ids under a base's tokenizer: training and evaluation rows."""
         ending = "arrow" if self.config.tasks[task].kind == "text" else "parquet"
-        return [f"{self.root}/{base}/{task}/tokens/{split}.{ending}" for split in ("train", "evaluation")]
+        return [f"{self.tokenised(base, task)}/{split}.{ending}" for split in ("train", "evaluation")]
 
     def student(self, base: str, task: str, seed: int | str, plan: str = TEACHER, percent: str = "0") -> str:
         """Folder of a student, or of the teacher."""
@@ -66,10 +70,14 @@ class Layout:
         before = student_before(self.config, Student(task, plan, percent))
         return f"{self.student(base, before.task, seed, before.plan, before.percent)}/structure.json"
 
+    def latency_table(self, base: str, batch: int | str, length: int | str) -> str:
+        """The table of a base's sublayer times at a batch size and a length."""
+        return f"{self.root}/latency/{base}/b{batch}-l{length}.json"
+
     def latency(self, base: str, plan: str) -> list[str]:
         """The table of sublayer times that the plan's stages need; nothing where they aim at no speed."""
         target = self.config.plans[plan].path[0]
-        return [f"{self.root}/latency/{base}/b{target.batch_size}-l{target.length}.json"] if isinstance(target, Timed) else []
+        return [self.latency_table(base, target.batch_size, target.length)] if isinstance(target, Timed) else []
 
     def recovers(self, plan: str, task: str) -> bool:
         """Whether the plan's students are trained on at their final masks before export."""

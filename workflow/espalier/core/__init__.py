@@ -1,1 +1,1 @@
-"""The parts that methods and stages share; see `../../README.md` for the order of imports."""
+"""The parts that methods and stages share; see `../../../README.md` for the order of imports."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from espalier.config.specs import CompressSpec
 from espalier.config.targets import Parameters, Target, Timed
 from espalier.core.latency import LatencyGoal, latency_goal, read_table
-from espalier.core.masks import prunable_weights
+from espalier.core.masks import count_weights
 from espalier.core.models import empty_model
 from espalier.core.runtime import UserError
 
@@ -39,8 +39,7 @@ def aim_of(wanted: CompressSpec, teacher: Sequence[Path], tables: Sequence[Path]
         return Aim(before.removed if before else 0.0, goal.removed, goal)
     matrices = 0
     if isinstance(wanted.target, Parameters):
-        dense = empty_model(teacher, wanted.goal.kind)
-        matrices = sum(weight.numel() for weight in prunable_weights(dense).values())
+        matrices = count_weights(empty_model(teacher, wanted.goal.kind))
     return Aim(*(0.0 if item is None else sparsity_target(item, matrices) for item in items))
 
 

@@ -181,14 +181,18 @@ def _merge(folder: Path, merged: Path) -> Path:
     return merged
 
 
-def check_digest(weights: Path, expected: str | None) -> None:
-    """Compare the weights with the digest of the configuration, where it gives one.
+def checked_digest(weights: Path, expected: str | None) -> str:
+    """The SHA-256 of the weights, compared with that of the configuration where it gives one.
 
     Raises:
         UserError: they differ.
     """
-    if expected and (got := sha256(weights)) != expected:
-        raise UserError(f"{weights.name}: the SHA-256 is {got}, but the configuration says {expected}; these are other weights")
+    digest = sha256(weights)
+    if expected and digest != expected:
+        raise UserError(
+            f"{weights.name}: the SHA-256 is {digest}, but the configuration says {expected}; these are other weights"
+        )
+    return digest
 
 
 def save_tokenizer(folder: Path, target: Path, vocabulary: int | None) -> Path:

@@ -93,10 +93,14 @@ class Rows:
         return self._take(np.flatnonzero(self.sets == name), name)
 
     def _take(self, picked: np.ndarray, name: str) -> Rows:
-        flat = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in picked])
+        flat = self._places(picked)
         offsets = np.concatenate([[0], np.cumsum(self.lengths[picked])])
         types = None if self.types is None else self.types[flat]
         return Rows(self.ids[flat], types, offsets, self.labels[picked], np.full(len(picked), name), self.pad)
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        """Where the tokens of these rows lie in the flat arrays."""
+        return np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -111,7 +115,7 @@ class Rows:
         lengths = self.lengths[rows]
         shape = (len(rows), int(lengths.max()))
         real = np.arange(shape[1]) < lengths[:, None]
-        flat = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
+        flat = self._places(rows)
         ids = np.full(shape, self.pad, dtype=np.int64)
         ids[real] = self.ids[flat]
         types = None

@@ -14,10 +14,9 @@ from transformers import PreTrainedModel
 from espalier.core.lagrangian import expected_counts, expected_size
 from espalier.core.latency import LatencyGoal, expected_latency
 from espalier.core.masks import Masks
-from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, inside, masks_of, original_shape
-from espalier.core.runtime import UserError
+from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, inside, masks_of, original_shape, prunable_shape
 from espalier.core.shrink import model_class
-from espalier.core.structure import Shape, check, compact_config, family_of, find, shape_of
+from espalier.core.structure import Shape, compact_config, family_of, find, shape_of
 
 
 @runtime_checkable
@@ -57,11 +56,7 @@ class SizeBudget:
         Raises:
             UserError: the model's family, or a part of it, cannot be pruned structurally.
         """
-        try:
-            family, shape = family_of(model.config), shape_of(model.config)
-            check(model.base_model, family)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        shape, family = prunable_shape(model.config, model.base_model), family_of(model.config)
         head_weights = float(shape.head_dim * (_matrices_that_read(model) * family.head_blocks + 1))
         unit_weights = float(family.ffn_blocks + 1)
         whole = original_shape(masks, shape.head_dim)
@@ -92,7 +87,7 @@ class LatencyBudget:
     @property
     def target(self) -> float:
         """Fraction of the dense latency to save."""
-        return 1.0 - self.goal.goal_ms / self.goal.table.dense_ms
+        return self.goal.removed
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
         """Expected fraction of the dense latency that is saved."""

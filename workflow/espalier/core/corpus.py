@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from espalier.config.base import nearest
 from espalier.config.data import Task
 from espalier.core import rows as task_rows
-from espalier.core.files import read_file
-from espalier.core.runtime import UserError, atomic, sha256
+from espalier.core.files import check_column, files_of, read_file, reading_parquet, text_column
+from espalier.core.runtime import UserError, atomic
 
 PIECE = 2048
 """Rows that are in memory at once."""
@@ -52,12 +51,8 @@ def read(name: str, task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]
         UserError: a file or column is missing; what is wrong with a row is said when it is read.
     """
     if task.source == "files":
-        paths = {split: Path(path) for split, path in {"train": task.train, **task.evaluation_sets}.items()}
-        for split, path in paths.items():
-            if not path.is_file():
-                raise UserError(f"{path}: there is no such file (the {split} rows of the task); looked in {Path.cwd()}")
-        splits = {split: Split(str(path), _file(path, task.text[0])) for split, path in paths.items()}
-        return splits, [{"path": str(path), "sha256": sha256(path)} for path in paths.values()]
+        paths, sources = files_of(task)
+        return {split: Split(str(path), _file(path, task.text[0])) for split, path in paths.items()}, sources
     if task.source == "hub":
         found, sources = task_rows.read_hub(task)  # memory-mapped
         return {
@@ -72,19 +67,17 @@ def _file(path: Path, column: str) -> Texts:
     if path.suffix == ".parquet":
         return _parquet(path, column)
     if path.suffix == ".txt":
-        _known(str(path), [TXT_COLUMN], column)
+        check_column(str(path), [TXT_COLUMN], column)
         return _paragraphs(path)
     return _table(str(path), read_file(path), column)
 
 
 def _parquet(path: Path, column: str) -> Texts:
-    try:
+    with reading_parquet(path):
         file = pq.ParquetFile(path, pre_buffer=False)  # or it would hold the whole file in the end
-        _known(str(path), file.schema_arrow.names, column)
+        check_column(str(path), file.schema_arrow.names, column)
         for batch in file.iter_batches(batch_size=PIECE, columns=[column]):
-            yield _string(str(path), column, batch[column])
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: cannot be read as parquet, it is damaged or something else: {error}") from error
+            yield text_column(str(path), column, batch[column])
 
 
 def _paragraphs(path: Path) -> Texts:
@@ -110,22 +103,9 @@ def _paragraphs(path: Path) -> Texts:
 
 
 def _table(place: str, table: pa.Table, column: str) -> Texts:
-    _known(place, table.column_names, column)
+    check_column(place, table.column_names, column)
     for batch in table.select([column]).to_batches(max_chunksize=PIECE):
-        yield _string(place, column, batch[column])
-
-
-def _known(place: str, columns: list[str], column: str) -> None:
-    if column not in columns:
-        raise UserError(f"{place}: there is no column '{column}'{nearest(column, columns)}; columns: {', '.join(columns)}")
-
-
-def _string(place: str, name: str, column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise UserError(f"{place}, column '{name}': got type {column.type}; a column of text is needed")
-    return column.cast(pa.string())
+        yield text_column(place, column, batch[column])
 
 
 def write(path: Path, splits: dict[str, Split], *, named: bool, known: dict[str, set[int]]) -> dict[str, Count]:

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from espalier.config.project import Measure
-from espalier.core.masks import encoder_layers, prunable_weights
+from espalier.core.masks import count_weights, prunable_weights
 from espalier.core.onnx import Inputs, Runner, input_names, onnx_runner
 from espalier.core.structure import FAMILIES, shape_of
 
@@ -35,12 +34,11 @@ class Candidate(NamedTuple):
 
 def parameter_counts(model: PreTrainedModel) -> dict[str, int]:
     """All parameters, the encoder's matrices among them, and how many of each are not zero."""
-    matrices = list(prunable_weights(model).values())
     return {
         "params_total": sum(parameter.numel() for parameter in model.parameters()),
-        "params_encoder": sum(matrix.numel() for matrix in matrices),
+        "params_encoder": count_weights(model),
         "params_nonzero": sum(int(parameter.count_nonzero()) for parameter in model.parameters()),
-        "params_encoder_nonzero": sum(int(matrix.count_nonzero()) for matrix in matrices),
+        "params_encoder_nonzero": sum(int(matrix.count_nonzero()) for matrix in prunable_weights(model).values()),
     }
 
 
@@ -57,9 +55,7 @@ def macs(model: PreTrainedModel, length: int) -> int:
 
     Zeros count, because dense kernels multiply them.
     """
-    _, stack = encoder_layers(model)
-    projections = sum(module.weight.numel() for module in stack.modules() if isinstance(module, nn.Linear))
-    return length * projections + 2 * length * length * _attention_width(model)
+    return length * count_weights(model) + 2 * length * length * _attention_width(model)
 
 
 def _attention_width(model: PreTrainedModel) -> int:

@@ -9,13 +9,29 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from espalier.core.runtime import UserError
+from espalier.config.base import nearest
+from espalier.config.data import Task
+from espalier.core.runtime import UserError, sha256
+
+
+def files_of(task: Task) -> tuple[dict[str, Path], list[dict[str, str]]]:
+    """The file of each split of a task, the training rows first, and where they come from: paths with digests.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    paths = {split: Path(path) for split, path in {"train": task.train, **task.evaluation_sets}.items()}
+    for split, path in paths.items():
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file (the {split} rows of the task); looked in {Path.cwd()}")
+    return paths, [{"path": str(path), "sha256": sha256(path)} for path in paths.values()]
 
 
 def read_file(path: Path) -> pa.Table:
@@ -35,11 +51,51 @@ def class_names(table: pa.Table, label: str | None) -> tuple[str, ...] | None:
     return tuple(names) if names else None
 
 
-def _parquet(path: Path) -> pa.Table:
+def check_column(place: str, columns: Sequence[str], name: str) -> None:
+    """See that a table has a column.
+
+    Raises:
+        UserError: it has none, or several.
+    """
+    if columns.count(name) > 1:
+        raise UserError(f"{place}: the column '{name}' occurs {columns.count(name)} times; it must occur once")
+    if name not in columns:
+        raise UserError(f"{place}: there is no column '{name}'{nearest(name, columns)}; columns: {', '.join(columns)}")
+
+
+def decoded(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The values themselves where a column holds indices into a dictionary."""
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def text_column(place: str, name: str, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column of text in arrow's usual type.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    column = decoded(column)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise UserError(f"{place}, column '{name}': got type {column.type}; a column of text is needed")
+    return column.cast(pa.string())
+
+
+@contextmanager
+def reading_parquet(path: Path) -> Iterator[None]:
+    """Say in plain words that a file of the user's cannot be read.
+
+    Raises:
+        UserError: the block could not read it.
+    """
     try:
-        return pq.ParquetFile(path).read()
+        yield
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: cannot be read as parquet, it is damaged or something else: {error}") from error
+
+
+def _parquet(path: Path) -> pa.Table:
+    with reading_parquet(path):
+        return pq.ParquetFile(path).read()
 
 
 def _text(path: Path) -> str:

@@ -8,12 +8,26 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from espalier.core.gates import sublayer_gate
-from espalier.core.parts import HIDDEN, Parts, Sublayer, heads_of, units_of
+from espalier.core.parts import HIDDEN, Parts, Sublayer, heads_of, masks_of, units_of
+from espalier.core.shrink import shrink
 from espalier.core.structure import family_of, find, shape_of
 
 
+def folded(model: PreTrainedModel, values: Parts) -> PreTrainedModel:
+    """A copy of a model without what closed gates remove, the open ones in its weights: its logits are the gated model's.
+
+    Args:
+        model: the model that the gates are of.
+        values: gates, 0 = closed.
+    """
+    masks = masks_of(values, shape_of(model.config))
+    small = shrink(model, masks)
+    _fold(small, {name: value[masks[name]] if name in masks else value for name, value in values.items()})
+    return small
+
+
 @torch.no_grad()
-def fold(model: PreTrainedModel, values: Parts) -> None:
+def _fold(model: PreTrainedModel, values: Parts) -> None:
     """Scale a model's weights in place by the gates of what it has.
 
     Source: CoFi specification, section 3.7, exact folding: embedding columns, every LayerNorm's weight and bias, and the

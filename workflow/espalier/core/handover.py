@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from espalier.config.plans import PrunedPlan, Training
 from espalier.core.losses import Kind
-from espalier.core.masks import MaskKind, Masks, prunable_weights
+from espalier.core.masks import MaskKind, Masks, count_weights
 from espalier.core.models import empty_model
 from espalier.core.parts import HEAD, HIDDEN, heads_of, units_of
 from espalier.core.structure import Shape, shape_of
@@ -61,8 +61,5 @@ def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings
     """
     if not isinstance(settings, PrunedPlan):
         return 0.0
-    models = (student, empty_model(teacher, kind))
-    here, dense = (
-        sum(weight.numel() for weight in prunable_weights(model, settings.prune_embeddings).values()) for model in models
-    )
+    here, dense = (count_weights(model, settings.prune_embeddings) for model in (student, empty_model(teacher, kind)))
     return 1.0 - here / dense

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from espalier.config.structured import GateKind
-from espalier.core.hard_concrete import LIMIT, SHARPNESS, TEMPERATURE, deterministic, kept_probability, sample
+from espalier.core.hard_concrete import LIMIT, deterministic, kept_probability, sample
 from espalier.core.parts import HIDDEN, heads_of, units_of
 from espalier.core.structure import Shape
 
@@ -72,4 +72,4 @@ class HardConcreteGates(nn.Module):
     @torch.no_grad()
     def soft(self) -> Mapping[str, Float[Tensor, " _"]]:
         """Deterministic gates before any is closed, in (0, 1)."""
-        return {name: torch.sigmoid(SHARPNESS * each / TEMPERATURE) for name, each in self.items()}
+        return {name: deterministic(each, removed=0) for name, each in self.items()}

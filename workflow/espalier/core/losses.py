@@ -63,25 +63,8 @@ def soft_label_loss(
 
 
 def distillation_weights(alpha: float) -> dict[str, float]:
-    """Weights of `distillation_terms`: 1 - alpha of the task loss, alpha of the soft labels."""
+    """Weights of logit distillation: 1 - alpha of the task loss, alpha of the soft labels."""
     return {"task": 1.0 - alpha, "kld": alpha}
-
-
-def distillation_terms(
-    student: Float[Tensor, "batch classes"],
-    teacher: Float[Tensor, "batch classes"],
-    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"],
-    *,
-    temperature: float,
-    kind: Kind,
-) -> dict[str, Float[Tensor, ""]]:
-    """Logit distillation: the task loss and the softened KL divergence.
-
-    Source: Hinton et al. 2015, arXiv 1503.02531.
-    Differs from the authors' code: no code is public.
-    """
-    kld = soft_label_loss(student, teacher, temperature=temperature, kind=kind)
-    return {"task": task_loss(student, labels, kind), "kld": kld}
 
 
 def soft_cross_entropy(
@@ -169,6 +152,22 @@ def cross_correlation_loss(
     return loss / matrix.shape[0] if normalise else loss
 
 
+def distance(
+    student: Float[Tensor, "batch length width"],
+    teacher: Float[Tensor, "batch length width"],
+    mask: Int[Tensor, "batch length"] | None,
+) -> Float[Tensor, ""]:
+    """Mean squared difference over batch, length and width; over real tokens only where their mask is given.
+
+    Source: CoFi specification, section 2 (L_layer, one pair), and SPD specification, section 2.2 (L_hid, one layer).
+    Differs from the authors' code: the mask.
+    """
+    squared = (student.float() - teacher.float()).square()
+    if mask is None:
+        return squared.mean()
+    return (squared.mean(dim=-1) * mask).sum() / mask.sum()
+
+
 def projected_loss(
     student: Float[Tensor, "batch length hidden"],
     teacher: Float[Tensor, "batch length width"],
@@ -180,9 +179,7 @@ def projected_loss(
     Source: HomoDistil specification, section 2 (L_hidn, L_emb): mean over all elements, padding excluded.
     Differs from the authors' code: no code is public.
     """
-    moved = student @ projection.to(student.dtype)
-    squared = (moved.float() - teacher.float()).square().mean(dim=-1)
-    return (squared * mask).sum() / mask.sum()
+    return distance(student @ projection.to(student.dtype), teacher, mask)
 
 
 def relation_loss(

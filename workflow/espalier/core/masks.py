@@ -14,9 +14,11 @@ from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from espalier.core.runtime import UserError, atomic, reading
 from espalier.core.scores import keep_highest
+from espalier.core.structure import FAMILIES, find
 
 Masks = dict[str, Bool[Tensor, "..."]]
 """Parameter name → mask, True = kept."""
@@ -51,6 +53,25 @@ def prunable_weights(model: nn.Module, embeddings: bool = False) -> dict[str, nn
         table = model.get_input_embeddings().weight
         weights |= {name: parameter for name, parameter in model.named_parameters() if parameter is table}
     return weights
+
+
+def count_weights(model: nn.Module, embeddings: bool = False) -> int:
+    """How many weights `prunable_weights` has, zeros among them."""
+    return sum(weight.numel() for weight in prunable_weights(model, embeddings).values())
+
+
+def embedding_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
+    """The tables of the embeddings, what projects them to the residual stream, and the LayerNorms that read them.
+
+    In a family that `core.structure` does not know: what stands beside the table of words.
+    """
+    family, words = FAMILIES.get(model.config.model_type.removeprefix("compact-")), model.get_input_embeddings()
+    if family is None:
+        modules = [module for module in model.modules() if words in module.children()]
+    else:
+        paths = (*family.embeddings, *family.projections, *family.embedding_norms)
+        modules = [module for path in paths if (module := find(model.base_model, path)) is not None]
+    return [parameter for module in modules for parameter in module.parameters()]
 
 
 class Pruner:

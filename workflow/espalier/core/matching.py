@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from espalier.core.losses import distance
+
 Pairs = list[tuple[int, int]]
 """(teacher layer, student layer)."""
 
@@ -106,19 +108,3 @@ def pairs(
         return same_index(layers, exists)
     rows = [torch.stack([distance(own, states, padding) for own in student]) for states in teacher.values()]
     return (ordered if how == "ordered" else unrestricted)(torch.stack(rows).cpu(), layers, exists)
-
-
-def distance(
-    student: Float[Tensor, "batch length width"],
-    teacher: Float[Tensor, "batch length width"],
-    padding: Int[Tensor, "batch length"] | None,
-) -> Float[Tensor, ""]:
-    """Mean squared difference over batch, length and width; over real tokens only where their mask is given.
-
-    Source: specification, section 2.
-    Differs from the authors' code: the mask.
-    """
-    squared = (student.float() - teacher.float()).square()
-    if padding is None:
-        return squared.mean()
-    return (squared.mean(dim=-1) * padding).sum() / padding.sum()

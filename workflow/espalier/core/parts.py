@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Shaped
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from espalier.core.masks import Masks
-from espalier.core.structure import Shape
+from espalier.core.runtime import UserError
+from espalier.core.structure import Shape, check, family_of, shape_of
 
 HIDDEN = "hidden"
 HEAD = "head"
@@ -22,6 +24,20 @@ Parts = Mapping[str, Shaped[Tensor, " _"]]
 
 Masks, gates and probabilities come in this form. What is missing is wholly kept.
 """
+
+
+def prunable_shape(config: PreTrainedConfig, base: nn.Module | None = None) -> Shape:
+    """The shape of a model that is to be pruned structurally; the parts of its base model are looked at where it is given.
+
+    Raises:
+        UserError: the model's family, or a part of it, cannot be pruned structurally.
+    """
+    try:
+        if base is not None:
+            check(base, family_of(config))
+        return shape_of(config)
+    except ValueError as error:  # core.structure, which travels with models, has no UserError
+        raise UserError(str(error)) from None
 
 
 def heads_of(layer: int) -> str:

@@ -57,7 +57,8 @@ def recorded(stage: str, paths: Iterable[Path]) -> Iterator[None]:
     written = [path for path in candidates if path.is_file() and _state(path) != before[path]]
     if written:
         outputs = {str(path): sha256(path) for path in sorted(written)}
-        record = {"stage": stage, "outputs": outputs, "versions": _versions(), "git_commit": git_commit()}
+        loaded = versions(name for name in LIBRARIES if name in sys.modules)
+        record = {"stage": stage, "outputs": outputs, "versions": loaded, "git_commit": git_commit()}
         write_json(record_path(stage, written), {**record, "finished": datetime.now(UTC).isoformat(timespec="milliseconds")})
 
 
@@ -121,17 +122,17 @@ def git_commit() -> str | None:
         return None
 
 
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of installed packages."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
 def _state(path: Path) -> tuple[int, int, int] | None:
     """Changes whenever the file is written anew."""
     if not path.is_file():
         return None
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _versions() -> dict[str, str]:
-    loaded = {name: metadata.version(name) for name in LIBRARIES if name in sys.modules}
-    return {"python": platform.python_version(), **loaded}
 
 
 def _output(path: Path) -> str:

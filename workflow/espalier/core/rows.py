@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import datasets
 import pyarrow as pa
@@ -19,8 +18,8 @@ import pyarrow.compute as pc
 from espalier.config.base import nearest
 from espalier.config.data import Task
 from espalier.core import docs
-from espalier.core.files import class_names, read_file
-from espalier.core.runtime import UserError, sha256
+from espalier.core.files import check_column, class_names, decoded, files_of, read_file, text_column
+from espalier.core.runtime import UserError
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,10 @@ def _builtin(name: str, task: Task) -> Rows:
 
 
 def _files(task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
-    paths = {split: Path(path) for split, path in {"train": task.train, **task.evaluation_sets}.items()}
-    for split, path in paths.items():
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file (the {split} rows of the task); looked in {Path.cwd()}")
+    paths, sources = files_of(task)
     tables = {split: read_file(path) for split, path in paths.items()}
     splits = {split: Split(str(paths[split]), table, class_names(table, task.label)) for split, table in tables.items()}
-    return splits, [{"path": str(path), "sha256": sha256(path)} for path in paths.values()]
+    return splits, sources
 
 
 def read_hub(task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
@@ -187,21 +183,13 @@ def _misplaced(text: object, start: object, context: str) -> str | None:
 
 
 def _column(split: Split, name: str) -> pa.ChunkedArray:
-    known = split.table.column_names
-    if known.count(name) > 1:
-        raise UserError(f"{split.place}: the column '{name}' occurs {known.count(name)} times; it must occur once")
-    if name not in known:
-        raise UserError(f"{split.place}: there is no column '{name}'{nearest(name, known)}; columns: {', '.join(known)}")
-    column = split.table[name]
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    check_column(split.place, split.table.column_names, name)
+    return decoded(split.table[name])
 
 
 def _text(split: Split, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        if column.null_count == len(column):
-            raise UserError(f"{split.place}, data row 1, column '{name}': the text is missing; every row needs one")
-        raise UserError(f"{split.place}, column '{name}': got type {column.type}; a column of text is needed")
-    column = column.cast(pa.string())
+    if column.null_count < len(column):  # a column without any value may be of any type
+        column = text_column(split.place, name, column)
     _refuse_first(split, name, pc.is_null(column), lambda row: "the text is missing; every row needs one")
     blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)
     _refuse_first(split, name, blank, lambda row: f"got the empty text {column[row].as_py()!r}; every row needs some text")

@@ -6,11 +6,9 @@ subtracted, and the rest is shared between the layers. Sublayers run one after a
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -19,8 +17,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from espalier.core.cost import eager_runner, full_batch, latencies_ms
 from espalier.core.latency import Curve, LatencyTable
-from espalier.core.runtime import UserError
-from espalier.core.structure import Shape, compact_config, shape_of
+from espalier.core.parts import prunable_shape
+from espalier.core.records import versions
+from espalier.core.structure import Shape, compact_config
 
 SECONDS = 40.0
 """For all timed passes together, where `FEWEST` and `MOST` allow it. No setting: another table trains its plans anew."""
@@ -42,10 +41,7 @@ def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device
     Raises:
         UserError: the base's family cannot be pruned structurally.
     """
-    try:
-        shape = shape_of(config)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    shape = prunable_shape(config)
     (heads, units), layers = shape.layers[0], len(shape.layers)
     alike = [(0, 0), (heads, units), *((n, 0) for n in range(1, heads + 1)), *((0, n) for n in ffn_widths(units))]
     times = _times_ms({layer: _model(config, shape, layer) for layer in alike}, batch_size, length, device)
@@ -61,7 +57,7 @@ def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device
         "length": length,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+        "versions": versions(PACKAGES),
     }
 
 

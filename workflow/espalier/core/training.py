@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
 from espalier.core.packed import FIXED_SEED, Packed
 from espalier.core.predict import LiveTeacher, Scores, Teacher, evaluator, teacher_for
-from espalier.core.records import git_commit
+from espalier.core.records import git_commit, versions
 from espalier.core.runtime import (
     Helped,
     UserError,
@@ -259,7 +258,7 @@ class Run:
                 f"espalier.stages.{self.stage_name}", f"{type(method).__module__}:{type(method).__name__}"
             ),
             "inputs": {str(path): sha256(path) for path in inputs},
-            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
+            "versions": versions(PACKAGES),
         }
 
     def _record(self, loop: Loop, method: Method) -> dict[str, Any]:

@@ -17,16 +17,16 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
-import transformers
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from espalier.core import structure
 from espalier.core.masks import Masks
-from espalier.core.parts import HIDDEN, units_of
+from espalier.core.parts import HIDDEN, prunable_shape, units_of
+from espalier.core.runtime import UserError
 from espalier.core.scores import keep_highest
-from espalier.core.structure import OWN_KEYS, Family, Shape, compact_config, family_of, find, shape_of
+from espalier.core.shrink import auto_class, model_class
+from espalier.core.structure import Family, Shape, compact_config, family_of, find, shape_of, stock_config
 
 Axes = dict[str, dict[int, str]]
 """Parameter name → axis → group."""
@@ -71,12 +71,15 @@ class Sizes(NamedTuple):
         """The widths that a configuration describes.
 
         Raises:
-            ValueError: layers have unequal heads, or lack a sublayer.
+            UserError: the family cannot be pruned structurally, layers have unequal heads, or they lack a sublayer.
         """
-        shape = shape_of(config)
+        shape = prunable_shape(config)
         heads = {heads for heads, _ in shape.layers}
         if len(heads) != 1 or not all(map(all, shape.layers)):
-            raise ValueError(f"widths are narrowed where layers are whole and have as many heads each; got {shape.layers}")
+            raise UserError(
+                "widths are narrowed where every layer has attention and FFN, and all have as many heads; "
+                f"the model to start from has (heads, FFN units) {', '.join(map(str, shape.layers))}"
+            )
         return cls(shape.hidden, heads.pop(), shape.head_dim, tuple(units for _, units in shape.layers))
 
 
@@ -88,7 +91,7 @@ def final_sizes(start: Sizes, weights: float, multiple: int = 1) -> Sizes:
     nearest multiple in each layer.
 
     Raises:
-        ValueError: no such widths exist.
+        UserError: no such widths exist.
     """
     fraction = (weights / start.matrices) ** 0.5
     for head_dim in sorted(range(1, start.head_dim + 1), key=lambda width: abs(width - fraction * start.head_dim)):
@@ -98,7 +101,10 @@ def final_sizes(start: Sizes, weights: float, multiple: int = 1) -> Sizes:
         units = tuple(multiple * round(share * each / multiple) for each in start.units)
         if all(1 <= left <= whole for left, whole in zip(units, start.units, strict=True)):
             return Sizes(hidden, start.heads, head_dim, units)
-    raise ValueError(f"no widths below {start} hold {weights:.0f} weights")
+    raise UserError(
+        f"no widths leave {weights:,.0f} of the {start.matrices:,} weights in the encoder's matrices, with {start.heads} heads "
+        f"and a multiple of {multiple} FFN units in every layer; aim at a lower sparsity"
+    )
 
 
 def between(start: Sizes, final: Sizes, above: float, multiple: int = 1) -> Sizes:
@@ -120,23 +126,21 @@ def axes_of(model: PreTrainedModel) -> Axes:
     """Which axes of which parameters belong to which group; a tied parameter is named once.
 
     Raises:
-        ValueError: the widths of this family cannot be narrowed.
+        UserError: the widths of this family cannot be narrowed.
     """
-    family = family_of(model.config)
     name = model.config.model_type.removeprefix("compact-")
-    if name not in SUPPORTED or any(find(model.base_model, path) is not None for path in family.projections):
-        raise ValueError(f"widths of model type {name!r} cannot be narrowed; supported, unprojected: {', '.join(SUPPORTED)}")
-    stream, inner = _stream(model, family), _inner(model, family)
+    if name not in SUPPORTED or any(find(model.base_model, path) for path in family_of(model.config).projections):
+        raise UserError(f"widths of model type {name!r} cannot be narrowed; supported, unprojected: {', '.join(SUPPORTED)}")
+    stream, inner = _stream(model), _inner(model, family_of(model.config))
     found = {name: dict.fromkeys(stream.get(name, ()), HIDDEN) | inner.get(name, {}) for name, _ in model.named_parameters()}
     return {name: axes for name, axes in found.items() if axes}
 
 
 def _inner(model: PreTrainedModel, family: Family) -> Axes:
     """Axes inside the sublayers."""
-    prefix = f"{model.base_model_prefix}." if model.base_model is not model else ""
     found: Axes = {}
     for index in range(len(shape_of(model.config).layers)):
-        place = f"{prefix}{family.layers}.{index}."
+        place = f"{model.base_model_prefix}.{family.layers}.{index}."
         query, key, value = family.to_heads
         writers = {query: queries_of, key: queries_of, value: values_of, family.ffn_in: units_of}
         for path, group in writers.items():
@@ -146,31 +150,23 @@ def _inner(model: PreTrainedModel, family: Family) -> Axes:
     return found
 
 
-def _stream(model: PreTrainedModel, family: Family) -> dict[str, list[int]]:
+def _stream(model: PreTrainedModel) -> dict[str, list[int]]:
     """Axes that grow with the hidden width: those that differ between two models without weights."""
-    shapes = []
-    for hidden in (64, 128):
-        config = _stock(model.config, family, hidden)
-        config.num_attention_heads = 1
-        with torch.device("meta"):
-            empty = _class(model)(config)
-        shapes.append({name: each.shape for name, each in empty.named_parameters(remove_duplicate=False)})
+    shapes, layers = [], len(shape_of(model.config).layers)
+    with torch.device("meta"):
+        for hidden in (64, 128):
+            empty = _of_sizes(model, Sizes(hidden, 1, hidden, (1,) * layers))
+            shapes.append({name: each.shape for name, each in empty.named_parameters(remove_duplicate=False)})
     first, second = shapes
     return {name: [axis for axis, size in enumerate(shape) if size != second[name][axis]] for name, shape in first.items()}
 
 
-def _class(model: PreTrainedModel) -> type[PreTrainedModel]:
-    """The class in transformers of a stock or compact model."""
-    return getattr(transformers, type(model).__name__.removeprefix("Compact"))
-
-
-def _stock(config: PreTrainedConfig, family: Family, hidden: int) -> PreTrainedConfig:
-    """The family's own configuration with another hidden width."""
-    found = family.config.from_dict({key: value for key, value in config.to_dict().items() if key not in OWN_KEYS})
-    if getattr(config, "embedding_size", None) == config.hidden_size:
-        found.embedding_size = hidden
-    found.hidden_size = hidden
-    return found
+def _of_sizes(model: PreTrainedModel, sizes: Sizes) -> PreTrainedModel:
+    """A new model with the same head, of transformers' own class where that can express the widths."""
+    shape = Shape(sizes.hidden, sizes.head_dim, sizes.hidden, tuple((sizes.heads, units) for units in sizes.units))
+    compact = compact_config(model.config, shape)
+    config = stock_config(compact) or compact
+    return model_class(config, auto_class(model))(config)
 
 
 def writers(model: PreTrainedModel, axes: Axes) -> Axes:
@@ -282,16 +278,7 @@ def exported(model: PreTrainedModel, sizes: Sizes) -> PreTrainedModel:
 
     Its attention scale is that of the narrower heads; queries are multiplied by the ratio to the one in use.
     """
-    family = family_of(model.config)
-    if sizes.hidden == sizes.heads * sizes.head_dim and len(set(sizes.units)) == 1:
-        config, kind = _stock(model.config, family, sizes.hidden), _class(model)
-        config.num_attention_heads = sizes.heads
-        setattr(config, family.units, sizes.units[0])
-    else:
-        shape = Shape(sizes.hidden, sizes.head_dim, sizes.hidden, tuple((sizes.heads, units) for units in sizes.units))
-        config = compact_config(model.config, shape)
-        kind = getattr(structure, f"Compact{_class(model).__name__}")
-    small = kind(config).to(model.device)
+    family, small = family_of(model.config), _of_sizes(model, sizes).to(model.device)
     small.load_state_dict(model.state_dict())
     for old, new in zip(*(find(each.base_model, family.layers) for each in (model, small)), strict=True):
         factor = find(old, family.attention).scaling / find(new, family.attention).scaling

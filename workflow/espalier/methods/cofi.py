@@ -33,17 +33,15 @@ from transformers import PreTrainedModel
 from espalier.config.structured import CofiPlan, L0Plan
 from espalier.core.batches import Batch
 from espalier.core.budget import Budget, LatencyBudget, SizeBudget, land
-from espalier.core.fold import fold
+from espalier.core.fold import folded
 from espalier.core.gates import GateState, attach
 from espalier.core.hard_concrete_gates import HardConcreteGates
 from espalier.core.lagrangian import lagrangian, ramped
-from espalier.core.losses import soft_label_loss, task_loss
-from espalier.core.masks import Masks
-from espalier.core.matching import distance, evenly_spaced, one_per_block, pairs
+from espalier.core.losses import distance, soft_label_loss, task_loss
+from espalier.core.masks import Masks, embedding_parameters
+from espalier.core.matching import evenly_spaced, one_per_block, pairs
 from espalier.core.method import Method, Outputs
-from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, within
-from espalier.core.shrink import shrink
-from espalier.core.structure import shape_of
+from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, prunable_shape, within
 
 PAPER_RATE = 0.01
 """Learning rate of gates and multipliers in the authors' script."""
@@ -60,11 +58,11 @@ class L0(Method):
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Attach the gates; a stage that removes nothing, such as recovery, has none."""
-        self.student, self.shape, self.step = student, shape_of(student.config), 0
+        self.student, self.shape, self.step = student, prunable_shape(student.config), 0
         self.before = full_masks(self.shape) if masks is None else masks
         if self.settings.freeze_embeddings:
-            for name, parameter in student.named_parameters():
-                parameter.requires_grad_("embeddings" not in name)
+            for parameter in embedding_parameters(student):
+                parameter.requires_grad_(False)
         self.size = SizeBudget.of(student, self.before, self.stage.target)
         self.budget: Budget = self.size
         self.decision: dict[str, Tensor] | None = None
@@ -195,11 +193,7 @@ class L0(Method):
         """The compact student, gates folded into its weights: its logits are those of the gated one."""
         if self.gates is None:
             return student
-        values = self._decided()
-        masks = masks_of(values, self.shape)
-        small = shrink(student, masks)
-        fold(small, {name: value[masks[name]] if name in masks else value for name, value in values.items()})
-        return small
+        return folded(student, self._decided())
 
     def state_dict(self) -> dict[str, Tensor]:
         """Multipliers and generator; the gates lie in the student."""

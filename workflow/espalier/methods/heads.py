@@ -23,9 +23,8 @@ from espalier.core.budget import SizeBudget, close_until
 from espalier.core.gates import attach
 from espalier.core.masks import Masks
 from espalier.core.method import Method
-from espalier.core.parts import describe, full_masks, heads_of, masks_of, units_of, within
+from espalier.core.parts import describe, full_masks, heads_of, masks_of, prunable_shape, units_of, within
 from espalier.core.shrink import shrink
-from espalier.core.structure import shape_of
 
 
 class Heads(Method):
@@ -36,7 +35,7 @@ class Heads(Method):
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Put the gates on; a stage that removes nothing, such as recovery, has none."""
-        self.student, self.shape = student, shape_of(student.config)
+        self.student, self.shape = student, prunable_shape(student.config)
         self.before = full_masks(self.shape) if masks is None else masks
         self.budget = SizeBudget.of(student, self.before, self.stage.target)
         kinds = {"heads": heads_of, "units": units_of}

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from espalier.config.plans import SdpPlan
 from espalier.core.batches import Batch
-from espalier.core.losses import cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
+from espalier.core.losses import cosine_distance, cross_correlation_loss, distillation_weights, soft_label_loss, task_loss
 from espalier.core.method import Method, Outputs, Representation
 
 
@@ -52,12 +52,12 @@ class Sdp(Method):
     @property
     def loss_weights(self) -> dict[str, float]:
         """Weights of the objective's terms."""
-        settings = self.settings
+        settings, soft_labels = self.settings, distillation_weights(self.settings.alpha)
         return {
-            "kld": {"task": 1.0 - settings.alpha, "kld": settings.alpha},
+            "kld": soft_labels,
             "cos": {"task": 1.0, "cos": settings.beta_cos},
             "cc": {"task": 1.0, "cc": settings.cc.beta},
-            "cc+kld": {"task": 1.0 - settings.alpha, "kld": settings.alpha, "cc": settings.cc.beta},
+            "cc+kld": soft_labels | {"cc": settings.cc.beta},
         }[settings.objective]
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:

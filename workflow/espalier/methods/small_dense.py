@@ -2,9 +2,6 @@
 
 `sliced` keeps heads and FFN units at random, the same share in every layer; `layers` keeps evenly spaced layers, as few
 as can hold the size, and slices them to it. The cut comes first, so training is as fast as the student is small.
-
-L = (1 - alpha) L_task + alpha tau^2 KL(teacher || student) (Hinton et al. 2015, arXiv 1503.02531); for regression the
-second term is the mean squared error of the outputs.
 """
 
 from __future__ import annotations
@@ -13,31 +10,26 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.config.structured import SmallDensePlan
-from espalier.core.batches import Batch
 from espalier.core.budget import SizeBudget
-from espalier.core.losses import distillation_terms, distillation_weights
+from espalier.core.distillation import LogitDistillation
 from espalier.core.masks import Masks
 from espalier.core.matching import evenly_spaced
-from espalier.core.method import Method, Outputs
-from espalier.core.parts import describe, full_masks, heads_of, units_of, within
+from espalier.core.parts import describe, full_masks, heads_of, prunable_shape, units_of, within
 from espalier.core.shrink import shrink
-from espalier.core.structure import shape_of
 
 
-class SmallDense(Method):
+class SmallDense(LogitDistillation):
     """Cut before training."""
 
     settings_class = SmallDensePlan
     masks_over = "parts"
-    needs_teacher = True
 
     def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:
         """The small student, with the weights that it keeps."""
-        before = full_masks(shape_of(student.config)) if masks is None else masks
+        before = full_masks(prunable_shape(student.config)) if masks is None else masks
         chosen = self._choose(SizeBudget.of(student, before, self.stage.target))
         self.kept = within(before, chosen)
         return shrink(student, chosen)
@@ -46,7 +38,7 @@ class SmallDense(Method):
         """Nothing is left to remove."""
         self.student = student
         if not self.stage.removes:
-            self.kept = full_masks(shape_of(student.config)) if masks is None else masks
+            self.kept = full_masks(prunable_shape(student.config)) if masks is None else masks
 
     def _choose(self, budget: SizeBudget) -> Masks:
         """Heads and units at random; their numbers differ by at most one between layers."""
@@ -74,20 +66,6 @@ class SmallDense(Method):
             chosen = torch.randperm(sizes[index], generator=self.generator)[:share]
             masks[name(index)][chosen] = True
             count -= share
-
-    @property
-    def loss_weights(self) -> dict[str, float]:
-        """(1 - alpha) and alpha."""
-        return distillation_weights(self.settings.alpha)
-
-    def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
-        """Task loss and softened KL divergence.
-
-        Source: Hinton et al. 2015, arXiv 1503.02531.
-        Differs from the authors' code: no code is public.
-        """
-        options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
-        return distillation_terms(student.logits, teacher.logits, batch.labels, **options)
 
     def end(self) -> Masks:
         """What is kept of the model that the path began with."""

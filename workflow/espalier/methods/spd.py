@@ -34,9 +34,8 @@ from transformers import PreTrainedModel
 from espalier.config.spd import SpdPlan
 from espalier.core.batches import Batch
 from espalier.core.grafting import Grafts, draw, grafting_probability
-from espalier.core.losses import map_loss, soft_cross_entropy, task_loss
-from espalier.core.masks import Masks, encoder_layers
-from espalier.core.matching import distance
+from espalier.core.losses import distance, map_loss, soft_cross_entropy, task_loss
+from espalier.core.masks import Masks, embedding_parameters, encoder_layers
 from espalier.core.method import Method, Outputs
 from espalier.core.relations import Recording
 from espalier.core.runtime import UserError
@@ -101,10 +100,10 @@ class Spd(Method):
         self._freeze(student)
 
     def _freeze(self, student: PreTrainedModel) -> None:
-        ours = {id(parameter) for parameter in self.layers}
-        for name, parameter in student.named_parameters():
+        ours, embeddings = (set(map(id, some)) for some in (self.layers, embedding_parameters(student)))
+        for parameter in student.parameters():
             if id(parameter) not in ours:
-                frozen = self.settings.freeze_embeddings if "embeddings" in name else self.settings.freeze_head
+                frozen = self.settings.freeze_embeddings if id(parameter) in embeddings else self.settings.freeze_head
                 parameter.requires_grad_(not frozen)
 
     def parameter_groups(self) -> list[dict[str, Any]]:

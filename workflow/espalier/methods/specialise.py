@@ -1,8 +1,7 @@
 """Fine-tuning of a task-agnostic student on a task: nothing is removed, the head is new.
 
-L = (1 - alpha) L_task + alpha tau^2 KL(teacher || student) (Hinton et al. 2015, arXiv 1503.02531), with the task's own
-fine-tuned teacher; for regression the second term is the mean squared error of the outputs. alpha = 0, as in the paper of
-HomoDistil (arXiv 2302.09632), is plain fine-tuning, and no teacher runs.
+The task's own fine-tuned teacher may teach its logits (core/distillation.py). alpha = 0, as in the paper of HomoDistil
+(arXiv 2302.09632), is plain fine-tuning, and no teacher runs.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ from torch import Tensor
 
 from espalier.config.specialise import SpecialisePlan
 from espalier.core.batches import Batch
-from espalier.core.losses import distillation_terms, distillation_weights, task_loss
-from espalier.core.method import Method, Outputs
+from espalier.core.distillation import LogitDistillation
+from espalier.core.losses import task_loss
+from espalier.core.method import Outputs
 
 
-class Specialise(Method):
+class Specialise(LogitDistillation):
     """The task loss, with logit distillation where it is asked for."""
 
     settings_class = SpecialisePlan
@@ -28,7 +28,7 @@ class Specialise(Method):
     @property
     def loss_weights(self) -> dict[str, float]:
         """Weights of the terms that are on: (1 - alpha) and alpha."""
-        return {name: weight for name, weight in distillation_weights(self.settings.alpha).items() if weight}
+        return {name: weight for name, weight in super().loss_weights.items() if weight}
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Tensor]:
         """Task loss, and softened KL divergence where a teacher runs.
@@ -38,6 +38,5 @@ class Specialise(Method):
         """
         if teacher is None:
             return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
-        options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
-        terms = distillation_terms(student.logits, teacher.logits, batch.labels, **options)
+        terms = super().loss_terms(batch, student, teacher, step)
         return {name: terms[name] for name in self.loss_weights}

@@ -21,9 +21,10 @@ def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_co
         folder = bases.collect(base, Path(scratch))
         content = bases.read_config(folder)
         merged = bases.single_weights(folder, Path(scratch))
-        bases.check_digest(merged, base.sha256)
+        digest = bases.checked_digest(merged, base.sha256)
         saved = bases.save_tokenizer(folder, Path(scratch) / "tokenizer", content.get("vocab_size"))
-        files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file() and bases.wanted(path.name)}
+        wanted = [path for path in sorted(folder.iterdir()) if path.is_file() and bases.wanted(path.name)]
+        files = {path.name: digest if path == merged else sha256(path) for path in wanted}
         parts = {
             config: folder / "config.json",
             weights: merged,
@@ -33,7 +34,7 @@ def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_co
         for target, found in parts.items():
             with atomic(target) as temporary:
                 shutil.copyfile(found, temporary)
-    write_json(source, _origin(base) | {"weights_sha256": sha256(weights), "files": files})
+    write_json(source, _origin(base) | {"weights_sha256": digest, "files": files})
     family, size = printable(str(content["model_type"])), weights.stat().st_size / 2**20
     print(f"{json.dumps(_origin(base))}: {family}, weights {size:.1f} MiB")
 

@@ -1,4 +1,4 @@
-"""table: one tidy row for each student and teacher, and the same as means for `dvc metrics`."""
+"""One tidy row for each student and teacher, and the same as means for `dvc metrics`."""
 
 from __future__ import annotations
 
