@@ -30,7 +30,7 @@ from espalier.core.packed import Packed
 from espalier.core.predict import LiveTeacher, Scores, Teacher, selection_set
 from espalier.core.runtime import Interrupted, UserError
 from espalier.core.saves import Saves
-from espalier.core.schedules import learning_rate_factor
+from espalier.core.schedules import learning_rate_factor, steps_of_epoch
 
 SAVE_EVERY = 10
 """Rows of history between two saved states."""
@@ -71,6 +71,7 @@ class Loop:
     def __post_init__(self) -> None:
         size = self.settings.micro_batch_size
         self.micro = size if isinstance(size, int) else self.settings.batch_size
+        self.steps_per_epoch = steps_of_epoch(len(self.rows), self.settings.batch_size)
 
     def run(self) -> None:
         """Train to the last step; the student then holds the weights to keep."""
@@ -97,11 +98,6 @@ class Loop:
             self._evaluate()
         if self.best and processes.is_main():
             self._take_up(self.saves.read_best())
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in one pass over the rows."""
-        return math.ceil(len(self.rows) / self.settings.batch_size)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
@@ -218,7 +214,7 @@ class Loop:
             self._since_log()
 
     def _log(self) -> dict[str, str]:
-        """Write the mean of the steps since the last row of history; the only place that waits for the device."""
+        """Write the mean of the steps since the last row of history; until here they stay on the device."""
         elapsed = time.perf_counter() - self._began
         self.seconds += elapsed
         rate = self._rows_seen / elapsed

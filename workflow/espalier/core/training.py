@@ -1,9 +1,8 @@
-"""From prepared files to a trained model and its record: what the stages finetune, compress and recover share."""
+"""From prepared files to a trained model and its record: what all stages that train share, and some of it others, too."""
 
 from __future__ import annotations
 
 import json
-import math
 import platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -50,7 +49,7 @@ from espalier.core.runtime import (
     write_json,
 )
 from espalier.core.saves import Saves
-from espalier.core.schedules import interval_bounds, sparsity_steps
+from espalier.core.schedules import interval_bounds, sparsity_steps, steps_of_epoch
 from espalier.provenance import code_digest
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "espalier")
@@ -175,7 +174,7 @@ class Run:
 
     @property
     def _steps_per_epoch(self) -> int:
-        return math.ceil(len(self.train_rows) / self.settings.batch_size)
+        return steps_of_epoch(len(self.train_rows), self.settings.batch_size)
 
     def train(
         self,
@@ -191,7 +190,7 @@ class Run:
         check_writable(history.parent)
         with self._alone():
             processes.mains(None)  # nobody goes on before the main process holds the folder
-            saves = Saves(self.files.work, self._fingerprint(method))
+            saves = Saves(self.files.work, self._fingerprint(method) if self.is_main else {})
             taught = None
             if method.needs_teacher and teacher:
                 taught = teacher_for(method, open_student(teacher, self.spec.goal.kind), self.train_rows, self.accelerator)
