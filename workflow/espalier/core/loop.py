@@ -122,7 +122,7 @@ class Loop:
     def _before_step(self) -> None:
         """What the method does first; where it removes, between two evaluations if settings ask for them."""
         watched = self.step in self.method.stage.removals and self.settings.evaluate_removals
-        if watched:
+        if watched and not self._is_due(self.step):  # else the step before has ended with this evaluation
             if self._pending:
                 self._log()
             self._evaluate()
@@ -193,13 +193,16 @@ class Loop:
         groups = [group for group in self.optimizer.param_groups if group.get("clip", True) or not clipped_only]
         return [parameter for group in groups for parameter in group["params"]]
 
+    def _is_due(self, step: int) -> bool:
+        """Whether an evaluation follows so many steps; the same in a resumed run and in every process."""
+        every = round(self.settings.evaluate_every * self.steps_per_epoch)
+        return step == self.method.stage.steps or (step > 0 and every > 0 and step % every == 0)
+
     def _after(self, bar: tqdm) -> None:
         """What comes between two steps: history, evaluation, saving."""
-        last = self.step == self.method.stage.steps
-        every = round(self.settings.evaluate_every * self.steps_per_epoch)
-        evaluates = last or (every > 0 and self.step % every == 0)
+        last, evaluates = self.step == self.method.stage.steps, self._is_due(self.step)
         saves = self.step % (SAVE_EVERY * self.progress.log_every) == 0 and not last
-        if last or evaluates or saves or self.step % self.progress.log_every == 0:
+        if evaluates or saves or self.step % self.progress.log_every == 0:
             bar.set_postfix(self._log(), refresh=False)
         if evaluates:
             self._evaluate()
