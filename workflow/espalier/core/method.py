@@ -87,8 +87,6 @@ class Method:
     needs_teacher: ClassVar[bool] = False
     needs_hidden_states: ClassVar[bool] = False
     """Whether `loss_terms` compares the outputs of encoder layers; the teacher then runs beside the student."""
-    needs_relations: ClassVar[bool] = False
-    """Whether it compares what `relations` names; the same holds."""
 
     def __init__(self, settings: Training, stage: Stage) -> None:
         self.settings = settings
@@ -105,8 +103,8 @@ class Method:
 
     @property
     def relations(self) -> Recording | None:
-        """What `loss_terms` compares of attention and embeddings, if anything."""
-        return "output" if self.needs_relations else None
+        """What `loss_terms` compares of attention and embeddings, if anything; the teacher then runs beside the student."""
+        return None
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -256,6 +256,6 @@ class LiveTeacher:
 
 def teacher_for(method: Method, model: nn.Module, rows: Rows | Packed, accelerator: Accelerator) -> Callable[[Batch], Outputs]:
     """What the method needs of its teacher: computed once for every row where it can be kept."""
-    if method.needs_hidden_states or method.needs_relations or isinstance(rows, Packed):
+    if method.needs_hidden_states or method.relations is not None or isinstance(rows, Packed):
         return LiveTeacher.of(model, accelerator, method)
     return Teacher.of(model, rows, accelerator, method.representation)
