@@ -121,7 +121,7 @@ def test_scores_count_questions_and_the_loss_windows(rows: Rows) -> None:
 
 
 def test_a_teacher_gives_what_it_would_give_beside_the_student(task: Path) -> None:
-    train, model, accelerator = Rows.read(task / "train.parquet", 0), tiny.answerer(), tiny.accelerator()
+    train, model, accelerator = Rows.read(task / "train.parquet", 0), tiny.answerer().eval(), tiny.accelerator()
     teacher = Teacher.of(model, train, accelerator, "mean")
     batch = train.batch(np.argsort(train.lengths)[:5], CPU)
     live = forward(model, batch, "mean")

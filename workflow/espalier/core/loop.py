@@ -27,7 +27,7 @@ from espalier.core.method import Method
 from espalier.core.models import forward
 from espalier.core.optimizer import adamw
 from espalier.core.packed import Packed
-from espalier.core.predict import LiveTeacher, Scores, Teacher, selection_set
+from espalier.core.predict import AnyTeacher, Scores, selection_set
 from espalier.core.runtime import Interrupted, UserError
 from espalier.core.saves import Saves
 from espalier.core.schedules import learning_rate_factor, steps_of_epoch
@@ -56,7 +56,7 @@ class Loop:
     metric: str
     saves: Saves
     history: History
-    teacher: Teacher | LiveTeacher | None = None
+    teacher: AnyTeacher | None = None
     masks: Masks | None = None
     """Masks that the student comes with."""
     stop: Callable[[], bool] = lambda: False

@@ -97,6 +97,11 @@ class Method:
         self.generator = torch.Generator().manual_seed(stage.seed)
 
     @property
+    def reads_teacher(self) -> bool:
+        """Whether `loss_terms` reads the teacher's outputs, as all terms but "task" may; else its layers alone are used."""
+        return bool(self.loss_weights.keys() - {"task"})
+
+    @property
     def representation(self) -> Representation | None:
         """Which vector of each row `loss_terms` compares, if any."""
         return None

@@ -210,7 +210,6 @@ class Teacher:
     @torch.no_grad()
     def of(cls, model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None) -> Teacher:
         """Run the teacher over all training rows."""
-        model.requires_grad_(False).eval().to(accelerator.device)
         return cls(_all_outputs(model, rows, accelerator, representation, "teacher"), model)
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -234,11 +233,6 @@ class LiveTeacher:
     accelerator: Accelerator
     method: Method
 
-    @classmethod
-    def of(cls, model: nn.Module, accelerator: Accelerator, method: Method) -> LiveTeacher:
-        """Put the teacher in place."""
-        return cls(model.requires_grad_(False).eval().to(accelerator.device), accelerator, method)
-
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Outputs:
         """What the method compares, for these rows."""
@@ -254,8 +248,22 @@ class LiveTeacher:
             return forward(self.model, batch)
 
 
-def teacher_for(method: Method, model: nn.Module, rows: Rows | Packed, accelerator: Accelerator) -> Callable[[Batch], Outputs]:
-    """What the method needs of its teacher: computed once for every row where it can be kept."""
+@dataclass(frozen=True)
+class SilentTeacher:
+    """A frozen teacher that is never run as a whole: no term compares with it, only its layers are used."""
+
+    model: nn.Module
+
+    def __call__(self, batch: Batch) -> None:
+        """No outputs."""
+
+
+AnyTeacher = Teacher | LiveTeacher | SilentTeacher
+
+
+def teacher_for(method: Method, model: nn.Module, rows: Rows | Packed, accelerator: Accelerator) -> AnyTeacher:
+    """What the method needs of its teacher: its outputs, computed once for every row where they can be kept, or none."""
+    model.requires_grad_(False).eval().to(accelerator.device)
     if method.needs_hidden_states or method.relations is not None or isinstance(rows, Packed):
-        return LiveTeacher.of(model, accelerator, method)
-    return Teacher.of(model, rows, accelerator, method.representation)
+        return LiveTeacher(model, accelerator, method)
+    return Teacher.of(model, rows, accelerator, method.representation) if method.reads_teacher else SilentTeacher(model)

@@ -34,7 +34,7 @@ from espalier.core.masks import Masks
 from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
 from espalier.core.packed import FIXED_SEED, Packed
-from espalier.core.predict import LiveTeacher, Scores, Teacher, evaluator, teacher_for
+from espalier.core.predict import AnyTeacher, LiveTeacher, Scores, evaluator, teacher_for
 from espalier.core.records import git_commit
 from espalier.core.runtime import (
     Helped,
@@ -224,7 +224,7 @@ class Run:
         """The main process holds the work folder for all; where it is refused, the launcher ends the others."""
         return exclusive(self.files.work) if self.is_main else nullcontext()
 
-    def _evaluator(self, taught: Teacher | LiveTeacher | None) -> Callable[[nn.Module], Scores]:
+    def _evaluator(self, taught: AnyTeacher | None) -> Callable[[nn.Module], Scores]:
         goal, teacher = self.spec.goal, taught.logits if isinstance(taught, LiveTeacher) else None
         tables = [self.evaluation_rows, *self._train_sample()]
         scorers = [evaluator(rows, goal.kind, [goal.metric], self.accelerator, teacher) for rows in tables]
