@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def _all_outputs(
 def scores_of(logits: Float[Tensor, "rows classes"], rows: Rows, kind: Kind, metrics: Sequence[str]) -> Scores:
     """Loss and metrics on each evaluation set, in the table's order of sets."""
     if rows.examples is not None:
-        return _span_scores(logits, rows, rows.examples, metrics)
+        return span_scores(logits, rows, graded(logits, rows.examples, metrics), metrics)
     labels = torch.from_numpy(rows.labels)
     predictions = predictions_of(logits, kind)
     result: Scores = {}
@@ -89,17 +90,29 @@ def scores_of(logits: Float[Tensor, "rows classes"], rows: Rows, kind: Kind, met
     return result
 
 
-def _span_scores(logits: Float[Tensor, "rows both"], rows: Rows, examples: Examples, metrics: Sequence[str]) -> Scores:
-    """The same of spans: the loss is a window's, the metrics, and the number of rows, a question's."""
-    answers, result = answers_of(logits, examples), {}
+class Graded(NamedTuple):
+    """The answers to questions, in their order."""
+
+    answers: list[str]
+    marks: dict[str, list[float]]
+    """Metric → what each answer is worth, in [0, 1]."""
+
+
+def graded(logits: Float[Tensor, "windows both"], examples: Examples, metrics: Sequence[str]) -> Graded:
+    """The best answer to each question, against the gold answer that it fits best."""
+    answers = answers_of(logits, examples)
+    pairs = list(zip(answers, examples.answers, strict=True))
+    return Graded(answers, {metric: [best(metric, *pair) for pair in pairs] for metric in metrics})
+
+
+def span_scores(logits: Float[Tensor, "rows both"], rows: Rows, found: Graded, metrics: Sequence[str]) -> Scores:
+    """Like `scores_of`, of spans: the loss is a window's, the metrics, and the number of rows, a question's."""
+    result: Scores = {}
     for name in dict.fromkeys(rows.sets.tolist()):
-        windows, questions = rows.sets == name, np.flatnonzero(examples.sets == name)
+        windows, questions = rows.sets == name, np.flatnonzero(rows.examples.sets == name)
         places = torch.from_numpy(rows.labels[windows].reshape(-1)).long()
         loss = task_loss(by_place(logits[torch.from_numpy(windows)], logits.shape[1] // 2), places, "span")
-        values = {
-            metric: sum(best(metric, answers[each], examples.answers[each]) for each in questions) / len(questions)
-            for metric in metrics
-        }
+        values = {metric: sum(found.marks[metric][each] for each in questions) / len(questions) for metric in metrics}
         result[name] = {"rows": len(questions), "loss": float(loss), **values}
     return result
 
