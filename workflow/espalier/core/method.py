@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from espalier.config.data import Kind
 from espalier.config.plans import PrunedPlan, Training
 from espalier.core.batches import Batch
 from espalier.core.latency import LatencyGoal
-from espalier.core.losses import Kind, task_loss
+from espalier.core.losses import task_loss
 from espalier.core.masks import MaskKind, Masks, Pruner, structure_of
 from espalier.core.relations import Recording
 from espalier.core.scores import magnitude

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from espalier.config.data import SELECTION
+from espalier.config.data import SELECTION, Kind
 from espalier.core.batches import Batch, Rows, in_length_order
-from espalier.core.losses import IGNORED, Kind, task_loss
+from espalier.core.losses import IGNORED, task_loss
 from espalier.core.method import Method, Outputs, Representation
 from espalier.core.metrics import score
 from espalier.core.models import forward

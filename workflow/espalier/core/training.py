@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
-from espalier.config.data import TRAIN
+from espalier.config.data import TRAIN, Kind
 from espalier.config.plans import Plan, PrunedPlan, Training
 from espalier.config.specs import CompressSpec, Machine, TrainingSpec
 from espalier.core import processes
@@ -29,7 +29,6 @@ from espalier.core.device import pick_device, pick_precision, seed_everything
 from espalier.core.history import History
 from espalier.core.latency import LatencyGoal
 from espalier.core.loop import Loop
-from espalier.core.losses import Kind
 from espalier.core.masks import Masks
 from espalier.core.method import Method, Stage
 from espalier.core.models import open_student

@@ -8,9 +8,9 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from espalier.config.data import Kind
 from espalier.config.specs import EvaluateSpec
 from espalier.core.batches import Rows
-from espalier.core.losses import Kind
 from espalier.core.models import open_student
 from espalier.core.packed import FIXED_SEED, Packed
 from espalier.core.predict import (
