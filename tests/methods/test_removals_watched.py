@@ -5,7 +5,7 @@ import torch
 
 from espalier.core.analysis import recoveries
 from tests import tiny
-from tests.methods.on_text import equal, weights_of
+from tests.tiny import equal, weights_of
 
 PLAN = {"method": "magnitude", "path": [0.6], "prune_steps": 2, "evaluate_every": 0.25}
 

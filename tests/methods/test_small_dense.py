@@ -3,18 +3,14 @@
 import pytest
 import torch
 
-from espalier.core.masks import prunable_weights
 from espalier.core.parts import full_masks, heads_of, units_of
 from espalier.core.structure import shape_of
 from tests import tiny
+from tests.tiny import matrices
 
 
 def plan(target=0.6, **settings):
     return {"method": "small-dense", "path": [target], "epochs": 1.0, **settings}
-
-
-def matrices(model):
-    return sum(weight.numel() for weight in prunable_weights(model).values())
 
 
 def deep(layers):

@@ -21,7 +21,7 @@ from espalier.methods import METHODS
 from espalier.methods.spd import Spd
 from tests import tiny
 from tests.methods.conftest import PLANS
-from tests.methods.on_text import equal, weights_of
+from tests.tiny import equal, weights_of
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"method": "spd", "path": [0.6], "sparsify_epochs": 2.0, "grafting_epochs": 2.0, "finetune_epochs": 1.0}

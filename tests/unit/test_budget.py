@@ -6,20 +6,16 @@ from transformers import MPNetConfig, MPNetForSequenceClassification
 
 from espalier.core.budget import LatencyBudget, SizeBudget, close_until, land
 from espalier.core.latency import Curve, LatencyGoal, LatencyTable
-from espalier.core.masks import prunable_weights
 from espalier.core.parts import HIDDEN, full_masks, heads_of, masks_of, units_of, within
 from espalier.core.runtime import UserError
 from espalier.core.shrink import shrink
 from espalier.core.structure import Shape, shape_of
 from tests import tiny
+from tests.tiny import matrices
 
 SHAPE = Shape(10, 4, 10, ((2, 6), (2, 6)))
 BUDGET = SizeBudget(0.5, SHAPE, 10.0 * (16 * 4 + 2 * 12), 16.0, 2.0)
 UNIT, HEAD = 20 / BUDGET.dense, 160 / BUDGET.dense
-
-
-def matrices(model):
-    return sum(weight.numel() for weight in prunable_weights(model).values())
 
 
 def masks_without(shape, closed):

@@ -152,11 +152,7 @@ def answerer(variant: str) -> transformers.PreTrainedModel:
     config = copy.deepcopy(tiny.encoder(variant).config)
     config.num_labels = 2
     torch.manual_seed(0)
-    model = model_class(config, AutoModelForQuestionAnswering)(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return tiny.randomised(model_class(config, AutoModelForQuestionAnswering)(config))
 
 
 def outputs(model: transformers.PreTrainedModel) -> torch.Tensor:
