@@ -75,6 +75,17 @@ class Clone:
         result = self.snakemake("--cores", "2", "--resources", "gpu=2", *ONE_THREAD)
         assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
 
+    def pretend_all(self) -> None:
+        """Every job, done by a stand-in in no time."""
+        shutil.copy(ROOT / "tests/workflow/stand_in.py", self.folder / "workflow/espalier/__main__.py")
+        result = self.snakemake("--cores", "2", "--quiet")
+        assert result.returncode == 0, result.stderr
+
+    def copied_to(self, folder: Path) -> Clone:
+        """The same with all results, in another place."""
+        shutil.copytree(self.folder, folder)
+        return Clone(folder)
+
     def jobs(self, *arguments: str) -> set[str]:
         """What `snakemake -n` would run, e.g. 'compress sdp 50'; without 'all'."""
         result = self.snakemake("--dry-run", *arguments)
@@ -126,14 +137,11 @@ def clone(make_clone: Callable[[Path], Clone], tmp_path: Path, small: dict[str, 
 def _finished(make_clone: Callable[[Path], Clone], tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = make_clone(tmp_path_factory.mktemp("finished") / "clone")
     clone.write_config(SMALL)
-    shutil.copy(ROOT / "tests/workflow/stand_in.py", clone.folder / "workflow/espalier/__main__.py")
-    result = clone.snakemake("--cores", "2", "--quiet")
-    assert result.returncode == 0, result.stderr
+    clone.pretend_all()
     return clone
 
 
 @pytest.fixture
 def finished(_finished: Clone, tmp_path: Path) -> Clone:
     """A clone in another place in which every job of the small configuration has been done, by a stand-in."""
-    shutil.copytree(_finished.folder, tmp_path / "elsewhere")
-    return Clone(tmp_path / "elsewhere")
+    return _finished.copied_to(tmp_path / "elsewhere")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -72,11 +73,15 @@ def encoder(variant: str, seed: int = 0, **changes: object) -> PreTrainedModel:
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
     config = FAMILIES[family].config(**{**sizes, **common, **tokens, **extra, **changes})
     torch.manual_seed(seed)
-    model = model_class(config)(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return randomised(model_class(config)(config))
+
+
+@torch.no_grad()
+def randomised(model: PreTrainedModel) -> PreTrainedModel:
+    """In eval mode, with every parameter large and random, so that none is 0 or 1 and errors show."""
+    for parameter in model.parameters():
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
 
 
 def padded_batch() -> dict[str, torch.Tensor]:
@@ -173,6 +178,16 @@ def write_span_task(folder: Path, rows: int = 64, seed: int = 0) -> Path:
 
 def accelerator() -> Accelerator:
     return Accelerator(cpu=True, mixed_precision="no")
+
+
+def weights_of(loop: Loop) -> dict[str, torch.Tensor]:
+    """A copy of the student's weights as they are now."""
+    return {name: tensor.clone() for name, tensor in loop.student.state_dict().items()}
+
+
+def equal(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    """Whether both have the same names and, under each, the same bits."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def halted(loop: Loop, step: int) -> Loop:

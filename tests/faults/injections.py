@@ -178,18 +178,23 @@ def in_a_step(what: str, fails: Callable[[Loop], object], steps: tuple[int, int]
     return f"{what} after {step} steps", site.outcome(failing(step, fails))
 
 
+def jumping(jump: float) -> Callable[[], float]:
+    """A clock of which every second look is wrong."""
+    now, looks = time.time, iter(range(10**9))
+    return lambda: now() + jump * (next(looks) % 2)
+
+
 def jumping_clock(jump: float, site: Site, random: Random) -> Injected:
     """Every second look at the clock is wrong; afterwards the saved files are from then, too."""
-    now, looks = time.time, iter(range(10**9))
     step = random.randint(5, STEPS - 2)
 
     def before() -> None:
-        time.time = lambda: now() + jump * (next(looks) % 2)
+        time.time = jumping(jump)
         at(step, signal_self(signal.SIGTERM))()
 
     ended = site.outcome(before)
     for path in site.work.iterdir():
-        os.utime(path, (now() + jump, now() + jump))
+        os.utime(path, (time.time() + jump, time.time() + jump))
     return f"clock off by {jump:+.0e} s; SIGTERM at step {step}", ended
 
 

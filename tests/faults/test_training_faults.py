@@ -24,7 +24,8 @@ from espalier.core import training
 from espalier.core.history import History
 from espalier.core.runtime import TRY_AGAIN, read_json, sha256
 from tests import tiny
-from tests.stages import inside
+from tests.faults.injections import edit_rows, edit_weights, empty, flip, jumping, truncate
+from tests.stages import MODEL, PRUNED, inside
 
 STEPS = 16
 CONFIG = """
@@ -38,7 +39,6 @@ plans:
 progress: {log_every: 1}
 """
 RESULTS = ("model.safetensors", "masks.safetensors", "structure.json")
-TRAINED = {"config": "config.json", "weights": "model.safetensors", "history": "history.parquet", "record": "run.json"}
 
 
 def stage(root: Path, out: Path, **settings: object) -> list[str]:
@@ -46,11 +46,10 @@ def stage(root: Path, out: Path, **settings: object) -> list[str]:
     raw = yaml.safe_load(CONFIG)
     raw["plans"]["distil"] |= settings
     spec = compress_spec(parse(raw), "mine", "distil", 3, "60")
-    model = inside(root / "model", "config.json", "model.safetensors")
-    names = TRAINED | {"masks": "masks.safetensors", "structure": "structure.json"}
+    model = inside(root / "model", *MODEL)
     tokens = inside(root / "task", "train.parquet", "evaluation.parquet")
     lists = {"teacher": model, "start": model, "latency": [], "tokens": tokens}
-    paths = {"task": root / "task/task.json", "work": out / "work", **{name: out / file for name, file in names.items()}}
+    paths = {"task": root / "task/task.json", "work": out / "work", **{name: out / file for name, file in PRUNED.items()}}
     options = [part for name, files in lists.items() for part in (f"--{name}", *files)]
     options += [part for name, path in paths.items() for part in (f"--{name}", str(path))]
     return ["compress", "--spec", spec.model_dump_json(), *options]
@@ -153,17 +152,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(root, capfd)
     assert f"compress: {folder}: results cannot be written here: " in capfd.readouterr().err
 
 
-def truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0x10
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.write_bytes(b""), lambda path: path.write_text("state")])
+@pytest.mark.parametrize("damage", [truncate, flip, empty, lambda path: path.write_text("state")])
 def test_a_damaged_state_gives_way_to_the_one_before(source, root, at, capfd, damage):
     stopped_at(at, root, 7)
     damage(root / "out/work/state.pt")
@@ -216,28 +205,12 @@ def test_killed_while_it_clears_up_a_run_takes_up_nothing_that_is_incomplete(sou
     assert histories[0]["loss"].equals(histories[1]["loss"])
 
 
-def edited_weights(root: Path) -> str:
-    path = root / "model/model.safetensors"
-    weights = load_file(path)
-    weights["classifier.bias"] += 1e-3
-    save_file(weights, path, metadata={"format": "pt"})
-    return str(path)
-
-
-def edited_rows(root: Path) -> str:
-    path = root / "task/train.parquet"
-    table = pd.read_parquet(path)
-    table["label"] = table["label"].to_numpy()[::-1]
-    table.to_parquet(path)
-    return str(path)
-
-
-@pytest.mark.parametrize("edit", [edited_weights, edited_rows])
-def test_a_state_of_other_data_or_another_base_is_not_taken_up_and_both_are_named(root, at, capfd, edit):
+@pytest.mark.parametrize(("name", "edit"), [("model/model.safetensors", edit_weights), ("task/train.parquet", edit_rows)])
+def test_a_state_of_other_data_or_another_base_is_not_taken_up_and_both_are_named(root, at, capfd, name, edit):
     stopped_at(at, root, 7)
-    path = edit(root)
+    edit(root / name)
     assert main(stage(root, root / "out")) == 0
-    assert f"beginning anew, because these have changed since the state was saved: {path}\n" in capfd.readouterr().out
+    assert f"beginning anew, because these have changed since the state was saved: {root / name}\n" in capfd.readouterr().out
     assert read_json(root / "out/run.json")["resumed_at"] == []
 
 
@@ -255,12 +228,6 @@ def test_a_model_that_holds_nan_is_refused(root, capfd):
     save_file(weights, path, metadata={"format": "pt"})
     assert main(stage(root, root / "out")) == 1
     assert "1 of 96 values of classifier.weight are infinite or not a number" in capfd.readouterr().err
-
-
-def jumping(jump: float):
-    steps = iter(range(10**9))
-    now = time.time
-    return lambda: now() + jump * (next(steps) % 2)
 
 
 @pytest.mark.parametrize("jump", [-1e7, 1e7])

@@ -21,6 +21,7 @@ from espalier.core.saves import Saves
 from espalier.core.training import method_class, pruning_stage
 from espalier.methods import METHODS
 from tests import tiny
+from tests.methods import on_text
 
 GATES = {
     "path": [0.6],
@@ -133,6 +134,12 @@ def begun(harness: Harness, student=None, masks=None, **settings):
 def harness(tmp_path, monkeypatch):
     monkeypatch.setattr(loop_module, "SAVE_EVERY", 1)
     return Harness(tmp_path)
+
+
+@pytest.fixture
+def text_harness(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_module, "SAVE_EVERY", 1)
+    return on_text.Harness(tmp_path)
 
 
 @pytest.fixture(params=list(PLANS))

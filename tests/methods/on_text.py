@@ -106,11 +106,3 @@ class Harness:
         loop = self.loop(settings, **arguments)
         loop.run()
         return loop
-
-
-def weights_of(loop):
-    return {name: value.clone() for name, value in loop.student.state_dict().items()}
-
-
-def equal(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

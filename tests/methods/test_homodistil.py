@@ -8,17 +8,11 @@ import torch
 from pydantic import ValidationError
 
 from espalier.config.homodistil import HomodistilPlan
-from espalier.core import loop as loop_module
 from espalier.core.losses import projected_loss
 from espalier.core.models import forward
 from espalier.methods.homodistil import remaining
-from tests.methods.on_text import Harness, equal, language_model, weights_of
-
-
-@pytest.fixture
-def harness(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop_module, "SAVE_EVERY", 1)
-    return Harness(tmp_path)
+from tests.methods.on_text import language_model
+from tests.tiny import equal, weights_of
 
 
 @pytest.mark.parametrize("schedule", ["cubic", "linear", "step"])
@@ -35,10 +29,10 @@ def test_the_schedule_s_numbers():
 
 
 @pytest.mark.parametrize("changes", [{}, {"attention": "post-softmax", "embedding": "table"}])
-def test_at_step_0_every_distillation_term_is_0_without_dropout(harness, changes):
+def test_at_step_0_every_distillation_term_is_0_without_dropout(text_harness, changes):
     quiet = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    loop = harness.loop(changes, student=language_model(**quiet))
-    method, batch = loop.method, harness.train.batch(np.array([3, 63, 5]), torch.device("cpu"), 0)
+    loop = text_harness.loop(changes, student=language_model(**quiet))
+    method, batch = loop.method, text_harness.train.batch(np.array([3, 63, 5]), torch.device("cpu"), 0)
     method.begin(loop.student, None)
     loop.student.train()
     outputs = forward(loop.student, batch, None, method.needs_hidden_states, method.relations)
@@ -49,10 +43,10 @@ def test_at_step_0_every_distillation_term_is_0_without_dropout(harness, changes
     assert float(terms["mlm"].detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
 
 
-def test_terms_by_hand_on_a_narrower_student(harness):
+def test_terms_by_hand_on_a_narrower_student(text_harness):
     """A student of other weights: each term against its formula, written out row by row without padding."""
-    loop = harness.loop({}, student=language_model(seed=5, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
-    method, batch = loop.method, harness.train.batch(np.array([63, 1]), torch.device("cpu"), 0)
+    loop = text_harness.loop({}, student=language_model(seed=5, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    method, batch = loop.method, text_harness.train.batch(np.array([63, 1]), torch.device("cpu"), 0)
     method.begin(loop.student, None)
     outputs = forward(loop.student, batch, None, True, method.relations)
     teacher = loop.teacher(batch)
@@ -76,8 +70,8 @@ def test_the_projection_maps_the_student_to_the_teacher_s_width():
     assert float(projected_loss(student, shifted, projection, mask)) == pytest.approx(4.0 / 5)
 
 
-def test_one_shot_updates_nothing_before_the_cut(harness):
-    loop = harness.loop({"removal": "one-shot", "prune_start": 0.5})
+def test_one_shot_updates_nothing_before_the_cut(text_harness):
+    loop = text_harness.loop({"removal": "one-shot", "prune_start": 0.5})
     before, seen, before_step = weights_of(loop), [], loop.method.before_step
 
     def look(step):
@@ -90,19 +84,19 @@ def test_one_shot_updates_nothing_before_the_cut(harness):
     assert seen == [True] * 9 and loop.method.importance.updates == 4
 
 
-def test_a_random_start_has_nothing_of_the_teacher(harness):
-    loop = harness.loop({"removal": "random-start"})
+def test_a_random_start_has_nothing_of_the_teacher(text_harness):
+    loop = text_harness.loop({"removal": "random-start"})
     torch.manual_seed(123)
     loop.method.begin(loop.student, None)
     kept = loop.method.widths.kept["hidden"]
     own, table = loop.student.get_input_embeddings().weight, language_model().get_input_embeddings().weight[:, kept]
     assert own.shape == table.shape and not (own[1:] == table[1:]).any(), "padding alone is 0 in both"
-    again = harness.loop({"removal": "random-start"})
+    again = text_harness.loop({"removal": "random-start"})
     again.method.begin(again.student, None)
     assert equal(weights_of(loop), weights_of(again))
 
 
-def test_important_units_stay(harness):
+def test_important_units_stay(text_harness):
     """Units whose weights are large in every matrix outlive the others, under the score that reads weights alone."""
     student = language_model()
     large = torch.zeros(64, dtype=torch.bool)
@@ -111,15 +105,15 @@ def test_important_units_stay(harness):
         for layer in student.bert.encoder.layer:
             layer.intermediate.dense.weight[large] *= 10.0
             layer.output.dense.weight[:, large] *= 10.0
-    method = harness.run({"importance": "magnitude", "epochs": 1.0}, student=student).method
+    method = text_harness.run({"importance": "magnitude", "epochs": 1.0}, student=student).method
     assert all((method.widths.kept[f"layer.{layer}.ffn"] & large).sum() == 22 for layer in range(2))
 
 
-def test_narrow_students_stay_near_their_teacher_longer_than_one_shot(harness):
+def test_narrow_students_stay_near_their_teacher_longer_than_one_shot(text_harness):
     """The claim of the paper in small: the KL divergence along the path is smaller where little is cut at a time."""
     worst = {}
     for name in ("iterative", "one-shot"):
-        loop = harness.run({"removal": name, "epochs": 8.0}, work=name)
+        loop = text_harness.run({"removal": name, "epochs": 8.0}, work=name)
         worst[name] = max(row["loss/prediction"] for row in loop.history.rows if "loss/prediction" in row)
     assert worst["iterative"] < worst["one-shot"]
 

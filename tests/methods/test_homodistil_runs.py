@@ -10,17 +10,11 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
-from espalier.core import loop as loop_module
 from espalier.core.structure import shape_of
 from espalier.core.widths import Sizes
 from tests import tiny
-from tests.methods.on_text import VARIANTS, Harness, equal, language_model, weights_of
-
-
-@pytest.fixture
-def harness(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop_module, "SAVE_EVERY", 1)
-    return Harness(tmp_path)
+from tests.methods.on_text import VARIANTS, Harness, language_model
+from tests.tiny import equal, weights_of
 
 
 @pytest.fixture(scope="module", params=list(VARIANTS))
@@ -101,14 +95,14 @@ def test_masks_and_structure_say_what_is_kept(finished):
         assert set(masks[name].view(4, 8).sum(dim=1).tolist()) == {now.head_dim}
 
 
-def test_teacher_is_left_alone(harness):
-    loop = harness.run({})
-    assert equal(harness.teacher.state_dict(), language_model().state_dict())
+def test_teacher_is_left_alone(text_harness):
+    loop = text_harness.run({})
+    assert equal(text_harness.teacher.state_dict(), language_model().state_dict())
     assert loop.student.config.hidden_size == 32
 
 
-def test_moments_are_as_small_as_the_student(harness):
-    loop = harness.run({})
+def test_moments_are_as_small_as_the_student(text_harness):
+    loop = text_harness.run({})
     for parameter in [*loop.student.parameters(), *loop.method.projections.values()]:
         state = loop.optimizer.state[parameter]
         assert state["exp_avg"].shape == state["exp_avg_sq"].shape == parameter.shape
@@ -116,10 +110,10 @@ def test_moments_are_as_small_as_the_student(harness):
     assert loop.method.projections["layer.0.weight"].shape == (loop.method.final.hidden, 32)
 
 
-def test_a_later_stage_starts_from_the_smaller_student_and_nests(harness):
-    first = harness.run({}).method
+def test_a_later_stage_starts_from_the_smaller_student_and_nests(text_harness):
+    first = text_harness.run({}).method
     small = first.shrink(first.student)
-    second = harness.run({}, student=small, masks=first.end(), before=0.6, work="later", target=0.85).method
+    second = text_harness.run({}, student=small, masks=first.end(), before=0.6, work="later", target=0.85).method
     assert second.widths.start == first.final and abs(second.sparsity - 0.85) < 0.02
     assert second.projections["layer.0.weight"].shape == (second.final.hidden, 32)
     for name, mask in first.end().items():
@@ -128,10 +122,10 @@ def test_a_later_stage_starts_from_the_smaller_student_and_nests(harness):
     assert Sizes.of(last.config) == second.final and last.config.model_type == "bert"
 
 
-def test_recovery_keeps_what_is_left_and_trains_it(harness):
-    first = harness.run({}).method
+def test_recovery_keeps_what_is_left_and_trains_it(text_harness):
+    first = text_harness.run({}).method
     small = first.shrink(first.student)
-    loop = harness.loop({}, student=small, masks=first.end(), work="recover")
+    loop = text_harness.loop({}, student=small, masks=first.end(), work="recover")
     loop.method.stage = replace(loop.method.stage, sparsity_before=0.0, target=0.0, bounds=(3,), removals={})
     before = weights_of(loop)
     loop.run()
@@ -142,23 +136,23 @@ def test_recovery_keeps_what_is_left_and_trains_it(harness):
 
 @pytest.mark.parametrize("name", ["paper", "one-shot", "random-start", "random", "global"])
 @pytest.mark.parametrize("stop", [4, 13])
-def test_interrupted_and_resumed_ends_bit_identical(harness, name, stop):
+def test_interrupted_and_resumed_ends_bit_identical(text_harness, name, stop):
     settings = {**VARIANTS[name], "checkpoint": "best"}
-    undisturbed = harness.run(settings, work="whole")
-    tiny.halted(harness.loop(settings, work="broken"), stop)
-    resumed = harness.run(settings, work="broken")
+    undisturbed = text_harness.run(settings, work="whole")
+    tiny.halted(text_harness.loop(settings, work="broken"), stop)
+    resumed = text_harness.run(settings, work="broken")
     assert resumed.saves.resumed_at == [stop // 3 * 3]
     assert equal(weights_of(undisturbed), weights_of(resumed))
     assert equal(undisturbed.method.end(), resumed.method.end())
     assert equal(undisturbed.method.state_dict(), resumed.method.state_dict())
 
 
-def test_repeatable(harness):
-    first, again, other = (harness.run({}, work=work, seed=seed) for work, seed in (("a", 0), ("b", 0), ("c", 1)))
+def test_repeatable(text_harness):
+    first, again, other = (text_harness.run({}, work=work, seed=seed) for work, seed in (("a", 0), ("b", 0), ("c", 1)))
     assert equal(weights_of(first), weights_of(again)) and not equal(weights_of(first), weights_of(other))
 
 
-def test_a_copy_of_the_student_s_shape_is_what_the_configuration_says(harness):
-    loop = harness.run({}, target=0.75)
+def test_a_copy_of_the_student_s_shape_is_what_the_configuration_says(text_harness):
+    loop = text_harness.run({}, target=0.75)
     small = copy.deepcopy(loop.method.shrink(loop.student))
     assert shape_of(small.config).layers == ((4, 32), (4, 32)) and small.config.hidden_size == 16

@@ -13,12 +13,15 @@ from espalier.core.batches import Batch
 from espalier.core.loop import Loop
 from espalier.core.losses import map_loss, soft_cross_entropy
 from espalier.core.method import Outputs
+from espalier.core.predict import Teacher
 from espalier.core.runtime import UserError
 from espalier.core.schedules import sparsity_steps
 from espalier.core.training import method_class, pruning_stage
 from espalier.methods import METHODS
 from espalier.methods.spd import Spd
 from tests import tiny
+from tests.methods.conftest import PLANS
+from tests.tiny import equal, weights_of
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"method": "spd", "path": [0.6], "sparsify_epochs": 2.0, "grafting_epochs": 2.0, "finetune_epochs": 1.0}
@@ -255,16 +258,28 @@ def test_a_jump_grafts_although_it_begins_without():
     assert not spd(**hard, probability_schedule="constant-jump-linear", jump_probability=1.0).needs_teacher
 
 
+def test_a_teacher_whose_layers_alone_are_used_is_not_run(harness):
+    """Grafting without distillation; the same weights come out where the teacher is run over all rows first."""
+    teacher, passes = tiny.classifier(2), []
+    teacher.register_forward_hook(lambda *_: passes.append(1))
+    silent = harness.run(PLANS["spd-theseus"], teacher=teacher, work="silent")
+    assert silent.method.teacher is teacher and not passes
+    loop = harness.loop(PLANS["spd-theseus"], teacher=teacher, work="run")
+    loop.teacher = Teacher.of(teacher, harness.train, loop.accelerator, None)
+    loop.run()
+    assert passes and equal(weights_of(silent), weights_of(loop))
+
+
 NEEDS = {
-    "a0-dense": (False, None),
-    "a1-prune": (False, None),
-    "a2-logits": (True, None),
-    "a3-layers": (True, "maps"),
-    "a4-grafting": (True, None),
-    "a5-spd": (True, "maps"),
-    "a6-readme": (True, "maps"),
+    "a0-dense": (False, False, None),
+    "a1-prune": (False, False, None),
+    "a2-logits": (True, True, None),
+    "a3-layers": (True, True, "maps"),
+    "a4-grafting": (True, False, None),
+    "a5-spd": (True, True, "maps"),
+    "a6-readme": (True, True, "maps"),
 }
-"""Arm of the specification's section 5 → whether a teacher runs, and what is recorded."""
+"""Arm of the specification's section 5 → whether it needs a teacher, whether that runs, and what is recorded."""
 
 
 @pytest.mark.parametrize("study", ["spd-arms", "spd-overfitting", "spd-overfitting-tasks", "spd-fractions"])
@@ -275,7 +290,7 @@ def test_arms_of_the_committed_studies(study):
         method = method_class(METHODS[plan.method])(
             plan, pruning_stage(plan, "classification", 0, 78, True, 0.0, plan.path[-1])
         )
-        assert (method.needs_teacher, method.relations) == NEEDS[name] and method.stage.steps == 12 * 78
+        assert (method.needs_teacher, method.reads_teacher, method.relations) == NEEDS[name] and method.stage.steps == 12 * 78
         if plan.method == "spd":
             drawn = {"a4-grafting": (0.8, 1.0), "a5-spd": (0.8, 1.0), "a6-readme": (0.8, 0.8)}.get(name, (1.0, 1.0))
             assert (method.probability(0), method.probability(935)) == drawn

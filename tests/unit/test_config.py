@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
 from typing import Any, get_args
 
-import jsonschema
 import pytest
 import yaml
 
 from espalier.config import ConfigError, parse
-from espalier.config.base import Block
 from espalier.config.methods import AnyPlan
-from espalier.config.schema import schema
-from espalier.config.specs import pack_spec, prepare_spec
-from espalier.tasks import KNOWN
 
-ROOT = Path(__file__).parents[2]
-SHIPPED = (ROOT / "config.yaml").read_text()
 FILES = {"source": "files", "train": "a.csv", "validation": "b.csv"}
 OWN = {"kind": "classification", **FILES, "text": ["text"], "label": "label", "metric": "accuracy"}
 SDP = {"method": "sdp", "path": [0.5]}
@@ -179,12 +169,6 @@ def test_all_problems_are_said_at_once(small):
     assert str(ConfigError(found)).splitlines()[0] == "the configuration has 6 problems:"
 
 
-def test_a_known_task_keeps_what_the_user_does_not_say(small):
-    task = parse(small | {"tasks": {"rte": FILES}}).tasks["rte"]
-    assert (task.text, task.metric, task.classes) == (("sentence1", "sentence2"), "accuracy", ("entailment", "not_entailment"))
-    assert (task.source, task.id, task.revision) == ("files", None, None)
-
-
 def test_numbers_may_lack_the_point(small):
     small["plans"]["sdp"]["learning_rate"] = yaml.safe_load("3e-5")
     assert parse(small).plans["sdp"].learning_rate == 3.0e-5
@@ -194,94 +178,6 @@ def test_settings_for_one_task_go_over_the_others(small):
     small["plans"]["sdp"]["per_task"] = {"docs-library": {"recover": {"epochs": 6.0}, "batch_size": 16}}
     plan = parse(small).plan_for("sdp", "docs-library")
     assert (plan.recover.epochs, plan.recover.learning_rate, plan.batch_size, plan.path) == (6.0, None, 16, (0.5, 0.9))
-
-
-QUESTIONS = {"kind": "span", **FILES, "text": ["question", "context"], "label": "answers", "metric": "squad-f1"}
-QUESTIONS |= {"train": "a.parquet", "validation": "b.jsonl"}
-
-
-@pytest.mark.parametrize(
-    ("block", "problem"),
-    [
-        ({"text": ["question"]}, "kind span reads two columns, question and context; text names 1: question"),
-        ({"train": "a.csv"}, "file 'a.csv' has no known format; allowed: .parquet, .jsonl"),
-        ({"metric": "f1"}, "metric 'f1' does not fit kind span; allowed: squad-f1, exact-match"),
-        ({"classes": ["a", "b"]}, "kind span with source files has no classes"),
-        ({"stride": 384}, "stride must be smaller than max_length; got 384 and 384"),
-        ({"max_length": 128}, "stride must be smaller than max_length; got 128 and 128"),
-    ],
-)
-def test_spans_are_configured_as_spans(small, block, problem):
-    with pytest.raises(ConfigError) as error:
-        parse(small | {"tasks": {"mine": QUESTIONS | block}})
-    assert problem in str(error.value)
-
-
-def test_spans_have_defaults_of_their_own(small):
-    task = parse(small | {"tasks": {"mine": QUESTIONS | {"stride": None}}}).tasks["mine"]
-    assert (task.max_length, task.stride, task.max_answer_length) == (384, 128, 30)
-    assert parse(small).tasks["docs-library"].stride is None
-    assert parse(small | {"tasks": {"mine": QUESTIONS | {"max_length": 64, "stride": 0}}}).tasks["mine"].stride == 0
-
-
-def test_the_known_tasks_are_complete(small):
-    tasks = parse(small | {"tasks": dict.fromkeys(KNOWN)}).tasks
-    assert len(tasks) == 14
-    assert list(tasks["mnli"].evaluation_sets) == ["matched", "mismatched"]
-
-
-@pytest.mark.parametrize(
-    ("block", "problem"),
-    [
-        ({"text": ["a", "b"]}, "kind text reads one column; text names 2: a, b"),
-        ({"holdout": 0.1}, "kind text with source files has no holdout"),
-        ({"metric": "accuracy"}, "kind text with source files has no metric"),
-        ({"train": "a.doc"}, "file 'a.doc' has no known format; allowed: .parquet, .csv, .tsv, .jsonl, .txt"),
-        ({"validation": None}, "kind text with source files needs validation"),
-        ({"stride": 4}, "kind text with source files has no stride"),
-    ],
-)
-def test_a_text_task_has_no_labels_and_one_column(small, block, problem):
-    known = {"kind": "text", "source": "files", "train": "a.txt", "validation": "b.parquet", "text": ["text"]}
-    small |= {"tasks": {"mine": known}, "plans": {}}
-    assert parse(small).tasks["mine"].metrics == ("masked-accuracy", "perplexity")
-    small["tasks"]["mine"] = known | block
-    with pytest.raises(ConfigError, match=re.escape(f"tasks.mine: {problem}")):
-        parse(small)
-
-
-def test_only_text_is_read_from_text_files(small):
-    small["tasks"] = {"rte": {"source": "files", "train": "a.txt", "validation": "b.csv"}}
-    with pytest.raises(ConfigError, match=r"file 'a\.txt' has no known format; allowed: \.parquet, \.csv, \.tsv, \.jsonl"):
-        parse(small)
-
-
-def test_a_plan_needs_a_task_that_it_can_work_on(small):
-    small["tasks"] = {"docs-corpus": None}
-    with pytest.raises(ConfigError) as caught:
-        parse(small)
-    tail = "works on tasks of kind classification, regression, span; the tasks here are of kind text"
-    assert caught.value.problems == [f"plans.{name}: method {name} {tail}" for name in ("magnitude", "sdp")]
-    small["tasks"]["docs-pair"] = None
-    parse(small)
-
-
-def test_training_rows_of_spans_and_of_text_are_not_scored(small):
-    small |= {"tasks": {"docs-corpus": None, "docs-pair": None, "docs-span": None}}
-    for name in ("teacher", "pretrain"):
-        small[name] = {"evaluate_train": True}
-    small["plans"]["sdp"]["evaluate_train"] = True
-    tail = "allowed for classification, regression"
-    with pytest.raises(ConfigError) as caught:
-        parse(small)
-    places = {"teacher": "docs-span is of kind span", "pretrain": "docs-corpus is of kind text"}
-    places = {**places, "plans.sdp": "docs-span is of kind span"}
-    assert set(caught.value.problems) == {f"{place}.evaluate_train: task {what}; {tail}" for place, what in places.items()}
-    without = {"per_task": {"docs-span": {"evaluate_train": False}}}
-    small["teacher"] |= without
-    small["plans"]["sdp"] |= without
-    del small["pretrain"]
-    assert parse(small).plan_for("sdp", "docs-pair").evaluate_train
 
 
 @pytest.mark.parametrize(
@@ -310,61 +206,3 @@ def test_pretraining_can_differ_between_tasks(small):
     small["pretrain"]["per_task"]["docs-corpus"] = {"train": "heads"}
     with pytest.raises(ConfigError, match=r"pretrain\.per_task\.docs-corpus\.train: got 'heads'; allowed: head, all"):
         parse(small)
-
-
-def test_the_number_of_packed_rows_is_no_business_of_prepare(small):
-    small |= {"tasks": {"docs-corpus": {"rows": 50}, "docs-pair": {"rows": 60}}}
-    config = parse(small)
-    assert prepare_spec(config, "docs-corpus").task.rows is None and pack_spec(config, "docs-corpus").rows == 50
-    assert prepare_spec(config, "docs-pair").task.rows == 60
-
-
-def test_the_shipped_configuration_is_good():
-    raw = yaml.safe_load(SHIPPED)
-    jsonschema.validate(raw, schema())
-    assert [plan.method for plan in parse(raw).plans.values()] == ["dense", "magnitude", "sdp", "cofi", "spd"]
-
-
-def blocks(block: type[Block] = Block) -> list[type[Block]]:
-    """All blocks that a configuration is made of."""
-    found = [found for child in block.__subclasses__() for found in (child, *blocks(child))]
-    return [found for found in found if found.__module__ != "espalier.config.specs"]
-
-
-@pytest.mark.parametrize("block", blocks(), ids=lambda block: block.__name__)
-def test_the_shipped_configuration_shows_every_key(block):
-    keys = re.findall(r"(?<![\w-])\w+(?=:)|(?<=^#   )\w+(?=  )", SHIPPED, re.MULTILINE)
-    shared = re.search(r"^#   (.*): as for the teacher$", SHIPPED, re.MULTILINE)[1].split(", ")
-    assert set(block.model_fields) <= {*keys, *shared}
-
-
-def test_the_shipped_configuration_states_the_defaults(small):
-    raw, default = yaml.safe_load(SHIPPED), parse(small)
-    for name in ("teacher", "measure", "progress"):
-        block, shipped = getattr(default, name), getattr(parse(small | {name: raw[name]}), name)
-        for key in type(block).model_fields:
-            if getattr(shipped, key) != getattr(block, key):
-                stated = re.search(rf"^  {key}: .*\(default ([^,;)]+)", SHIPPED, re.MULTILINE)
-                assert stated, f"{name}.{key} is not the default, and its comment does not state the default"
-                assert yaml.safe_load(stated[1]) == getattr(block, key)
-    commented = re.findall(r"^#   +(\w+): (.+?)  +#", SHIPPED, re.MULTILINE)
-    settings = [(name, field.default) for block in blocks() for name, field in block.model_fields.items()]
-    for name in ("dense_epochs", "prune_steps", "prune_schedule", "objective", "representation", "off_diagonal", "beta_cos"):
-        stated = {yaml.safe_load(value) for key, value in commented if key == name}
-        assert stated == {default for key, default in settings if key == name}, name  # methods may differ
-
-
-def test_every_line_of_the_shipped_configuration_fits():
-    assert max(map(len, SHIPPED.splitlines())) <= 128
-    assert SHIPPED.startswith("# yaml-language-server: $schema=workflow/schemas/config.schema.json\n")
-
-
-def test_the_schema_is_current():
-    assert json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()) == schema(), "run `make schema`"
-
-
-@pytest.mark.parametrize("change", [{"sedes": [1]}, {"device": "gpu"}, {"tasks": {"mine": {}}}, {"tasks": {"A": OWN}}])
-def test_the_schema_refuses_what_the_program_refuses(small, change):
-    jsonschema.validate(small, schema())
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(small | change, schema())

@@ -10,8 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "workflow/espalier"
-FILES = ("data", "plans", "project", "spd", "specs", "starts", "structured", "targets", "homodistil", "specialise")
-DEFINITIONS = [PACKAGE / f"config/{name}.py" for name in FILES]
+DEFINITIONS = sorted((PACKAGE / "config").glob("*.py"))
 
 
 def fields() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import espalier
 from espalier.__main__ import main
-from espalier.config import parse, specs
+from espalier.config import Config, parse, specs
 from tests import tiny
 
 SECRET = "correct-horse-battery-staple"
@@ -66,71 +67,56 @@ CONFIG = {
 TRAINED = ("config.json", "model.safetensors")
 COMPACT = {"config": "config.json", "weights": "model.safetensors", "onnx": "model.onnx"}
 PICTURES = ("quality", "size", "structure", "training")
+Command = tuple[str, Any, dict[str, Any]]
+"""Stage, spec, and the files of each option."""
+
+RESULTS = Path("results/p")
+TEACHER = RESULTS / "base/mine/seed1/teacher/0"
+READY = TEACHER / "compact"
+BASE, PREPARED, FINE = (RESULTS / name for name in ("bases/base", "prepared/mine", "base/mine/tokens"))
+TASK, TOKENS = PREPARED / "task.json", [FINE / "train.parquet", FINE / "evaluation.parquet"]
+ROWS = {name: PREPARED / f"{name}.parquet" for name in ("train", "evaluation")}
+WORDS = [BASE / "tokenizer.json", BASE / "tokenizer_config.json"]
+MODEL, EXPORTED = [TEACHER / name for name in TRAINED], [READY / name for name in COMPACT.values()]
+COST, SCORES, RECORD, HISTORY = (TEACHER / name for name in ("cost.json", "scores.json", "run.json", "history.parquet"))
 
 
-def through_all_stages(config: Any) -> None:
+def making(config: Config) -> Iterator[Command]:
+    """From files to a model."""
+    yield "fetch", specs.fetch_spec(config, "base"), {option(name)[2:]: BASE / name for name in OUTPUTS}
+    yield "prepare", specs.prepare_spec(config, "mine"), {**ROWS, "task": TASK}
+    paths: dict[str, Any] = {"tokenizer": WORDS, **ROWS, "tokens-train": TOKENS[0], "tokens-evaluation": TOKENS[1]}
+    yield "tokenise", specs.tokenise_spec(config, "mine"), paths
+    paths = {"base": [BASE / name for name in TRAINED], "task": TASK, "tokens": TOKENS, "work": Path("work/finetune")}
+    paths |= {"config": MODEL[0], "weights": MODEL[1], "history": HISTORY, "record": RECORD}
+    yield "finetune", specs.finetune_spec(config, "mine", 1), paths
+    paths = {"student": MODEL, "tokenizer": WORDS, "code": READY / "modeling_espalier.py"}
+    paths |= {name: READY / file for name, file in COMPACT.items()}
+    paths |= {"tokenizer-json": READY / "tokenizer.json", "tokenizer-config": READY / "tokenizer_config.json"}
+    yield "export", specs.export_spec(config, "mine"), paths
+
+
+def judging(config: Config) -> Iterator[Command]:
+    """From the model to the report."""
+    paths: dict[str, Any] = {"model": EXPORTED[:2], "task": TASK, "tokens": TOKENS[1], "scores": SCORES}
+    yield "evaluate", specs.evaluate_spec(config, "mine"), paths | {"predictions": TEACHER / "predictions.parquet"}
+    yield "measure", specs.measure_spec(config, "mine"), {"model": EXPORTED, "dense": EXPORTED, "cost": COST}
+    paths = {"scores": SCORES, "teacher": SCORES, "cost": COST, "records": [RECORD], "structure": [], "task": TASK}
+    paths |= {"source": BASE / "source.json", "config": READY / "config.json", "card": READY / "README.md"}
+    yield "card", specs.card_spec(config, "base", "mine", "teacher", 1, "0"), paths
+    gathered = {"scores": [SCORES], "costs": [COST], "records": [RECORD], "table": RESULTS / "table.csv"}
+    yield "table", specs.report_spec(config), gathered | {"metrics": RESULTS / "metrics.json"}
+    paths = {"histories": [HISTORY], "structures": [], "analyses": [], "tasks": [TASK], "distance": []}
+    paths |= {name: RESULTS / "figures" / f"{name}.svg" for name in PICTURES}
+    yield "report", specs.report_spec(config), gathered | paths | {"report": RESULTS / "report.html"}
+
+
+def through_all_stages(config: Config) -> None:
     """One teacher, from its files to the report, by the commands that the rules give."""
-    root, teacher = Path("results/p"), Path("results/p/base/mine/seed1/teacher/0")
-    own, fine, compact = root / "bases/base", root / "base/mine/tokens", teacher / "compact"
-    rows = {"train": root / "prepared/mine/train.parquet", "evaluation": root / "prepared/mine/evaluation.parquet"}
-    task, tokens = root / "prepared/mine/task.json", [fine / "train.parquet", fine / "evaluation.parquet"]
-    words = [own / "tokenizer.json", own / "tokenizer_config.json"]
-    model, cost, scores = [teacher / name for name in TRAINED], teacher / "cost.json", teacher / "scores.json"
-    record, history = teacher / "run.json", teacher / "history.parquet"
-    ready = [compact / name for name in COMPACT.values()]
-    commands: list[tuple[str, Any, dict[str, Any]]] = [
-        ("fetch", specs.fetch_spec(config, "base"), {option(name)[2:]: own / name for name in OUTPUTS}),
-        ("prepare", specs.prepare_spec(config, "mine"), {**rows, "task": task}),
-        (
-            "tokenise",
-            specs.tokenise_spec(config, "mine"),
-            {"tokenizer": words, **rows, "tokens-train": tokens[0], "tokens-evaluation": tokens[1]},
-        ),
-        (
-            "finetune",
-            specs.finetune_spec(config, "mine", 1),
-            {"base": [own / name for name in TRAINED], "task": task, "tokens": tokens, "work": Path("work/finetune")}
-            | {"config": model[0], "weights": model[1], "history": history, "record": record},
-        ),
-        (
-            "export",
-            specs.export_spec(config, "mine"),
-            {"student": model, "tokenizer": words, "code": compact / "modeling_espalier.py"}
-            | {name: compact / file for name, file in COMPACT.items()}
-            | {"tokenizer-json": compact / "tokenizer.json", "tokenizer-config": compact / "tokenizer_config.json"},
-        ),
-        (
-            "evaluate",
-            specs.evaluate_spec(config, "mine"),
-            {"model": ready[:2], "task": task, "tokens": tokens[1], "scores": scores}
-            | {"predictions": teacher / "predictions.parquet"},
-        ),
-        ("measure", specs.measure_spec(config, "mine"), {"model": ready, "dense": ready, "cost": cost}),
-        (
-            "card",
-            specs.card_spec(config, "base", "mine", "teacher", 1, "0"),
-            {"scores": scores, "teacher": scores, "cost": cost, "records": [record], "structure": [], "task": task}
-            | {"source": own / "source.json", "config": compact / "config.json", "card": compact / "README.md"},
-        ),
-        (
-            "table",
-            specs.report_spec(config),
-            {"scores": [scores], "costs": [cost], "records": [record], "table": root / "table.csv"}
-            | {"metrics": root / "metrics.json"},
-        ),
-        (
-            "report",
-            specs.report_spec(config),
-            {"table": root / "table.csv", "histories": [history], "records": [record], "scores": [scores], "costs": [cost]}
-            | {"structures": [], "analyses": [], "tasks": [task], "report": root / "report.html", "distance": []}
-            | {name: root / "figures" / f"{name}.svg" for name in PICTURES},
-        ),
-    ]
-    for stage, spec, paths in commands:
-        options = [
-            part for name, path in paths.items() for part in (f"--{name}", *(path if isinstance(path, list) else [path]))
-        ]
-        assert main([stage, "--spec", spec.model_dump_json(), *map(str, options)]) == 0, stage
+    for stage, spec, paths in (*making(config), *judging(config)):
+        lists = {name: path if isinstance(path, list) else [path] for name, path in paths.items()}
+        options = [str(part) for name, files in lists.items() for part in (f"--{name}", *files)]
+        assert main([stage, "--spec", spec.model_dump_json(), *options]) == 0, stage
 
 
 @pytest.mark.slow
@@ -143,7 +129,7 @@ def test_no_secret_of_the_environment_is_told_by_results(tmp_path: Path, monkeyp
     Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     through_all_stages(parse(CONFIG))
     told = "".join(capfd.readouterr())
-    assert Path("results/p/report.html").is_file() and list(Path("results/p/records").rglob("*.json"))
+    assert (RESULTS / "report.html").is_file() and list((RESULTS / "records").rglob("*.json"))
     assert not told_anywhere(tmp_path, told)
 
 

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from espalier.core.schedules import interval_bounds, learning_rate_factor, sparsity_steps
+from espalier.core.schedules import interval_bounds, learning_rate_factor, sparsity_steps, steps_of_epoch
 
 
 def test_uniform_steps_of_the_specification():
@@ -24,6 +24,10 @@ def test_cubic_ramp_shared_with_spd():
 def test_a_later_stage_continues_where_the_one_before_ended():
     assert sparsity_steps(0.5, 0.9, 2, "uniform") == pytest.approx([0.7, 0.9])
     assert sparsity_steps(0.5, 0.9, 1, "cubic") == [0.9]
+
+
+def test_the_last_step_of_an_epoch_may_be_over_fewer_rows():
+    assert [steps_of_epoch(rows, 16) for rows in (16, 17, 32, 33)] == [1, 2, 2, 3]
 
 
 def test_interval_bounds_accumulate_and_have_at_least_one_step():

@@ -15,7 +15,7 @@ import transformers
 from transformers import AutoModelForQuestionAnswering, BertForQuestionAnswering
 
 from espalier.config.specs import EvaluateSpec, ExportSpec, Machine
-from espalier.core import processes
+from espalier.core import predict, processes
 from espalier.core.batches import Rows
 from espalier.core.gates import attach
 from espalier.core.losses import soft_label_loss, task_loss
@@ -121,7 +121,7 @@ def test_scores_count_questions_and_the_loss_windows(rows: Rows) -> None:
 
 
 def test_a_teacher_gives_what_it_would_give_beside_the_student(task: Path) -> None:
-    train, model, accelerator = Rows.read(task / "train.parquet", 0), tiny.answerer(), tiny.accelerator()
+    train, model, accelerator = Rows.read(task / "train.parquet", 0), tiny.answerer().eval(), tiny.accelerator()
     teacher = Teacher.of(model, train, accelerator, "mean")
     batch = train.batch(np.argsort(train.lengths)[:5], CPU)
     live = forward(model, batch, "mean")
@@ -152,11 +152,7 @@ def answerer(variant: str) -> transformers.PreTrainedModel:
     config = copy.deepcopy(tiny.encoder(variant).config)
     config.num_labels = 2
     torch.manual_seed(0)
-    model = model_class(config, AutoModelForQuestionAnswering)(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return tiny.randomised(model_class(config, AutoModelForQuestionAnswering)(config))
 
 
 def outputs(model: transformers.PreTrainedModel) -> torch.Tensor:
@@ -195,8 +191,8 @@ def test_a_uniform_model_is_stock(double: None, variant: str) -> None:
     torch.testing.assert_close(outputs(stock), outputs(small), atol=1e-10, rtol=1e-10)
 
 
-def test_export_and_evaluate(task: Path, tmp_path: Path) -> None:
-    """A narrower student becomes a folder with ONNX; its predictions are those of the scores."""
+def test_export_and_evaluate(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A narrower student becomes a folder with ONNX; its predictions are those of the scores, and looked for once."""
     model, student, compact = tiny.answerer(), tmp_path / "student", tmp_path / "compact"
     masks = full_masks(shape_of(model.config))
     masks["hidden"][3] = masks[units_of(0)][10:] = False
@@ -218,7 +214,8 @@ def test_export_and_evaluate(task: Path, tmp_path: Path) -> None:
         expected = opened(**inputs)
     for found, wanted in zip(onnx_runner(compact / "model.onnx", CPU)(inputs), expected.to_tuple(), strict=True):
         torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-4, rtol=1e-4)
-    machine = Machine(device="cpu", precision="fp32")
+    machine, searches = Machine(device="cpu", precision="fp32"), []
+    monkeypatch.setattr(predict, "answers_of", lambda *given: searches.append(1) or answers_of(*given))
     evaluate.run(
         EvaluateSpec(kind="span", metrics=("squad-f1", "exact-match"), machine=machine).model_dump_json(),
         model=[compact / name for name in names.values()],
@@ -229,5 +226,5 @@ def test_export_and_evaluate(task: Path, tmp_path: Path) -> None:
     )
     scores, table = read_json(tmp_path / "scores.json"), pd.read_parquet(tmp_path / "predictions.parquet")
     assert list(table.columns) == ["set", "id", "prediction", "gold", "squad-f1", "exact-match"] and len(table) == 32
-    assert scores["metric"] == "squad-f1" and scores["score"] == pytest.approx(table["squad-f1"].mean())
+    assert len(searches) == 1 and scores["metric"] == "squad-f1" and scores["score"] == pytest.approx(table["squad-f1"].mean())
     assert scores["sets"]["validation"]["exact-match"] == pytest.approx(table["exact-match"].mean())

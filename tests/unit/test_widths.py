@@ -23,11 +23,7 @@ def language_model(variant="bert", seed=0):
     encoder = tiny.encoder(variant)
     config = copy.deepcopy(encoder.config)
     torch.manual_seed(seed)
-    model = getattr(transformers, type(encoder).__name__.replace("SequenceClassification", "MaskedLM"))(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
-    return model
+    return tiny.randomised(getattr(transformers, type(encoder).__name__.replace("SequenceClassification", "MaskedLM"))(config))
 
 
 @pytest.fixture(params=VARIANTS)

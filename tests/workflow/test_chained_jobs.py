@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import yaml
 
-from tests.conftest import ROOT, SMALL, Clone
+from tests.conftest import SMALL, Clone
 from tests.workflow.test_jobs import inputs_of
 
 FOLDER = "results/small/minilm"
@@ -34,17 +32,14 @@ def chained(small: dict) -> dict:
 def _done(make_clone, tmp_path_factory) -> Clone:
     clone = make_clone(tmp_path_factory.mktemp("chained") / "clone")
     clone.write_config(chained(yaml.safe_load(yaml.safe_dump(SMALL))))
-    shutil.copy(ROOT / "tests/workflow/stand_in.py", clone.folder / "workflow/espalier/__main__.py")
-    result = clone.snakemake("--cores", "2", "--quiet")
-    assert result.returncode == 0, result.stderr
+    clone.pretend_all()
     return clone
 
 
 @pytest.fixture
 def chained_clone(_done, tmp_path) -> Clone:
     """A clone in which every job of the chained configuration has been done, by a stand-in."""
-    shutil.copytree(_done.folder, tmp_path / "elsewhere")
-    return Clone(tmp_path / "elsewhere")
+    return _done.copied_to(tmp_path / "elsewhere")
 
 
 CHAINED = stages("specialise", "special", "75") | stages("compress", "cofi", "80", "90")

@@ -13,6 +13,8 @@ from espalier.config.methods import AnyPlan
 from espalier.config.plans import Plan, Pretrain, Teacher
 
 Settings = TypeVar("Settings", bound=Teacher | Pretrain | Plan)
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
 Analysis = Literal["representations", "errors", "weights"]
 """What can be found out about a student besides its quality and cost."""
 ANALYSED: tuple[Kind, ...] = ("classification", "regression")
@@ -48,9 +50,9 @@ class Config(Block):
     """Name of the folder under results/."""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Many, Field(min_length=1)] = (42,)
     """One teacher and one run of every plan for each seed."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """auto takes a GPU where there is one."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     """auto takes bf16 where the device computes it natively."""
     processes: Annotated[int, Field(ge=1)] = 1
     """Processes that share the batches of one training job, a GPU each where there are any. No result depends on it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from espalier.config.base import Block
 from espalier.config.chains import Student, source_of, student_before, target_of, tasks_for
 from espalier.config.data import Base, Kind, Metric, Task, TextMetric
 from espalier.config.plans import Pretrain, Teacher
-from espalier.config.project import Analysis, Config, Measure, Progress
+from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
 from espalier.config.spd import SpdPlan
 from espalier.config.targets import Target, percent_of, stage_of
 from espalier.methods import METHODS
@@ -53,8 +53,8 @@ class PackSpec(Block):
 class Machine(Block):
     """How to compute."""
 
-    device: Literal["auto", "cpu", "cuda"]
-    precision: Literal["auto", "fp32", "bf16"]
+    device: Device
+    precision: Precision
 
 
 class Goal(Block):
@@ -102,7 +102,7 @@ class CompressSpec(TrainingSpec):
 class LatencySpec(Block):
     """Time a base's sublayers."""
 
-    device: Literal["auto", "cpu", "cuda"]
+    device: Device
     batch_size: int
     length: int
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from espalier.config.project import Device, Precision
 from espalier.core.runtime import UserError
 
 
@@ -34,7 +35,7 @@ def set_random_state(state: dict[str, Tensor], device: torch.device, generator: 
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def pick_device(wanted: Device) -> torch.device:
     """The device to compute on.
 
     Raises:
@@ -45,7 +46,7 @@ def pick_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def pick_precision(wanted: Literal["auto", "fp32", "bf16"], device: torch.device) -> Literal["fp32", "bf16"]:
+def pick_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
     """bf16 where it is asked for, or where the device computes it natively."""
     if wanted != "auto":
         return wanted

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Affine2D, Bbox
 
-from espalier.core.results import TEACHER
+from espalier.config.project import TEACHER
 
 LIGHT = {"page": "#fdfdfc", "ink": "#1d2329", "muted": "#5c6670", "line": "#d5dade"}
 DARK = {"page": "#14181c", "ink": "#e6e9ec", "muted": "#9aa5b0", "line": "#323a42"}

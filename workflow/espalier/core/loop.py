@@ -27,10 +27,10 @@ from espalier.core.method import Method
 from espalier.core.models import forward
 from espalier.core.optimizer import adamw
 from espalier.core.packed import Packed
-from espalier.core.predict import LiveTeacher, Scores, Teacher, selection_set
+from espalier.core.predict import AnyTeacher, Scores, selection_set
 from espalier.core.runtime import Interrupted, UserError
 from espalier.core.saves import Saves
-from espalier.core.schedules import learning_rate_factor
+from espalier.core.schedules import learning_rate_factor, steps_of_epoch
 
 SAVE_EVERY = 10
 """Rows of history between two saved states."""
@@ -56,7 +56,7 @@ class Loop:
     metric: str
     saves: Saves
     history: History
-    teacher: Teacher | LiveTeacher | None = None
+    teacher: AnyTeacher | None = None
     masks: Masks | None = None
     """Masks that the student comes with."""
     stop: Callable[[], bool] = lambda: False
@@ -71,6 +71,7 @@ class Loop:
     def __post_init__(self) -> None:
         size = self.settings.micro_batch_size
         self.micro = size if isinstance(size, int) else self.settings.batch_size
+        self.steps_per_epoch = steps_of_epoch(len(self.rows), self.settings.batch_size)
 
     def run(self) -> None:
         """Train to the last step; the student then holds the weights to keep."""
@@ -98,11 +99,6 @@ class Loop:
         if self.best and processes.is_main():
             self._take_up(self.saves.read_best())
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in one pass over the rows."""
-        return math.ceil(len(self.rows) / self.settings.batch_size)
-
     def _make_optimizer(self) -> torch.optim.Optimizer:
         rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
         return adamw(self.student, self.method.parameter_groups(), **rates)
@@ -126,7 +122,7 @@ class Loop:
     def _before_step(self) -> None:
         """What the method does first; where it removes, between two evaluations if settings ask for them."""
         watched = self.step in self.method.stage.removals and self.settings.evaluate_removals
-        if watched:
+        if watched and not self._is_due(self.step):  # else the step before has ended with this evaluation
             if self._pending:
                 self._log()
             self._evaluate()
@@ -197,13 +193,16 @@ class Loop:
         groups = [group for group in self.optimizer.param_groups if group.get("clip", True) or not clipped_only]
         return [parameter for group in groups for parameter in group["params"]]
 
+    def _is_due(self, step: int) -> bool:
+        """Whether an evaluation follows so many steps; the same in a resumed run and in every process."""
+        every = round(self.settings.evaluate_every * self.steps_per_epoch)
+        return step == self.method.stage.steps or (step > 0 and every > 0 and step % every == 0)
+
     def _after(self, bar: tqdm) -> None:
         """What comes between two steps: history, evaluation, saving."""
-        last = self.step == self.method.stage.steps
-        every = round(self.settings.evaluate_every * self.steps_per_epoch)
-        evaluates = last or (every > 0 and self.step % every == 0)
+        last, evaluates = self.step == self.method.stage.steps, self._is_due(self.step)
         saves = self.step % (SAVE_EVERY * self.progress.log_every) == 0 and not last
-        if last or evaluates or saves or self.step % self.progress.log_every == 0:
+        if evaluates or saves or self.step % self.progress.log_every == 0:
             bar.set_postfix(self._log(), refresh=False)
         if evaluates:
             self._evaluate()
@@ -218,7 +217,7 @@ class Loop:
             self._since_log()
 
     def _log(self) -> dict[str, str]:
-        """Write the mean of the steps since the last row of history; the only place that waits for the device."""
+        """Write the mean of the steps since the last row of history; until here they stay on the device."""
         elapsed = time.perf_counter() - self._began
         self.seconds += elapsed
         rate = self._rows_seen / elapsed

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from espalier.config.data import Kind
 from espalier.core.vocabulary import token_cross_entropy, token_divergence
 
-Kind = Literal["classification", "regression", "span", "text"]
 IGNORED = -100
 """Label of a token that masked-language modelling does not ask for."""
 

@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from espalier.config.data import Kind
 from espalier.config.plans import PrunedPlan, Training
 from espalier.core.batches import Batch
 from espalier.core.latency import LatencyGoal
-from espalier.core.losses import Kind, task_loss
+from espalier.core.losses import task_loss
 from espalier.core.masks import MaskKind, Masks, Pruner, structure_of
 from espalier.core.relations import Recording
 from espalier.core.scores import magnitude
@@ -87,8 +88,6 @@ class Method:
     needs_teacher: ClassVar[bool] = False
     needs_hidden_states: ClassVar[bool] = False
     """Whether `loss_terms` compares the outputs of encoder layers; the teacher then runs beside the student."""
-    needs_relations: ClassVar[bool] = False
-    """Whether it compares what `relations` names; the same holds."""
 
     def __init__(self, settings: Training, stage: Stage) -> None:
         self.settings = settings
@@ -99,14 +98,19 @@ class Method:
         self.generator = torch.Generator().manual_seed(stage.seed)
 
     @property
+    def reads_teacher(self) -> bool:
+        """Whether `loss_terms` reads the teacher's outputs, as all terms but "task" may; else its layers alone are used."""
+        return bool(self.loss_weights.keys() - {"task"})
+
+    @property
     def representation(self) -> Representation | None:
         """Which vector of each row `loss_terms` compares, if any."""
         return None
 
     @property
     def relations(self) -> Recording | None:
-        """What `loss_terms` compares of attention and embeddings, if anything."""
-        return "output" if self.needs_relations else None
+        """What `loss_terms` compares of attention and embeddings, if anything; the teacher then runs beside the student."""
+        return None
 
     @property
     def loss_weights(self) -> dict[str, float]:

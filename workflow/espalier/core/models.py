@@ -22,9 +22,9 @@ from transformers import (
 )
 from transformers.utils import ModelOutput
 
+from espalier.config.data import Kind
 from espalier.core import structure
 from espalier.core.batches import Batch
-from espalier.core.losses import Kind
 from espalier.core.method import Outputs, Representation
 from espalier.core.relations import Recording, recorded
 from espalier.core.runtime import UserError, atomic, reading

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from espalier.config.data import SELECTION
+from espalier.config.data import SELECTION, Kind
 from espalier.core.batches import Batch, Rows, in_length_order
-from espalier.core.losses import IGNORED, Kind, task_loss
+from espalier.core.losses import IGNORED, task_loss
 from espalier.core.method import Method, Outputs, Representation
 from espalier.core.metrics import score
 from espalier.core.models import forward
@@ -77,7 +78,7 @@ def _all_outputs(
 def scores_of(logits: Float[Tensor, "rows classes"], rows: Rows, kind: Kind, metrics: Sequence[str]) -> Scores:
     """Loss and metrics on each evaluation set, in the table's order of sets."""
     if rows.examples is not None:
-        return _span_scores(logits, rows, rows.examples, metrics)
+        return span_scores(logits, rows, graded(logits, rows.examples, metrics), metrics)
     labels = torch.from_numpy(rows.labels)
     predictions = predictions_of(logits, kind)
     result: Scores = {}
@@ -89,17 +90,29 @@ def scores_of(logits: Float[Tensor, "rows classes"], rows: Rows, kind: Kind, met
     return result
 
 
-def _span_scores(logits: Float[Tensor, "rows both"], rows: Rows, examples: Examples, metrics: Sequence[str]) -> Scores:
-    """The same of spans: the loss is a window's, the metrics, and the number of rows, a question's."""
-    answers, result = answers_of(logits, examples), {}
+class Graded(NamedTuple):
+    """The answers to questions, in their order."""
+
+    answers: list[str]
+    marks: dict[str, list[float]]
+    """Metric → what each answer is worth, in [0, 1]."""
+
+
+def graded(logits: Float[Tensor, "windows both"], examples: Examples, metrics: Sequence[str]) -> Graded:
+    """The best answer to each question, against the gold answer that it fits best."""
+    answers = answers_of(logits, examples)
+    pairs = list(zip(answers, examples.answers, strict=True))
+    return Graded(answers, {metric: [best(metric, *pair) for pair in pairs] for metric in metrics})
+
+
+def span_scores(logits: Float[Tensor, "rows both"], rows: Rows, found: Graded, metrics: Sequence[str]) -> Scores:
+    """Like `scores_of`, of spans: the loss is a window's, the metrics, and the number of rows, a question's."""
+    result: Scores = {}
     for name in dict.fromkeys(rows.sets.tolist()):
-        windows, questions = rows.sets == name, np.flatnonzero(examples.sets == name)
+        windows, questions = rows.sets == name, np.flatnonzero(rows.examples.sets == name)
         places = torch.from_numpy(rows.labels[windows].reshape(-1)).long()
         loss = task_loss(by_place(logits[torch.from_numpy(windows)], logits.shape[1] // 2), places, "span")
-        values = {
-            metric: sum(best(metric, answers[each], examples.answers[each]) for each in questions) / len(questions)
-            for metric in metrics
-        }
+        values = {metric: sum(found.marks[metric][each] for each in questions) / len(questions) for metric in metrics}
         result[name] = {"rows": len(questions), "loss": float(loss), **values}
     return result
 
@@ -210,7 +223,6 @@ class Teacher:
     @torch.no_grad()
     def of(cls, model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None) -> Teacher:
         """Run the teacher over all training rows."""
-        model.requires_grad_(False).eval().to(accelerator.device)
         return cls(_all_outputs(model, rows, accelerator, representation, "teacher"), model)
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -234,11 +246,6 @@ class LiveTeacher:
     accelerator: Accelerator
     method: Method
 
-    @classmethod
-    def of(cls, model: nn.Module, accelerator: Accelerator, method: Method) -> LiveTeacher:
-        """Put the teacher in place."""
-        return cls(model.requires_grad_(False).eval().to(accelerator.device), accelerator, method)
-
     @torch.no_grad()
     def __call__(self, batch: Batch) -> Outputs:
         """What the method compares, for these rows."""
@@ -254,8 +261,22 @@ class LiveTeacher:
             return forward(self.model, batch)
 
 
-def teacher_for(method: Method, model: nn.Module, rows: Rows | Packed, accelerator: Accelerator) -> Callable[[Batch], Outputs]:
-    """What the method needs of its teacher: computed once for every row where it can be kept."""
-    if method.needs_hidden_states or method.needs_relations or isinstance(rows, Packed):
-        return LiveTeacher.of(model, accelerator, method)
-    return Teacher.of(model, rows, accelerator, method.representation)
+@dataclass(frozen=True)
+class SilentTeacher:
+    """A frozen teacher that is never run as a whole: no term compares with it, only its layers are used."""
+
+    model: nn.Module
+
+    def __call__(self, batch: Batch) -> None:
+        """No outputs."""
+
+
+AnyTeacher = Teacher | LiveTeacher | SilentTeacher
+
+
+def teacher_for(method: Method, model: nn.Module, rows: Rows | Packed, accelerator: Accelerator) -> AnyTeacher:
+    """What the method needs of its teacher: its outputs, computed once for every row where they can be kept, or none."""
+    model.requires_grad_(False).eval().to(accelerator.device)
+    if method.needs_hidden_states or method.relations is not None or isinstance(rows, Packed):
+        return LiveTeacher(model, accelerator, method)
+    return Teacher.of(model, rows, accelerator, method.representation) if method.reads_teacher else SilentTeacher(model)

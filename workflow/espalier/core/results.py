@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from espalier.config.project import TEACHER
 from espalier.config.targets import PERCENT, position
 from espalier.core.runtime import UserError, read_json
 
-TEACHER = "teacher"
 NAMES = ("base", "task", "plan", "method", "stage", "start", "metric")
 COLUMNS = (
     *("base", "task", "plan", "method", "seed", "target", "stage", "start"),

@@ -35,7 +35,7 @@ DAMAGES = (
 
 @dataclass
 class Saves:
-    """The work folder of a run. `fingerprint` names everything that the run depends on."""
+    """The work folder of a run. `fingerprint` names everything that the run depends on; the main process alone reads it."""
 
     folder: Path
     fingerprint: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
@@ -33,6 +34,11 @@ def sparsity_steps(before: float, target: float, steps: int, schedule: Literal["
         else:
             values.append(target + (before - target) * (1.0 - done) ** 3)
     return [*values, target]
+
+
+def steps_of_epoch(rows: int, batch_size: int) -> int:
+    """Optimiser steps in one pass over the rows; the last one may be over fewer."""
+    return math.ceil(rows / batch_size)
 
 
 def interval_bounds(epochs: Sequence[float], steps_per_epoch: int) -> list[int]:

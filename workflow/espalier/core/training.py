@@ -1,9 +1,8 @@
-"""From prepared files to a trained model and its record: what the stages finetune, compress and recover share."""
+"""From prepared files to a trained model and its record: what all stages that train share, and some of it others, too."""
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,7 +18,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
-from espalier.config.data import TRAIN
+from espalier.config.data import TRAIN, Kind
 from espalier.config.plans import Plan, PrunedPlan, Training
 from espalier.config.specs import CompressSpec, Machine, TrainingSpec
 from espalier.core import processes
@@ -29,12 +28,11 @@ from espalier.core.device import pick_device, pick_precision, seed_everything
 from espalier.core.history import History
 from espalier.core.latency import LatencyGoal
 from espalier.core.loop import Loop
-from espalier.core.losses import Kind
 from espalier.core.masks import Masks
 from espalier.core.method import Method, Stage
 from espalier.core.models import open_student
 from espalier.core.packed import FIXED_SEED, Packed
-from espalier.core.predict import LiveTeacher, Scores, Teacher, evaluator, teacher_for
+from espalier.core.predict import AnyTeacher, LiveTeacher, Scores, evaluator, teacher_for
 from espalier.core.records import git_commit, versions
 from espalier.core.runtime import (
     Helped,
@@ -49,7 +47,7 @@ from espalier.core.runtime import (
     write_json,
 )
 from espalier.core.saves import Saves
-from espalier.core.schedules import interval_bounds, sparsity_steps
+from espalier.core.schedules import interval_bounds, sparsity_steps, steps_of_epoch
 from espalier.provenance import code_digest
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "espalier")
@@ -175,7 +173,7 @@ class Run:
 
     @property
     def _steps_per_epoch(self) -> int:
-        return math.ceil(len(self.train_rows) / self.settings.batch_size)
+        return steps_of_epoch(len(self.train_rows), self.settings.batch_size)
 
     def train(
         self,
@@ -191,7 +189,7 @@ class Run:
         check_writable(history.parent)
         with self._alone():
             processes.mains(None)  # nobody goes on before the main process holds the folder
-            saves = Saves(self.files.work, self._fingerprint(method))
+            saves = Saves(self.files.work, self._fingerprint(method) if self.is_main else {})
             taught = None
             if method.needs_teacher and teacher:
                 taught = teacher_for(method, open_student(teacher, self.spec.goal.kind), self.train_rows, self.accelerator)
@@ -225,7 +223,7 @@ class Run:
         """The main process holds the work folder for all; where it is refused, the launcher ends the others."""
         return exclusive(self.files.work) if self.is_main else nullcontext()
 
-    def _evaluator(self, taught: Teacher | LiveTeacher | None) -> Callable[[nn.Module], Scores]:
+    def _evaluator(self, taught: AnyTeacher | None) -> Callable[[nn.Module], Scores]:
         goal, teacher = self.spec.goal, taught.logits if isinstance(taught, LiveTeacher) else None
         tables = [self.evaluation_rows, *self._train_sample()]
         scorers = [evaluator(rows, goal.kind, [goal.metric], self.accelerator, teacher) for rows in tables]

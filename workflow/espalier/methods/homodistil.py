@@ -83,14 +83,9 @@ class Homodistil(Method):
         return self.settings.hidden_weight > 0
 
     @property
-    def needs_relations(self) -> bool:
-        """Whether the embedding or the attention term is on."""
-        return self.settings.embedding_weight + self.settings.attention_weight > 0
-
-    @property
     def relations(self) -> Embedding | None:
-        """Which embeddings are compared."""
-        return self.settings.embedding if self.needs_relations else None
+        """Which embeddings are recorded, where the embedding or the attention term is on."""
+        return self.settings.embedding if self.settings.embedding_weight + self.settings.attention_weight > 0 else None
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Find the groups, make the projections, and say when which widths are due."""

@@ -66,14 +66,9 @@ class Spd(Method):
         return self.settings.hidden_weight > 0
 
     @property
-    def needs_relations(self) -> bool:
-        """Whether the attention term is on."""
-        return self.settings.attention_weight > 0
-
-    @property
     def relations(self) -> Recording | None:
-        """Maps of every head."""
-        return "maps" if self.needs_relations else None
+        """Maps of every head, where the attention term is on."""
+        return "maps" if self.settings.attention_weight > 0 else None
 
     @property
     def loss_weights(self) -> dict[str, float]:

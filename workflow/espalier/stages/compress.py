@@ -29,19 +29,19 @@ def run(
     record: Path,
 ) -> None:
     """Compress and write the student with its masks, what it kept, its history and its record."""
-    wanted, kind, settings = read_plan(spec)
+    wanted, method_class, settings = read_plan(spec)
     session = Run("compress", wanted, settings, Files(task, tokens, work, [*teacher, *start, *latency]))
-    files, goal = {path.name: path for path in start}, wanted.goal.kind
-    student = open_base(start, goal, session.task["classes"]) if wanted.new_head else open_student(start, goal)
+    files, kind = {path.name: path for path in start}, wanted.goal.kind
+    student = open_base(start, kind, session.task["classes"]) if wanted.new_head else open_student(start, kind)
     session.open_rows(student.config.pad_token_id)
     aim, before, path_begins = aim_of(wanted, teacher, latency), None, True
     if "masks.safetensors" in files:
         path_begins = wanted.new_head
-        before = taken_over(read_masks(files["masks.safetensors"]), kind.masks_over, student)
-        aim = aim._replace(gone=gone(student, teacher, goal, settings))
+        before = taken_over(read_masks(files["masks.safetensors"]), method_class.masks_over, student)
+        aim = aim._replace(gone=gone(student, teacher, kind, settings))
     if before is None:
         aim = aim._replace(before=aim.gone)
-    method = kind(settings, session.pruning_stage(settings, path_begins, aim))
+    method = method_class(settings, session.pruning_stage(settings, path_begins, aim))
     student = method.cut(student, before)
     result = session.train(student, method, teacher=teacher, masks=before, history=history)
     write_model(method.shrink(student), config, weights)

@@ -8,15 +8,24 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
+from espalier.config.data import Kind
 from espalier.config.specs import EvaluateSpec
 from espalier.core.batches import Rows
-from espalier.core.losses import Kind
 from espalier.core.models import open_student
 from espalier.core.packed import FIXED_SEED, Packed
-from espalier.core.predict import all_logits, masked_scores, masked_sums, predictions_of, scores_of
+from espalier.core.predict import (
+    Graded,
+    all_logits,
+    graded,
+    masked_scores,
+    masked_sums,
+    predictions_of,
+    scores_of,
+    span_scores,
+)
 from espalier.core.runtime import atomic, read_json, write_json
-from espalier.core.spans import Examples, answers_of
-from espalier.core.squad import METRICS, best
+from espalier.core.spans import Examples
+from espalier.core.squad import METRICS
 from espalier.core.training import accelerator_for, open_tokens
 
 
@@ -37,8 +46,11 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
         sets, table = masked_scores(sums, rows), pd.DataFrame({"set": rows.sets, **columns})
     else:
         logits = all_logits(student, rows, accelerator)
-        sets = scores_of(logits, rows, wanted.kind, wanted.metrics)
-        table = _spans(logits, rows.examples) if rows.examples else _predictions(logits, rows, wanted.kind)
+        if rows.examples:
+            found = graded(logits, rows.examples, list(METRICS))
+            sets, table = span_scores(logits, rows, found, wanted.metrics), _spans(found, rows.examples)
+        else:
+            sets, table = scores_of(logits, rows, wanted.kind, wanted.metrics), _predictions(logits, rows, wanted.kind)
     name, metric = read_json(task)["sets"][0], wanted.metrics[0]
     with atomic(predictions) as temporary:
         table.to_parquet(temporary, index=False)
@@ -50,8 +62,6 @@ def _predictions(logits: Float[Tensor, "rows classes"], rows: Rows, kind: Kind) 
     return table.assign(logits=logits.tolist())
 
 
-def _spans(logits: Float[Tensor, "rows both"], examples: Examples) -> pd.DataFrame:
-    answers = answers_of(logits, examples)
-    columns = {"set": examples.sets, "id": examples.ids, "prediction": answers, "gold": examples.answers}
-    scored = {metric: [best(metric, *pair) for pair in zip(answers, examples.answers, strict=True)] for metric in METRICS}
-    return pd.DataFrame(columns | scored)
+def _spans(found: Graded, examples: Examples) -> pd.DataFrame:
+    columns = {"set": examples.sets, "id": examples.ids, "prediction": found.answers, "gold": examples.answers}
+    return pd.DataFrame(columns | found.marks)

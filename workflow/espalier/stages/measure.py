@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espalier.config.data import Kind
 from espalier.config.specs import MeasureSpec
 from espalier.core.cost import Candidate, cost_of
 from espalier.core.device import pick_device
-from espalier.core.losses import Kind
 from espalier.core.models import open_student
 from espalier.core.runtime import write_json
 

@@ -24,12 +24,12 @@ def run(
     record: Path,
 ) -> None:
     """Recover under the method's own loss and write the student, its history and its record."""
-    wanted, kind, settings = read_plan(spec)
+    wanted, method_class, settings = read_plan(spec)
     session = Run("recover", wanted, settings, Files(task, tokens, work, [*teacher, *start]))
     student = open_student(start, wanted.goal.kind)
     session.open_rows(student.config.pad_token_id)
     missing = gone(student, teacher, wanted.goal.kind, settings)
-    method = kind(settings, session.fixed_stage(settings.recover.epochs, missing))
+    method = method_class(settings, session.fixed_stage(settings.recover.epochs, missing))
     masks = read_masks(next(path for path in start if path.name == "masks.safetensors"))
     rate = settings.recover.learning_rate
     result = session.train(student, method, teacher=teacher, masks=masks, learning_rate=rate, history=history)

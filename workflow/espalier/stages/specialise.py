@@ -27,11 +27,11 @@ def run(
     record: Path,
 ) -> None:
     """Train and write the student with its history and record; masks and structure are those of the student before."""
-    wanted, kind, settings = read_plan(spec)
+    wanted, method_class, settings = read_plan(spec)
     session = Run("specialise", wanted, settings, Files(task, tokens, work, [*teacher, *start, kept]))
     student = open_base(start, wanted.goal.kind, session.task["classes"])
     session.open_rows(student.config.pad_token_id)
-    method = kind(settings, session.fixed_stage(settings.epochs))
+    method = method_class(settings, session.fixed_stage(settings.epochs))
     result = session.train(student, method, teacher=teacher, history=history)
     write_model(student, config, weights)
     files = {path.name: path for path in start}

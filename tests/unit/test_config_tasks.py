@@ -1,0 +1,113 @@
+"""What tasks may say, kind by kind, and what they keep when it is left out."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from test_config import FILES
+
+from espalier.config import ConfigError, parse
+from espalier.config.specs import pack_spec, prepare_spec
+from espalier.tasks import KNOWN
+
+
+def test_a_known_task_keeps_what_the_user_does_not_say(small):
+    task = parse(small | {"tasks": {"rte": FILES}}).tasks["rte"]
+    assert (task.text, task.metric, task.classes) == (("sentence1", "sentence2"), "accuracy", ("entailment", "not_entailment"))
+    assert (task.source, task.id, task.revision) == ("files", None, None)
+
+
+QUESTIONS = {"kind": "span", **FILES, "text": ["question", "context"], "label": "answers", "metric": "squad-f1"}
+QUESTIONS |= {"train": "a.parquet", "validation": "b.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("block", "problem"),
+    [
+        ({"text": ["question"]}, "kind span reads two columns, question and context; text names 1: question"),
+        ({"train": "a.csv"}, "file 'a.csv' has no known format; allowed: .parquet, .jsonl"),
+        ({"metric": "f1"}, "metric 'f1' does not fit kind span; allowed: squad-f1, exact-match"),
+        ({"classes": ["a", "b"]}, "kind span with source files has no classes"),
+        ({"stride": 384}, "stride must be smaller than max_length; got 384 and 384"),
+        ({"max_length": 128}, "stride must be smaller than max_length; got 128 and 128"),
+    ],
+)
+def test_spans_are_configured_as_spans(small, block, problem):
+    with pytest.raises(ConfigError) as error:
+        parse(small | {"tasks": {"mine": QUESTIONS | block}})
+    assert problem in str(error.value)
+
+
+def test_spans_have_defaults_of_their_own(small):
+    task = parse(small | {"tasks": {"mine": QUESTIONS | {"stride": None}}}).tasks["mine"]
+    assert (task.max_length, task.stride, task.max_answer_length) == (384, 128, 30)
+    assert parse(small).tasks["docs-library"].stride is None
+    assert parse(small | {"tasks": {"mine": QUESTIONS | {"max_length": 64, "stride": 0}}}).tasks["mine"].stride == 0
+
+
+def test_the_known_tasks_are_complete(small):
+    tasks = parse(small | {"tasks": dict.fromkeys(KNOWN)}).tasks
+    assert len(tasks) == 14
+    assert list(tasks["mnli"].evaluation_sets) == ["matched", "mismatched"]
+
+
+@pytest.mark.parametrize(
+    ("block", "problem"),
+    [
+        ({"text": ["a", "b"]}, "kind text reads one column; text names 2: a, b"),
+        ({"holdout": 0.1}, "kind text with source files has no holdout"),
+        ({"metric": "accuracy"}, "kind text with source files has no metric"),
+        ({"train": "a.doc"}, "file 'a.doc' has no known format; allowed: .parquet, .csv, .tsv, .jsonl, .txt"),
+        ({"validation": None}, "kind text with source files needs validation"),
+        ({"stride": 4}, "kind text with source files has no stride"),
+    ],
+)
+def test_a_text_task_has_no_labels_and_one_column(small, block, problem):
+    known = {"kind": "text", "source": "files", "train": "a.txt", "validation": "b.parquet", "text": ["text"]}
+    small |= {"tasks": {"mine": known}, "plans": {}}
+    assert parse(small).tasks["mine"].metrics == ("masked-accuracy", "perplexity")
+    small["tasks"]["mine"] = known | block
+    with pytest.raises(ConfigError, match=re.escape(f"tasks.mine: {problem}")):
+        parse(small)
+
+
+def test_only_text_is_read_from_text_files(small):
+    small["tasks"] = {"rte": {"source": "files", "train": "a.txt", "validation": "b.csv"}}
+    with pytest.raises(ConfigError, match=r"file 'a\.txt' has no known format; allowed: \.parquet, \.csv, \.tsv, \.jsonl"):
+        parse(small)
+
+
+def test_a_plan_needs_a_task_that_it_can_work_on(small):
+    small["tasks"] = {"docs-corpus": None}
+    with pytest.raises(ConfigError) as caught:
+        parse(small)
+    tail = "works on tasks of kind classification, regression, span; the tasks here are of kind text"
+    assert caught.value.problems == [f"plans.{name}: method {name} {tail}" for name in ("magnitude", "sdp")]
+    small["tasks"]["docs-pair"] = None
+    parse(small)
+
+
+def test_training_rows_of_spans_and_of_text_are_not_scored(small):
+    small |= {"tasks": {"docs-corpus": None, "docs-pair": None, "docs-span": None}}
+    for name in ("teacher", "pretrain"):
+        small[name] = {"evaluate_train": True}
+    small["plans"]["sdp"]["evaluate_train"] = True
+    tail = "allowed for classification, regression"
+    with pytest.raises(ConfigError) as caught:
+        parse(small)
+    places = {"teacher": "docs-span is of kind span", "pretrain": "docs-corpus is of kind text"}
+    places = {**places, "plans.sdp": "docs-span is of kind span"}
+    assert set(caught.value.problems) == {f"{place}.evaluate_train: task {what}; {tail}" for place, what in places.items()}
+    without = {"per_task": {"docs-span": {"evaluate_train": False}}}
+    small["teacher"] |= without
+    small["plans"]["sdp"] |= without
+    del small["pretrain"]
+    assert parse(small).plan_for("sdp", "docs-pair").evaluate_train
+
+
+def test_the_number_of_packed_rows_is_no_business_of_prepare(small):
+    small |= {"tasks": {"docs-corpus": {"rows": 50}, "docs-pair": {"rows": 60}}}
+    config = parse(small)
+    assert prepare_spec(config, "docs-corpus").task.rows is None and pack_spec(config, "docs-corpus").rows == 50
+    assert prepare_spec(config, "docs-pair").task.rows == 60
