@@ -89,6 +89,11 @@ class HubBase(AnyBase):
 Base = Annotated[PackageBase | LocalBase | HubBase, Field(discriminator="source")]
 
 
+def f1_problem(metrics: tuple[str, ...], classes: tuple[str, ...]) -> str | None:
+    """Why these metrics cannot score so many classes, if so: F1 is that of the second of two classes."""
+    return f"metric f1 needs 2 classes; got {len(classes)}; use macro-f1" if "f1" in metrics and len(classes) > 2 else None
+
+
 class Task(Block):
     """A data set with its columns, splits and metric; a known name brings all of these as defaults."""
 
@@ -189,6 +194,8 @@ class Task(Block):
                 raise ValueError(f"metric {metric!r} does not fit kind {self.kind}; allowed: {', '.join(allowed)}")
         if self.kind == "regression" and self.classes:
             raise ValueError("kind regression has no classes")
+        if self.classes and (problem := f1_problem(self.metrics, self.classes)):
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
