@@ -199,6 +199,15 @@ class Task(Block):
         return self
 
     @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for key, names in (("text", self.text), ("classes", self.classes or ())):
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"{key}: each name once; got {twice!r} {names.count(twice)} times")
+        if self.label in self.text:
+            raise ValueError(f"label: got {self.label!r}, which is a text column, too; name the column of the labels")
+        return self
+
+    @model_validator(mode="after")
     def _formats(self) -> Self:
         if self.source == "files":
             allowed = FORMATS[self.kind]
