@@ -9,6 +9,7 @@ from pathlib import Path
 from espalier.config.base import ConfigError
 from espalier.config.chains import Student, student_before, tasks_for
 from espalier.config.data import LocalBase
+from espalier.config.lengths import length_problems
 from espalier.config.project import ANALYSED, TEACHER, Config
 from espalier.config.targets import Timed, percent_of
 
@@ -128,15 +129,16 @@ def base_files(config: Config, base: str) -> list[str]:
 
 
 def check_files(config: Config) -> None:
-    """Look for every file of the user's before the first job.
+    """Look for every file of the user's before the first job, and into the bases that are at hand.
 
     Raises:
-        ConfigError: naming each that is missing.
+        ConfigError: naming each file that is missing, and each length that a base does not take.
     """
     needed = [(f"tasks.{task}.{key}", path) for task in config.tasks for key, path in task_files(config, task).items()]
     needed += [(f"bases.{base}.path", path) for base in config.bases for path in base_files(config, base)]
     problems = [f"{key}: no such file: {Path(path).absolute()}" for key, path in needed if not Path(path).is_file()]
     braced = [(key, path) for key, path in needed if "{" in path or "}" in path]
     problems += [f"{key}: got {path!r}; braces are wildcards to Snakemake: rename it" for key, path in braced]
+    problems += length_problems(config)
     if problems:
         raise ConfigError(problems)
