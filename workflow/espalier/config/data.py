@@ -40,6 +40,12 @@ FORMATS: dict[Kind, tuple[str, ...]] = {
 """csv and tsv cannot hold lists of answers. In .txt paragraphs are separated by blank lines; their column is called `text`."""
 
 
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+"""A base's weights, or where they come in parts the list of those."""
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+"""Files of which a tokenizer has at least one."""
+
+
 class AnyBase(Block):
     """What every base may say."""
 
