@@ -1,7 +1,20 @@
 # Espalier: one configuration in, small models and a report out. `snakemake --list` is the table of contents.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.27")
+sys.path.insert(0, f"{workflow.basedir}/workflow")  # the package of this clone, whatever is installed
+
+from espalier.config.base import ConfigError
+from espalier.config.syntax import check_syntax
+
+try:
+    check_syntax(workflow.overwrite_configfiles or [Path("config.yaml")])
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
 
 if not workflow.overwrite_configfiles:  # --configfile replaces config.yaml; by itself Snakemake would merge the two
 

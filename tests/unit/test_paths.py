@@ -108,3 +108,27 @@ def test_missing_files_are_all_named(small, tmp_path, monkeypatch):
         f"tasks.rte.validation: no such file: {tmp_path}/b.csv",
         f"bases.mine.path: no such file: {tmp_path}/base/config.json",
     ]
+
+
+@pytest.mark.parametrize(
+    ("files", "lacking"),
+    [
+        (["vocab.txt"], ["weights"]),
+        (["model.safetensors", "tokenizer_config.json"], ["tokenizer"]),
+        (["model.safetensors.index.json", "spiece.model"], []),
+        (["pytorch_model.bin"], ["weights", "tokenizer"]),
+    ],
+)
+def test_a_local_base_needs_weights_and_a_tokenizer(small, tmp_path, files, lacking):
+    for name in ("config.json", *files):
+        (tmp_path / name).touch()
+    small["bases"] = {"mine": {"source": "local", "path": str(tmp_path)}}
+    if not lacking:
+        check_files(parse(small))
+        return
+    with pytest.raises(ConfigError) as caught:
+        check_files(parse(small))
+    assert [problem.split(" in ")[0] for problem in caught.value.problems] == [
+        f"bases.mine.path: no {part}" for part in lacking
+    ]
+    assert all(f"in {tmp_path}; needed: " in problem for problem in caught.value.problems)

@@ -127,6 +127,12 @@ def test_too_few_rows(tmp_path: Path, others: dict[str, Any], message: str) -> N
     assert message in str(error.value)
 
 
+def test_f1_needs_two_classes(tmp_path: Path) -> None:
+    write(tmp_path, TRAIN + "Eleven,c\n")
+    with pytest.raises(UserError, match="task mine: metric f1 needs 2 classes; got 3; use macro-f1"):
+        run(tmp_path, spec(tmp_path, metric="f1"))
+
+
 @pytest.mark.parametrize("name", ["rte", "cola", "stsb"])
 def test_glue_files_beside_the_repository(tmp_path: Path, name: str) -> None:
     folder = ROOT.parent / "shared/data" / name

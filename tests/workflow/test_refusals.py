@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 
-def refusal(clone) -> str:
-    result = clone.snakemake("--dry-run")
+def refusal(clone, *arguments: str) -> str:
+    result = clone.snakemake("--dry-run", *arguments)
     assert result.returncode != 0
     message = result.stdout + result.stderr  # a dry run says everything on stdout, errors too
     assert "Building DAG" not in message
@@ -36,7 +36,21 @@ def test_missing_files_are_named_together(clone, small):
     assert f"bases.mine.path: no such file: {clone.folder}/models/mine/config.json" in message
 
 
-@pytest.mark.parametrize("text", ["project: [\n", "", "- a list\n"])
+@pytest.mark.parametrize("name", ["config.yaml", "other.yaml"])
+def test_a_key_that_stands_twice_is_refused(clone, small, name):
+    file = clone.write_config(small, name)
+    file.write_text(file.read_text() + "project: again\n")
+    lines = len(file.read_text().splitlines())
+    message = refusal(clone, *(["--configfile", name] if name != "config.yaml" else []))
+    assert f"{name}, line {lines}: the key 'project' stands in line " in message
+
+
+def test_a_syntax_error_is_said_with_its_line(clone):
+    (clone.folder / "config.yaml").write_text("project: [\n")
+    assert "config.yaml, line 2, column 1: this is not YAML: " in refusal(clone)
+
+
+@pytest.mark.parametrize("text", ["", "- a list\n"])
 def test_a_file_that_is_no_configuration_is_refused(clone, text):
     (clone.folder / "config.yaml").write_text(text)
     assert "onfig file" in refusal(clone)

@@ -1,13 +1,8 @@
 # What the rules share: constants, and functions from a job's wildcards to its inputs and parameters.
-import sys
 from functools import cache
 
-from snakemake.exceptions import WorkflowError
-
-sys.path.insert(0, f"{workflow.basedir}/workflow")  # the package of this clone, whatever is installed
-
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
-from espalier.config import TEACHER, ConfigError, specs, targets
+from espalier.config import TEACHER, specs, targets
 from espalier.config.base import NAME
 from espalier.config.paths import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
 from espalier.config.resources import resources_of

@@ -1,6 +1,5 @@
 # Text tasks: rows without labels, packed to one length, and a teacher that can fill in masked tokens.
-#   in:   results/{project}/prepared/{task}/ · results/{project}/bases/{base}/
-#   out:  results/{project}/{base}/{task}/tokens/ · {base}/{task}/seed{seed}/teacher/0/
+#   in:   results/{project}/prepared/{task}/ · bases/{base}/   out:  {base}/{task}/tokens/ · {base}/{task}/seed{seed}/teacher/0/
 
 CORPUS = one_of(study.tasks_of("text"))
 
@@ -8,7 +7,7 @@ CORPUS = one_of(study.tasks_of("text"))
 rule pack:
     """Turn a corpus into rows of token ids of one length."""
     input:
-        tokenizer=inside(BASE, TOKENIZER),
+        tokenizer=inside(BASE, ("config.json", *TOKENIZER)),
         train=rules.prepare.output.train,
         evaluation=rules.prepare.output.evaluation,
         lock=LOCK,
@@ -34,7 +33,8 @@ rule pack:
             --train {input.train:q} \
             --evaluation {input.evaluation:q} \
             --packed-train {output.train:q} \
-            --packed-evaluation {output.evaluation:q} >{log:q} 2>&1
+            --packed-evaluation {output.evaluation:q} \
+            --measured-length {study.measure.length} >{log:q} 2>&1
         """
 
 

@@ -33,7 +33,7 @@ rule prepare:
 rule tokenise:
     """Turn the rows of a task into a base's token ids."""
     input:
-        tokenizer=inside(BASE, TOKENIZER),
+        tokenizer=inside(BASE, ("config.json", *TOKENIZER)),
         train=rules.prepare.output.train,
         evaluation=rules.prepare.output.evaluation,
         lock=LOCK,
@@ -57,5 +57,6 @@ rule tokenise:
             --train {input.train:q} \
             --evaluation {input.evaluation:q} \
             --tokens-train {output.train:q} \
-            --tokens-evaluation {output.evaluation:q} >{log:q} 2>&1
+            --tokens-evaluation {output.evaluation:q} \
+            --measured-length {study.measure.length} >{log:q} 2>&1
         """

@@ -40,6 +40,12 @@ FORMATS: dict[Kind, tuple[str, ...]] = {
 """csv and tsv cannot hold lists of answers. In .txt paragraphs are separated by blank lines; their column is called `text`."""
 
 
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+"""A base's weights, or where they come in parts the list of those."""
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+"""Files of which a tokenizer has at least one."""
+
+
 class AnyBase(Block):
     """What every base may say."""
 
@@ -87,6 +93,11 @@ class HubBase(AnyBase):
 
 
 Base = Annotated[PackageBase | LocalBase | HubBase, Field(discriminator="source")]
+
+
+def f1_problem(metrics: tuple[str, ...], classes: tuple[str, ...]) -> str | None:
+    """Why these metrics cannot score so many classes, if so: F1 is that of the second of two classes."""
+    return f"metric f1 needs 2 classes; got {len(classes)}; use macro-f1" if "f1" in metrics and len(classes) > 2 else None
 
 
 class Task(Block):
@@ -189,6 +200,17 @@ class Task(Block):
                 raise ValueError(f"metric {metric!r} does not fit kind {self.kind}; allowed: {', '.join(allowed)}")
         if self.kind == "regression" and self.classes:
             raise ValueError("kind regression has no classes")
+        if self.classes and (problem := f1_problem(self.metrics, self.classes)):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for key, names in (("text", self.text), ("classes", self.classes or ())):
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"{key}: each name once; got {twice!r} {names.count(twice)} times")
+        if self.label in self.text:
+            raise ValueError(f"label: got {self.label!r}, which is a text column, too; name the column of the labels")
         return self
 
     @model_validator(mode="after")

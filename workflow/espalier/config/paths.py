@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
 from espalier.config.base import ConfigError
 from espalier.config.chains import Student, student_before, tasks_for
-from espalier.config.data import LocalBase
+from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, LocalBase
+from espalier.config.lengths import length_problems
 from espalier.config.project import ANALYSED, TEACHER, Config
 from espalier.config.targets import Timed, percent_of
 
@@ -135,16 +137,32 @@ def base_files(config: Config, base: str) -> list[str]:
     return [f"{block.path}/{name}" for name in sorted({"config.json", *found})]
 
 
+def _incomplete(config: Config, base: str) -> list[str]:
+    """What a base in a local folder lacks besides config.json."""
+    names = [Path(path).name for path in base_files(config, base)]
+    folder = Path(config.bases[base].path).absolute() if names else None
+    if not (folder and folder.is_dir()):
+        return []
+    needed = {"weights": (WEIGHTS, WEIGHTS_INDEX), "tokenizer": VOCABULARIES}
+    lacking = [
+        (what, patterns)
+        for what, patterns in needed.items()
+        if not any(fnmatch(name, pattern) for name in names for pattern in patterns)
+    ]
+    return [f"bases.{base}.path: no {what} in {folder}; needed: {' or '.join(patterns)}" for what, patterns in lacking]
+
+
 def check_files(config: Config) -> None:
-    """Look for every file of the user's before the first job.
+    """Look for every file of the user's before the first job, and into the bases that are at hand.
 
     Raises:
-        ConfigError: naming each that is missing.
+        ConfigError: naming each file that is missing, and each length that a base does not take.
     """
     needed = [(f"tasks.{task}.{key}", path) for task in config.tasks for key, path in task_files(config, task).items()]
     needed += [(f"bases.{base}.path", path) for base in config.bases for path in base_files(config, base)]
     problems = [f"{key}: no such file: {Path(path).absolute()}" for key, path in needed if not Path(path).is_file()]
     braced = [(key, path) for key, path in needed if "{" in path or "}" in path]
     problems += [f"{key}: got {path!r}; braces are wildcards to Snakemake: rename it" for key, path in braced]
+    problems += [problem for base in config.bases for problem in _incomplete(config, base)] + length_problems(config)
     if problems:
         raise ConfigError(problems)

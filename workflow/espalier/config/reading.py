@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
 
 from espalier.config.base import Block, ConfigError, describe, nearest, printable
 from espalier.config.chains import chain_problems
+from espalier.config.data import METRICS, Kind
 from espalier.config.project import ANALYSED, Config, for_task
 from espalier.config.targets import Timed
 from espalier.tasks import KNOWN, overlay
@@ -39,7 +40,9 @@ def parse(raw: dict[str, Any]) -> Config:
         raise ConfigError(
             problems + [line for line in describe(error, Config) if not (reported and line.startswith(reported))]
         ) from None
-    problems += _per_task_problems(config) + _plans_without_task(config) + _speeds_without_measure(config)
+    problems += (
+        _not_built_in(config) + _per_task_problems(config) + _plans_without_task(config) + _speeds_without_measure(config)
+    )
     problems += [] if problems else _train_scores_without_labels(config)
     problems += _analyses_of_nothing(config)
     problems += [] if problems else chain_problems(config)
@@ -81,19 +84,32 @@ def _unknown_tasks(raw: dict[str, Any]) -> list[str]:
     ]
 
 
+def _not_built_in(config: Config) -> list[str]:
+    """Only some known tasks are built in."""
+    known = [name for name, block in KNOWN.items() if block["source"] == "builtin"]
+    return [
+        f"tasks.{name}.source: there is no built-in task of this name{nearest(name, known)}; built in: {', '.join(known)}"
+        for name, task in config.tasks.items()
+        if task.source == "builtin" and name not in known
+    ]
+
+
 def _per_task_problems(config: Config) -> list[str]:
     """Check every combination of settings and task that will run."""
     problems = []
-    owners: list[tuple[str, Block]] = [
-        ("teacher", config.teacher),
-        ("pretrain", config.pretrain),
-        *((f"plans.{name}", plan) for name, plan in config.plans.items()),
+    owners: list[tuple[str, Block, Iterable[Kind]]] = [
+        ("teacher", config.teacher, METRICS),
+        ("pretrain", config.pretrain, ("text",)),
+        *((f"plans.{name}", plan, plan.kinds) for name, plan in config.plans.items()),
     ]
-    for place, settings in owners:
+    for place, settings, kinds in owners:
         for task in settings.per_task:
             where = f"{place}.per_task.{task}"
             if task not in config.tasks:
                 problems.append(f"{where}: no such task{nearest(task, list(config.tasks))}; allowed: {', '.join(config.tasks)}")
+                continue
+            if (kind := config.tasks[task].kind) not in kinds:
+                problems.append(f"{where}: {place} works on tasks of kind {', '.join(sorted(kinds))}; {task} is of kind {kind}")
                 continue
             if fixed := {"path", "method"} & settings.per_task[task].keys():
                 problems.append(f"{where}: {', '.join(sorted(fixed))} cannot differ between tasks; make another plan")

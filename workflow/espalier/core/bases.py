@@ -18,15 +18,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from espalier.config.data import Base, HubBase, LocalBase, PackageBase
+from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, Base, HubBase, LocalBase, PackageBase
 from espalier.core.runtime import UserError, read_json, sha256, write_json
 
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 WANTED = (
     "config.json",
     "*.safetensors",
-    INDEX,
+    WEIGHTS_INDEX,
     "tokenizer_config.json",
     *VOCABULARIES,
     "merges.txt",
@@ -157,7 +155,7 @@ def single_weights(folder: Path, scratch: Path) -> Path:
         if (folder / WEIGHTS).is_file():
             with safe_open(folder / WEIGHTS, "pt"):  # reads the header and compares it with the size of the file
                 return folder / WEIGHTS
-        if (folder / INDEX).is_file():
+        if (folder / WEIGHTS_INDEX).is_file():
             return _merge(folder, scratch / WEIGHTS)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{folder}: the safetensors are damaged or incomplete: {error}") from error
@@ -170,13 +168,13 @@ def single_weights(folder: Path, scratch: Path) -> Path:
 
 
 def _merge(folder: Path, merged: Path) -> Path:
-    places = read_json(folder / INDEX)["weight_map"]
+    places = read_json(folder / WEIGHTS_INDEX)["weight_map"]
     parts = sorted(set(places.values()))
     if odd := [part for part in parts if PurePosixPath(part).name != part]:
-        raise UserError(f"{folder / INDEX}: the part '{odd[0]}' is not a file of this folder")
+        raise UserError(f"{folder / WEIGHTS_INDEX}: the part '{odd[0]}' is not a file of this folder")
     tensors = {name: tensor for part in parts for name, tensor in load_file(folder / part).items()}
     if missing := sorted(set(places) - set(tensors)):
-        raise UserError(f"{folder / INDEX}: the tensor '{missing[0]}' is in none of its parts")
+        raise UserError(f"{folder / WEIGHTS_INDEX}: the tensor '{missing[0]}' is in none of its parts")
     save_file(dict(sorted(tensors.items())), merged, metadata={"format": "pt"})
     return merged
 

@@ -19,6 +19,7 @@ from espalier.config.base import nearest
 from espalier.config.data import Task
 from espalier.core import docs
 from espalier.core.files import check_column, class_names, decoded, files_of, read_file, text_column
+from espalier.core.labels import fraction_in, some, stated
 from espalier.core.runtime import UserError
 
 
@@ -106,11 +107,15 @@ def _classes(task: Task, train: Split) -> tuple[str, ...]:
     """The configured class names, those that the training rows declare, or the distinct training labels, sorted."""
     names = task.classes or train.names
     if names is None:
-        names = tuple(map(str, sorted(pc.unique(_labels(_column(train, task.label))).drop_null().to_pylist())))
+        found = pc.unique(_labels(stated(_column(train, task.label)))).drop_null()
+        if (part := fraction_in(found)) is not None:
+            raise UserError(
+                f"{train.place}, column '{task.label}': the labels are fractions such as {part}; use kind: regression, "
+                "or write class names"
+            )
+        names = tuple(map(str, sorted(found.to_pylist())))
     if train.table.num_rows and len(names) < 2:
-        raise UserError(
-            f"{train.place}, column '{task.label}': got {len(names)} class ({', '.join(names)}); at least 2 are needed"
-        )
+        raise UserError(f"{train.place}, column '{task.label}': got {len(names)} class ({some(names)}); at least 2 are needed")
     return names
 
 
@@ -203,6 +208,7 @@ def _index(split: Split, task: Task, column: pa.ChunkedArray, classes: Sequence[
             f"{split.place}, column '{task.label}': its numbers stand for {', '.join(split.names)} in this order, "
             f"but the task's classes are {', '.join(classes)}; write them in one order"
         )
+    column = stated(column)
     _refuse_first(split, task.label, pc.is_null(column), lambda row: f"the label is missing; {_allowed(classes)}")
     labels = _labels(column)
     counted = pa.types.is_integer(labels.type) and bool(task.classes or split.names)
@@ -212,7 +218,7 @@ def _index(split: Split, task: Task, column: pa.ChunkedArray, classes: Sequence[
     def message(row: int) -> str:
         got = column[row].as_py()
         hint = "; -1 marks rows without a label, as in GLUE's test splits: use a labelled split" if str(got) == "-1" else ""
-        place = f"0 to {len(classes) - 1} ({', '.join(classes)})" if counted else ", ".join(classes)
+        place = f"0 to {len(classes) - 1} ({some(classes)})" if counted else some(classes)
         return f"got the label {got!r}, which is outside the classes; allowed: {place}{nearest(got, classes)}{hint}"
 
     _refuse_first(split, task.label, pc.is_null(index), message)
@@ -243,7 +249,7 @@ def _every_class(place: str, train: pa.Table, classes: Sequence[str]) -> None:
     absent = sorted(set(range(len(classes))) - set(pc.unique(train["label"]).to_pylist()))
     if absent:
         raise UserError(
-            f"{place}: no row has the class {', '.join(classes[index] for index in absent)}; every class needs training rows"
+            f"{place}: no row has the class {some(classes[index] for index in absent)}; every class needs training rows"
         )
 
 
@@ -257,4 +263,4 @@ def _refuse_first(split: Split, name: str, bad: pa.Array | pa.ChunkedArray, mess
 
 
 def _allowed(names: Iterable[str]) -> str:
-    return f"allowed: {', '.join(names)}"
+    return f"allowed: {some(names)}"

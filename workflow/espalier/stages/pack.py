@@ -11,11 +11,22 @@ from espalier.core.tokenizer import open_tokenizer
 
 
 def run(
-    spec: str, *, tokenizer: list[Path], train: Path, evaluation: Path, packed_train: Path, packed_evaluation: Path
+    spec: str,
+    *,
+    tokenizer: list[Path],
+    train: Path,
+    evaluation: Path,
+    packed_train: Path,
+    packed_evaluation: Path,
+    measured_length: str = "0",
 ) -> None:
-    """Write both tables as Arrow files that can be mapped into memory, of each set its first rows."""
+    """Write both tables as Arrow files that can be mapped into memory, of each set its first rows.
+
+    No output depends on the measured length: it is refused here where the base cannot take it.
+    """
     settings = PackSpec.model_validate_json(spec)
-    packer = Packer(open_tokenizer(tokenizer, settings.max_length), settings.max_length)
+    encoder = open_tokenizer(tokenizer, settings.max_length, int(measured_length))
+    packer = Packer(encoder, settings.max_length)
     written = packer.write(train, packed_train, settings.rows)
     if settings.rows and written < settings.rows:
         packed_train.unlink()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from espalier.config.base import printable
-from espalier.config.data import SELECTION, Task
+from espalier.config.data import SELECTION, Task, f1_problem
 from espalier.config.specs import PrepareSpec
 from espalier.core import corpus, samples
 from espalier.core import rows as task_rows
@@ -22,6 +22,8 @@ def run(spec: str, *, train: Path, evaluation: Path, task: Path) -> None:
         write_json(task, _corpus(settings, train, evaluation))
         return
     found = task_rows.read(settings.name, settings.task)
+    if problem := f1_problem(settings.task.metrics, found.classes or ()):
+        raise UserError(f"task {settings.name}: {problem}")
     training, sets = _parts(settings, found)
     description = _describe(settings, found, training, sets)
     _warn_of_overlap(training, sets)

@@ -1,0 +1,74 @@
+"""Rows that are longer than a base's positions are refused before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from espalier.config import ConfigError, parse
+from espalier.config.lengths import positions
+from espalier.config.paths import check_files
+from espalier.core.runtime import UserError
+from espalier.core.tokenizer import open_tokenizer
+from tests import tiny
+
+
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ({"model_type": "bert", "max_position_embeddings": 512}, 512),
+        ({"model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "camembert", "max_position_embeddings": 40, "pad_token_id": 0}, 39),
+        ({"model_type": "deberta-v2", "max_position_embeddings": 512, "position_biased_input": False}, None),
+        ({"model_type": "t5"}, None),
+    ],
+)
+def test_positions(model, most):
+    assert positions(model) == most
+
+
+@pytest.mark.parametrize(("source", "folder"), [("local", "mine"), ("package", "results/small/bases/minilm")])
+def test_a_base_at_hand_is_looked_into_before_the_first_job(small, tmp_path, monkeypatch, source, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / folder).mkdir(parents=True)
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / folder / name).touch()
+    (tmp_path / folder / "config.json").write_text(json.dumps({"model_type": "bert", "max_position_embeddings": 512}))
+    if source == "local":
+        small["bases"] = {"minilm": {"source": "local", "path": folder}}
+    check_files(parse(small))
+    small["measure"] = {"length": 1024}
+    small["tasks"]["docs-pair"] = {"max_length": 513}
+    with pytest.raises(ConfigError) as error:
+        check_files(parse(small))
+    assert error.value.problems == [
+        "tasks.docs-pair.max_length: got 513; the base minilm takes at most 512 tokens",
+        "measure.length: got 1024; the base minilm takes at most 512 tokens",
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_broken_base_is_left_to_fetch(small, tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "config.json").write_text(content)
+    small["bases"] = {"mine": {"source": "local", "path": str(tmp_path)}}
+    check_files(parse(small))
+
+
+@pytest.mark.parametrize(
+    ("max_length", "measured", "message"),
+    [
+        (41, 16, "max_length: got 41; the base base takes at most 40 tokens"),
+        (40, 41, "measure.length: got 41; the base base takes at most 40 tokens"),
+    ],
+)
+def test_the_tokenizer_of_a_fetched_base(tmp_path, max_length, measured, message):
+    base = tiny.write_base(tmp_path / "base")
+    assert open_tokenizer([base / "tokenizer.json"], 40, 40)
+    with pytest.raises(UserError, match=re.escape(message)):
+        open_tokenizer([base / "tokenizer.json"], max_length, measured)

@@ -1,0 +1,51 @@
+"""YAML as it is written: syntax errors with their line, and keys that stand twice, of which YAML readers keep the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from espalier.config.base import ConfigError
+
+MERGE = "tag:yaml.org,2002:merge"
+"""Tag of the key `<<`, whose keys may be written again: that is what it is for."""
+
+
+def check_syntax(paths: Iterable[Path]) -> None:
+    """Look at configuration files before anybody reads them; what is missing or JSON is Snakemake's business.
+
+    Raises:
+        ConfigError: a file is not YAML, or a key occurs twice in one block.
+    """
+    files = [path for path in paths if path.is_file() and path.suffix != ".json"]
+    if problems := [problem for path in files for problem in _problems(path)]:
+        raise ConfigError(problems)
+
+
+def _problems(path: Path) -> list[str]:
+    try:
+        top = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = "; ".join(filter(None, (error.context, error.problem)))
+        return [f"{path}, line {mark.line + 1}, column {mark.column + 1}: this is not YAML: {what}"]
+    except yaml.YAMLError as error:
+        return [f"{path}: this is not YAML: {error}"]
+    return [f"{path}, {problem}" for problem in _repeated(top, set())]
+
+
+def _repeated(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:  # an anchored block is visited once
+        return
+    seen.add(id(node))
+    lines: dict[str, int] = {}
+    for item in node.value:
+        key, child = item if isinstance(node, yaml.MappingNode) else (None, item)
+        if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                yield f"line {line}: the key '{key.value}' stands in line {lines[key.value]} already; each key once in a block"
+            lines.setdefault(key.value, line)
+        yield from _repeated(child, seen)
