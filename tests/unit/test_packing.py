@@ -190,3 +190,12 @@ def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, content, column, me
     with pytest.raises(UserError) as error:
         prepared(tmp_path, task(text=[column], validation="validation.parquet"))
     assert message in str(error.value)
+
+
+def test_a_column_that_occurs_twice_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["body", "body"])
+    for split in ("train", "validation"):
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    with pytest.raises(UserError, match=r"\.parquet: the column 'body' occurs 2 times; it must occur once"):
+        prepared(tmp_path, task(train="train.parquet", validation="validation.parquet", text=["body"]))
