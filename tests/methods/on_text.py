@@ -23,7 +23,7 @@ from tests import tiny
 LENGTH, SPECIAL = 16, 5
 VARIANTS = {
     "paper": {},
-    "one-shot": {"removal": "one-shot"},
+    "one-shot": {"removal": "one-shot", "prune_start": 0.25},
     "random-start": {"removal": "random-start"},
     "averaged-sensitivity": {"importance": "averaged-sensitivity", "prune_schedule": "linear"},
     "sensitivity": {"importance": "sensitivity", "prune_schedule": "step"},

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from espalier.config.homodistil import HomodistilPlan
 from espalier.core.losses import projected_loss
 from espalier.core.models import forward
-from espalier.methods.homodistil import remaining
+from espalier.core.runtime import UserError
+from espalier.core.schedules import remaining
 from tests.methods.on_text import language_model
 from tests.tiny import equal, weights_of
 
@@ -72,16 +73,39 @@ def test_the_projection_maps_the_student_to_the_teacher_s_width():
 
 def test_one_shot_updates_nothing_before_the_cut(text_harness):
     loop = text_harness.loop({"removal": "one-shot", "prune_start": 0.5})
-    before, seen, before_step = weights_of(loop), [], loop.method.before_step
+    before, seen, before_step, updates = weights_of(loop), [], loop.method.before_step, []
 
     def look(step):
         if step <= loop.method.first:
             seen.append(equal(before, weights_of(loop)))
+            updates.append(loop.method.importance.updates)
         before_step(step)
 
     loop.method.before_step = look
     loop.run()
-    assert seen == [True] * 9 and loop.method.importance.updates == 4
+    assert seen == [True] * 9 and updates[-1] == 4 and loop.method.importance is None
+
+
+def test_stages_too_short_for_their_scores_are_refused(text_harness):
+    for plan, message in (
+        ({"epochs": 0.5}, "too short to narrow in: 2 steps; needed: at least 3; raise epochs"),
+        (
+            {"removal": "one-shot"},
+            r"step 1 of 16, before a window of 2 steps is full; raise prune_start to at least 0\.125",
+        ),
+    ):
+        loop = text_harness.loop(plan)
+        with pytest.raises(UserError, match=message):
+            loop.method.begin(loop.student, None)
+    text_harness.loop({"removal": "one-shot", "importance": "magnitude"}).method.begin(language_model(), None)
+
+
+def test_scores_that_are_no_numbers_end_the_run(text_harness):
+    loop = text_harness.loop({})
+    loop.method.begin(loop.student, None)
+    loop.method.importance.stores["sum"]["bert.encoder.layer.0.output.dense.weight"][0, 0] = torch.nan
+    with pytest.raises(UserError, match="training diverged before step 12: scores of units are not finite"):
+        loop.method.before_step(11)
 
 
 def test_a_random_start_has_nothing_of_the_teacher(text_harness):
@@ -113,7 +137,7 @@ def test_narrow_students_stay_near_their_teacher_longer_than_one_shot(text_harne
     """The claim of the paper in small: the KL divergence along the path is smaller where little is cut at a time."""
     worst = {}
     for name in ("iterative", "one-shot"):
-        loop = text_harness.run({"removal": name, "epochs": 8.0}, work=name)
+        loop = text_harness.run({"removal": name, "epochs": 8.0, "prune_start": 0.1}, work=name)
         worst[name] = max(row["loss/prediction"] for row in loop.history.rows if "loss/prediction" in row)
     assert worst["iterative"] < worst["one-shot"]
 

@@ -9,7 +9,7 @@ import pytest
 from espalier.config import ConfigError, parse
 from espalier.config.chains import tasks_for
 from espalier.config.paths import Layout
-from espalier.config.specs import CompressSpec, card_spec, compress_spec, report_spec
+from espalier.config.specs import CompressSpec, card_spec, compress_spec, recover_spec, report_spec
 
 FOLDER = "results/small/minilm"
 NARROW = {"method": "homodistil", "path": [0.5, 0.75]}
@@ -85,6 +85,14 @@ def test_without_a_chain_every_target_starts_from_the_teacher(small):
     assert second.before is None and "chain" not in second.plan
     assert first.model_dump(exclude={"target"}) == second.model_dump(exclude={"target"})
     assert starts_from(layout, "special", "75") == "docs-corpus/seed42/narrow/75"
+
+
+def test_stages_count_the_passes_that_were_begun_before_them(small):
+    magnitude = {"method": "magnitude", "path": [0.3, 0.5], "dense_epochs": 0.5, "epochs_per_step": 1.0}
+    layout = study(small, {"docs-library": None}, magnitude=magnitude)
+    epochs = [spec_of(layout, "magnitude", percent).first_epoch for percent in ("30", "50")]
+    recovered = [recover_spec(layout.config, "docs-library", "magnitude", 42, each).first_epoch for each in ("30", "50")]
+    assert (epochs, recovered) == ([0, 2], [2, 3]), "a stage that ends within a pass has used it up"
 
 
 @pytest.mark.parametrize("removal", ["one-shot", "random-start"])

@@ -1,10 +1,12 @@
 """What the loop promises whatever the method."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
+from espalier.core.batches import epoch_order
 from espalier.core.predict import selection_set
 from espalier.core.runtime import Interrupted, UserError
 from tests import tiny
@@ -114,6 +116,30 @@ def test_a_saved_state_of_other_inputs_is_not_taken_up(harness):
     again = harness.loop({**DENSE, "epochs": 2.0}, seed=1)
     again.run()
     assert again.saves.resumed_at == []
+
+
+def test_a_later_stage_goes_on_with_passes_of_its_own(harness):
+    """Batches of the third pass, not those of the first one again."""
+    seen = {}
+    for first_epoch in (0, 2):
+        loop = harness.loop({**DENSE, "epochs": 1.0}, work=str(first_epoch))
+        loop.method.stage = replace(loop.method.stage, first_epoch=first_epoch)
+        seen[first_epoch] = picked_rows(loop)
+    expected = [epoch_order(harness.train.lengths, 16, 0, epoch) for epoch in (0, 2)]
+    assert [[rows.tolist() for rows in order] for order in expected] == list(seen.values())
+
+
+def picked_rows(loop):
+    """The rows of every step."""
+    found, one_step = [], loop._one_step
+
+    def look(picked):
+        found.append(picked.tolist())
+        one_step(picked)
+
+    loop._one_step = look
+    loop.run()
+    return found
 
 
 def test_fractions_of_an_epoch_stop_in_the_middle(harness):

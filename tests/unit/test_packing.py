@@ -162,6 +162,15 @@ def test_paragraphs_of_text_files(tmp_path, monkeypatch, capsys):
     assert "warning: 1 training rows have a text that is also one of an evaluation set" in capsys.readouterr().out
 
 
+def test_a_file_without_blank_lines_is_no_single_paragraph(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(corpus, "LONGEST", 10)
+    (tmp_path / "train.txt").write_text("".join(f"line {number}\n" for number in range(5)))
+    (tmp_path / "validation.txt").write_text("Five.\n")
+    train, _, _ = prepared(tmp_path, task())
+    assert train["text_a"].to_pylist() == ["line 0 line 1", "line 2 line 3", "line 4"]
+
+
 def test_parquet_in_pieces_without_what_has_no_text(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(corpus, "PIECE", 3)

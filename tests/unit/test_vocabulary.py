@@ -48,6 +48,13 @@ def test_divergence_and_its_gradient_are_torch_s(dtype, temperature):
     assert teacher.grad is None
 
 
+def test_rows_without_a_masked_token_have_nothing_to_distil():
+    own = torch.empty(0, 10, requires_grad=True)
+    loss = soft_label_loss(own, torch.empty(0, 10), temperature=1.0, kind="text")
+    loss.backward()
+    assert loss == 0.0
+
+
 def test_nothing_is_lost_where_student_and_teacher_are_one():
     own = logits(1)
     loss = soft_label_loss(own, own.detach(), temperature=1.0, kind="text")

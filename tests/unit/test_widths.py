@@ -65,6 +65,13 @@ def test_writers_leave_out_what_reads_and_what_normalises():
     assert not [name for name in found if "LayerNorm" in name or name.startswith("cls.")]
 
 
+def test_layers_that_a_ranking_over_all_has_thinned_keep_a_unit():
+    start = Sizes(276, 12, 23, (1500, 1400, 1300, 1200, 885, 3))
+    sizes = final_sizes(start, start.matrices * 0.5, 8)
+    assert sizes.units[-1] in (1, 2) and all(units % 8 == 0 for units in sizes.units[:-1])
+    assert abs(sizes.matrices / start.matrices - 0.5) < 0.01
+
+
 @pytest.mark.parametrize("variant", REFUSED)
 def test_other_families_are_refused_by_name(variant):
     with pytest.raises(UserError, match=rf"{variant.split(',')[0]}.*supported.*distilbert"):

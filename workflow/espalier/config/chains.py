@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,6 +27,16 @@ class Student(NamedTuple):
 def tasks_for(config: Config, plan: str) -> list[str]:
     """The tasks that a plan runs on: those of its kinds, and with a student to start from where it starts from one."""
     return [task for task in config.tasks if _runs_on(config, plan, task, ())]
+
+
+def students_of(config: Config) -> list[Student]:
+    """Every stage of every plan on every task that it runs on."""
+    return [
+        Student(task, name, percent_of(target))
+        for name, plan in config.plans.items()
+        for task in tasks_for(config, name)
+        for target in plan.path
+    ]
 
 
 def _runs_on(config: Config, plan: str, task: str, seen: tuple[str, ...]) -> bool:
@@ -65,6 +76,13 @@ def student_before(config: Config, student: Student) -> Student | None:
     if before is not None and plan.is_chain:
         return student._replace(percent=percent_of(before))
     return source_of(config, student)
+
+
+def epochs_to(config: Config, student: Student, *, included: bool) -> int:
+    """Passes over the rows that a plan's path has begun when a stage begins, or when it ends."""
+    plan = config.plan_for(student.plan, student.task)
+    before = [percent_of(target) for target in plan.path].index(student.percent) if plan.is_chain else 0
+    return math.ceil(sum(sum(plan.parts(first_stage=not stage)) for stage in range(before + included)))
 
 
 def target_of(config: Config, student: Student) -> Target:

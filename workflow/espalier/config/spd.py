@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from espalier.config.base import Block
-from espalier.config.plans import Epochs, Fraction, Positive, PrunedPlan, Recover
+from espalier.config.plans import Epochs, Fraction, Plan, Positive, PrunedPlan, Recover
 
 Weight = Annotated[float, Field(ge=0.0)]
+Grafting = dict[str, tuple[float, str]]
+"""Plan → first probability of a student layer, and its schedule."""
 
 
 class Prediction(Block):
@@ -95,3 +97,15 @@ class SpdPlan(PrunedPlan):
     def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
         """Evenly over part 1, the last one at its end."""
         return [round(number * bounds[0] / self.prune_steps) for number in range(1, self.prune_steps + 1)]
+
+
+def grafting_ablations(plans: Mapping[str, Plan]) -> list[Grafting]:
+    """Plans that differ in how they graft alone, wherever there are at least three first probabilities."""
+    found: dict[str, Grafting] = {}
+    varied = {"initial_probability", "probability_schedule", "jump_probability", "grafting_epochs", "finetune_epochs"}
+    for name, plan in plans.items():
+        if isinstance(plan, SpdPlan):
+            others = f"{plan.model_dump_json(exclude=varied)} {plan.grafting_epochs + plan.finetune_epochs}"
+            schedule = plan.probability_schedule if plan.grafting_epochs else "constant, then 1"
+            found.setdefault(others, {})[name] = (plan.initial_probability, schedule)
+    return [own for own in found.values() if len({first for first, _ in own.values()}) > 2]

@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import Field
 
 from espalier.config.base import Block
-from espalier.config.chains import Student, source_of, student_before, target_of, tasks_for
+from espalier.config.chains import Student, epochs_to, source_of, student_before, students_of, target_of
 from espalier.config.data import Base, Kind, Metric, Task, TextMetric
 from espalier.config.plans import Pretrain, Teacher
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
-from espalier.config.spd import SpdPlan
-from espalier.config.targets import Target, percent_of, stage_of
+from espalier.config.spd import Grafting, grafting_ablations
+from espalier.config.targets import Target, stage_of
 from espalier.methods import METHODS
 
 
@@ -71,6 +71,8 @@ class TrainingSpec(Block):
     goal: Goal
     machine: Machine
     progress: Progress
+    first_epoch: int = 0
+    """Passes over the rows that were begun before on the same path."""
 
 
 class FinetuneSpec(TrainingSpec):
@@ -158,10 +160,6 @@ class CardSpec(Block):
     """Student of another plan that the path began with."""
 
 
-Grafting = dict[str, tuple[float, str]]
-"""Plans of SPD that differ in how they graft alone → first probability of a student layer, and its schedule."""
-
-
 class ReportSpec(Block):
     """Gather a project's results."""
 
@@ -233,7 +231,8 @@ def recover_spec(config: Config, task: str, plan: str, seed: int, percent: str) 
 
 
 def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str, leave_out: set[str]) -> CompressSpec:
-    settings, student = config.plan_for(plan, task), student_before(config, Student(task, plan, percent))
+    settings, here = config.plan_for(plan, task), Student(task, plan, percent)
+    student = student_before(config, here)
     return CompressSpec(
         **_training(config, task, seed),
         method=METHODS[settings.method],
@@ -241,6 +240,7 @@ def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str,
         new_head=settings.start == "pretrained" if student is None else student.task != task,
         before=target_of(config, student) if student else None,
         target=stage_of(settings.path, percent)[0],
+        first_epoch=epochs_to(config, here, included="recover" not in leave_out),
     )
 
 
@@ -291,27 +291,10 @@ def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percen
 
 def report_spec(config: Config) -> ReportSpec:
     """What `table` and `report` read."""
-    students = [
-        Student(task, name, percent_of(target))
-        for name, plan in config.plans.items()
-        for task in tasks_for(config, name)
-        for target in plan.path
-    ]
-    starts = {str(student): source_of(config, student) for student in students}
+    starts = {str(student): source_of(config, student) for student in students_of(config)}
     return ReportSpec(
         project=config.project,
         methods={name: plan.method for name, plan in config.plans.items()},
         starts={student: str(source) for student, source in starts.items() if source is not None},
-        grafting=_grafting(config),
+        grafting=grafting_ablations(config.plans),
     )
-
-
-def _grafting(config: Config) -> list[Grafting]:
-    found: dict[str, Grafting] = {}
-    varied = {"initial_probability", "probability_schedule", "jump_probability", "grafting_epochs", "finetune_epochs"}
-    for name, plan in config.plans.items():
-        if isinstance(plan, SpdPlan):
-            others = f"{plan.model_dump_json(exclude=varied)} {plan.grafting_epochs + plan.finetune_epochs}"
-            schedule = plan.probability_schedule if plan.grafting_epochs else "constant, then 1"
-            found.setdefault(others, {})[name] = (plan.initial_probability, schedule)
-    return [plans for plans in found.values() if len({first for first, _ in plans.values()}) > 2]

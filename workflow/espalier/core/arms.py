@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 
-from espalier.config.specs import Grafting
+from espalier.config.spd import Grafting
 from espalier.core.figures import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style, looks
 from espalier.core.quality import Quality
 from espalier.core.results import TEACHER

@@ -20,6 +20,8 @@ from espalier.core.runtime import UserError, atomic
 
 PIECE = 2048
 """Rows that are in memory at once."""
+LONGEST = 100_000
+"""Characters of a paragraph from which on it ends with its line: some files have no blank line at all."""
 TXT_COLUMN = "text"
 """Column of a .txt file's paragraphs."""
 Texts = Iterator[pa.Array | pa.ChunkedArray]
@@ -81,17 +83,20 @@ def _parquet(path: Path, column: str) -> Texts:
 
 
 def _paragraphs(path: Path) -> Texts:
-    """Paragraphs of a text file, each as one line; blank lines lie between them."""
+    """Paragraphs of a text file, each as one line; blank lines lie between them, and the longest go on as another."""
     found: list[str] = []
     lines: list[str] = []
+    length = 0
     try:
         with path.open(encoding="utf-8-sig") as file:
             for line in file:
-                if line.strip():
-                    lines.append(line.strip())
+                if text := line.strip():
+                    lines.append(text)
+                    length += len(text)
+                if text and length < LONGEST:
                     continue
                 found += [" ".join(lines)] if lines else []
-                lines = []
+                lines, length = [], 0
                 if len(found) == PIECE:
                     yield pa.array(found, pa.string())
                     found = []

@@ -84,12 +84,13 @@ class Loop:
         if not processes.is_main():
             torch.manual_seed(processes.seed_of(self.method.stage.seed))
         self._resume()
-        steps, per_epoch, quiet = self.method.stage.steps, self.steps_per_epoch, not processes.is_main()
+        stage, per_epoch, quiet = self.method.stage, self.steps_per_epoch, not processes.is_main()
+        steps = stage.steps
         with tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True, disable=quiet) as bar:
             self._since_log()
             while self.step < steps:
                 epoch, first = divmod(self.step, per_epoch)
-                order = epoch_order(self.rows.lengths, self.settings.batch_size, self.method.stage.seed, epoch)
+                order = epoch_order(self.rows.lengths, self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
                 for picked in order[first : first + steps - self.step]:
                     self._one_step(picked)
                     bar.update()
@@ -151,7 +152,7 @@ class Loop:
 
     def _accumulate(self, picked: np.ndarray) -> dict[str, Tensor]:
         totals: dict[str, Tensor] = {}
-        epoch = self.step // self.steps_per_epoch
+        epoch = self.method.stage.first_epoch + self.step // self.steps_per_epoch
         for start in range(0, len(picked), self.micro):
             batch = self.rows.batch(picked[start : start + self.micro], self.accelerator.device, epoch)
             share = len(batch) / len(picked)

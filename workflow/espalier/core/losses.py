@@ -57,7 +57,7 @@ def soft_label_loss(
     if kind == "regression":
         return F.mse_loss(student.float(), teacher.float())
     if kind == "text":
-        return temperature**2 * token_divergence(student, teacher, temperature) / len(student)
+        return temperature**2 * token_divergence(student, teacher, temperature) / max(1, len(student))
     student_log, teacher_log = (F.log_softmax(each.float() / temperature, dim=-1) for each in (student, teacher))
     return -(temperature**2) * torch.einsum("bc,bc->b", teacher_log.exp(), student_log - teacher_log).mean()
 

@@ -42,6 +42,8 @@ class Stage:
     """The latency to reach, where the path aims at a speed."""
     gone: float = 0.0
     """Fraction of the base's weights that the student came without, in [0, 1), where masks are over single weights."""
+    first_epoch: int = 0
+    """Passes over the rows that earlier stages of the path have begun: order and masks of each pass are its own."""
 
     @property
     def steps(self) -> int:

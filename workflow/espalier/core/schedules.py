@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Literal
 
+CUTS = 4
+"""Equal cuts of the schedule `step` of `remaining`."""
+
 
 def sparsity_steps(before: float, target: float, steps: int, schedule: Literal["uniform", "geometric", "cubic"]) -> list[float]:
     """Sparsity after each of `steps` removals that lead from `before` to `target`.
@@ -58,3 +61,23 @@ def learning_rate_factor(step: int, bounds: Sequence[int], warmup: float, schedu
     if position < warm:
         return (position + 1) / (warm + 1)
     return 1.0 if schedule == "constant" else max(0.0, (length - position) / max(1, length - warm))
+
+
+def remaining(step: int, first: int, last: int, schedule: Literal["cubic", "linear", "step"]) -> float:
+    """Part of the way from the first widths to the last that is left at a step: 1 up to `first`, 0 from `last` on.
+
+    With it the remaining ratio is r(t) = r_f + (1 - r_f) * remaining.
+
+    Source: HomoDistil specification, section 3.2: cubic (1 - (t - t_i) / (t_f - t_i))^3; section 6, ablation 6 for the others.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        step: optimiser step, from 0.
+        first: t_i, below `last`.
+        last: t_f.
+        schedule: how it falls.
+    """
+    done = min(1.0, max(0.0, (step - first) / (last - first)))
+    if schedule == "cubic":
+        return (1.0 - done) ** 3
+    return 1.0 - (done if schedule == "linear" else math.floor(CUTS * done) / CUTS)

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -165,11 +165,13 @@ class Run:
     def fixed_stage(self, epochs: float, gone: float = 0.0) -> Stage:
         """A run of so many epochs in which nothing is removed, of a student that came without a fraction of its base."""
         bounds = interval_bounds([epochs], self._steps_per_epoch) if epochs else [0]
-        return Stage(self.spec.goal.kind, self.spec.seed, 0.0, 0.0, tuple(bounds), {}, gone=gone)
+        first = self.spec.first_epoch
+        return Stage(self.spec.goal.kind, self.spec.seed, 0.0, 0.0, tuple(bounds), {}, gone=gone, first_epoch=first)
 
     def pruning_stage(self, plan: Plan, first: bool, aim: Aim) -> Stage:
         """A stage of a plan's path."""
-        return pruning_stage(plan, self.spec.goal.kind, self.spec.seed, self._steps_per_epoch, first, *aim)
+        stage = pruning_stage(plan, self.spec.goal.kind, self.spec.seed, self._steps_per_epoch, first, *aim)
+        return replace(stage, first_epoch=self.spec.first_epoch)
 
     @property
     def _steps_per_epoch(self) -> int:

@@ -88,7 +88,7 @@ def final_sizes(start: Sizes, weights: float, multiple: int = 1) -> Sizes:
 
     With all at fraction r the matrices shrink by r^2. The width of a head is rounded first, as close to r as leaves room;
     the hidden width follows it, so that hidden = heads x head width holds where it held; FFN units take the rest, the
-    nearest multiple in each layer.
+    nearest multiple in each layer; where that is none, as in layers that a ranking over all has thinned, the nearest number.
 
     Raises:
         UserError: no such widths exist.
@@ -98,7 +98,7 @@ def final_sizes(start: Sizes, weights: float, multiple: int = 1) -> Sizes:
         hidden = max(1, round(start.hidden * head_dim / start.head_dim))
         attention = 4 * hidden * start.heads * head_dim * len(start.units)
         share = (weights - attention) / (2 * hidden * sum(start.units))
-        units = tuple(multiple * round(share * each / multiple) for each in start.units)
+        units = tuple(multiple * round(share * each / multiple) or max(1, round(share * each)) for each in start.units)
         if all(1 <= left <= whole for left, whole in zip(units, start.units, strict=True)):
             return Sizes(hidden, start.heads, head_dim, units)
     raise UserError(

@@ -19,15 +19,15 @@ After every cut the student is physically smaller, and so are the optimiser's mo
 projections: there are no masks, nothing comes back, and LayerNorms see what is kept alone. r_f follows from the target:
 widths at fraction r leave r^2 of the matrices; `core.widths.final_sizes` says how that is rounded.
 
-Left out: removing whole heads; staged losses. Choices that the paper leaves open: specification, section 7.
+Left out: removing whole heads; staged losses; heads in the ranking over all layers (`allocation: global` ranks FFN units,
+since all layers of a stock model have heads of one width). Choices that the paper leaves open: specification, section 7.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -42,32 +42,14 @@ from espalier.core.method import Method, Outputs
 from espalier.core.parts import HIDDEN, units_of, within
 from espalier.core.platon import Importance, unit_scores
 from espalier.core.relations import Embedding
+from espalier.core.runtime import UserError
+from espalier.core.schedules import remaining
 from espalier.core.widths import Sizes, Widths, between, choose, exported, final_sizes, queries_of, values_of, writers
 
-CUTS = 4
-"""Equal cuts of the schedule `step`."""
+WINDOWED = ("platon", "averaged-sensitivity")
+"""Importances that average over windows of steps."""
 EMBEDDING = "embedding.weight"
 """Name of the embeddings' projection; those of layers are `layer.{i}.weight`."""
-
-
-def remaining(step: int, first: int, last: int, schedule: Literal["cubic", "linear", "step"]) -> float:
-    """Part of the way from the first widths to the last that is left at a step: 1 up to `first`, 0 from `last` on.
-
-    With it the remaining ratio is r(t) = r_f + (1 - r_f) * remaining.
-
-    Source: specification, section 3.2: cubic (1 - (t - t_i) / (t_f - t_i))^3; section 6, ablation 6 for the others.
-    Differs from the authors' code: no code is public.
-
-    Args:
-        step: optimiser step, from 0.
-        first: t_i, below `last`.
-        last: t_f.
-        schedule: how it falls.
-    """
-    done = min(1.0, max(0.0, (step - first) / (last - first)))
-    if schedule == "cubic":
-        return (1.0 - done) ** 3
-    return 1.0 - (done if schedule == "linear" else math.floor(CUTS * done) / CUTS)
 
 
 class Homodistil(Method):
@@ -97,14 +79,28 @@ class Homodistil(Method):
         self.dense = _whole(self.before, start).matrices
         self.last = max(2, min(round(self.settings.prune_end * self.stage.steps), self.stage.steps - 1))
         self.first = min(max(1, round(self.settings.prune_start * self.stage.steps)), self.last - 1)
+        if self.settings.removal == "one-shot":
+            self.last = self.first
         self.importance: Importance | None = None
         if not self.stage.removes:
             return
+        self._check_lengths()
         self.final = final_sizes(start, self.dense * (1.0 - self.stage.target), self.settings.multiple)
         if self.settings.removal == "random-start":
             self._start_at_random()
         else:
             self.importance = self._make_importance()
+
+    def _check_lengths(self) -> None:
+        """Refuse a stage that is too short to gather scores as its settings say."""
+        settings, steps = self.settings, self.stage.steps
+        if steps <= self.last:
+            raise UserError(f"too short to narrow in: {steps} steps; needed: at least {self.last + 1}; raise epochs")
+        if settings.removal == "one-shot" and settings.importance in WINDOWED and self.first < settings.window:
+            raise UserError(
+                f"one-shot cuts at step {self.first} of {steps}, before a window of {settings.window} steps is full; "
+                f"raise prune_start to at least {settings.window / steps:.3f}, or lower window"
+            )
 
     def _make_projections(self, student: PreTrainedModel) -> dict[str, nn.Parameter]:
         """Maps to the teacher's width for the terms that are on: identity, rows of removed dimensions left out."""
@@ -157,15 +153,22 @@ class Homodistil(Method):
     def before_step(self, step: int) -> None:
         """Cut where widths are due."""
         if (goal := self._goal(step)) is not None:
-            kept = choose(self._unit_scores(), goal, across_layers=self.settings.allocation == "global")
+            scores = self._unit_scores()
+            if not all(bool(each.isfinite().all()) for each in scores.values()):
+                raise UserError(
+                    f"training diverged before step {step + 1}: scores of units are not finite; lower learning_rate"
+                )
+            kept = choose(scores, goal, across_layers=self.settings.allocation == "global")
             self.widths.cut(kept, self.optimizer, self.importance.stores.values())
+            if step == self.last:
+                self.importance = None  # three numbers a weight that nobody reads any more
 
     def _goal(self, step: int) -> Sizes | None:
         """The widths to cut to before this step."""
         if self.importance is None:
             return None
         if self.settings.removal == "one-shot":
-            return self.final if step == self.first else None
+            return self.final if step == self.last else None
         due = (step - self.first) % self.settings.decide_every == 0 or step == self.last
         if not (due and self.first < step <= self.last):
             return None
@@ -211,7 +214,7 @@ class Homodistil(Method):
 
     def after_backward(self, step: int) -> None:
         """Gather scores while they are needed; before a one-shot cut nothing is updated."""
-        if self.importance is None or step >= (self.first if self.settings.removal == "one-shot" else self.last):
+        if self.importance is None:
             return
         self.importance.gather()
         if self.settings.removal == "one-shot":
@@ -226,7 +229,7 @@ class Homodistil(Method):
 
     def at_target(self, steps: int) -> bool:
         """Whether the last cut has been made."""
-        return self.importance is None or steps > (self.first if self.settings.removal == "one-shot" else self.last)
+        return self.importance is None or steps > self.last
 
     def end(self) -> Masks:
         """What is kept of the model that the path began with."""
@@ -267,8 +270,10 @@ class Homodistil(Method):
         self.widths.reset_to(part("kept"), self.optimizer)
         for name, value in part("projection").items():
             self.projections[name].copy_(value)
-        if self.importance is not None:
-            self.importance.load_state_dict(part("importance"))
+        if scores := part("importance"):
+            self.importance.load_state_dict(scores)
+        else:
+            self.importance = None
 
 
 def _mean(terms: Iterable[Tensor]) -> Float[Tensor, ""]:

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from espalier.config.specs import Grafting, ReportSpec
+from espalier.config.spd import Grafting
+from espalier.config.specs import ReportSpec
 from espalier.core.anatomy import (
     Picture,
     analyses_file,
