@@ -67,6 +67,7 @@ def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         "rows": {"train": 10, "validation": 3},
         "class_counts": {"train": {"a": 6, "b": 4}, "validation": {"a": 2, "b": 1}},
         "majority": {"validation": pytest.approx(2 / 3)},
+        "leaked": {"validation": 1},
     }
     assert [source["path"] for source in sources] == [str(tmp_path / "train.csv"), str(tmp_path / "validation.csv")]
     said = capsys.readouterr().out
@@ -108,7 +109,8 @@ def test_regression(tmp_path: Path) -> None:
 
 def test_text(tmp_path: Path) -> None:
     write(tmp_path)
-    train, evaluation, _ = run(tmp_path, spec(tmp_path, kind="text", label=None, metric=None))
+    train, evaluation, task = run(tmp_path, spec(tmp_path, kind="text", label=None, metric=None))
+    assert task["leaked"] == {"train": 1}, "training rows, since a corpus is read once"
     assert train.column_names == ["text_a"] and evaluation.column_names == ["text_a", "set"]
 
 

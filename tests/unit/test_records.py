@@ -104,6 +104,11 @@ def test_a_place_can_be_verified_alone(capsys):
     assert found(str(Path(ROWS).absolute()), capsys=capsys)[1]["missing"] == [ROWS]
 
 
+def test_a_place_that_is_neither_there_nor_recorded_is_refused(capsys):
+    with pytest.raises(UserError, match="results/mine/typo: no such file or folder, and no job wrote one"):
+        verify.main(["results/mine/b", "results/mine/typo"])
+
+
 def test_a_project_that_was_never_fetched_is_not_missing(capsys):
     note({"results/other/table.csv": ""}, "table", {})
     for path in sorted(Path("results/other").rglob("*"), reverse=True):

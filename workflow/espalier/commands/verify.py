@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from espalier.core.records import RECORDS, RESULTS, from_here, known_digests, read_jobs, read_records
-from espalier.core.runtime import sha256
+from espalier.core.runtime import UserError, sha256
 
 MEANING = {
     "differs": "is not what its job wrote",
@@ -26,7 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     places = [from_here(path) for path in options.paths or sorted(Path(RESULTS).glob("*"))]
     jobs = read_jobs()
-    found = compare(places, known_digests(jobs, read_records(jobs)))
+    known = known_digests(jobs, read_records(jobs))
+    for place in places:
+        if not Path(place).exists() and not any(Path(path).is_relative_to(place) for path in known):
+            raise UserError(f"{place}: no such file or folder, and no job wrote one")
+    found = compare(places, known)
     print(json.dumps(found, indent=2) if options.json else as_text(found))
     return int(any(found[kind] for kind in ("differs", "missing", "extra")))
 

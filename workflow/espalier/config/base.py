@@ -20,12 +20,29 @@ Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 """A full git commit, so that the same configuration always reads the same files."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
+HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
+Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
 
 _PATTERNS = {
     rf"^{NAME}$": "lower-case letters, digits and hyphens, beginning with a letter or digit",
     r"^[0-9a-f]{40}$": "a full git commit: 40 hexadecimal digits",
     r"^[0-9a-f]{64}$": "a SHA-256 digest: 64 hexadecimal digits",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$": "a pinned requirement: name==version",
+    r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$": "the hub's name of it: owner/name, or name",
+    r"^[A-Za-z0-9][A-Za-z0-9.+-]*$": "an SPDX identifier such as Apache-2.0",
 }
+_BLOCK = "a block of keys"
+_NEEDED = {
+    "dict_type": _BLOCK,
+    "model_type": _BLOCK,
+    "model_attributes_type": _BLOCK,
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+}
+"""What pydantic calls by names of Python."""
+_UNIONS = (typing.Union, types.UnionType)
 
 
 class Block(BaseModel):
@@ -63,7 +80,15 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     """Readable lines, one for each problem that pydantic found in `model`."""
     problems = error.errors(include_url=False)
     around = {details["loc"][:depth] for details in problems for depth in range(len(details["loc"]))}
-    return [_line(details, model, prefix) for details in problems if details["loc"] not in around]  # the innermost says it
+    innermost = [details for details in problems if details["loc"] not in around and not _of_a_text(details)]
+    return [_line(details, model, prefix) for details in innermost]
+
+
+def _of_a_text(details: ErrorDetails) -> bool:
+    """Where a text or a block is allowed and a block was given, what the block lacks is all there is to say."""
+    *before, last = details["loc"]
+    in_block = bool(before) and str(before[-1]).startswith("dict[")
+    return details["type"] == "string_type" and last == "str" and isinstance(details["input"], dict) and not in_block
 
 
 def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
@@ -91,7 +116,11 @@ def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
         return f"{place}: {context['error']}".removeprefix("(top level): ")
     if kind == "float_type" and isinstance(got, str):
         return f"{place}: got the text {got!r}; a number is needed"
-    message = details["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    if kind == "tuple_type":
+        return (
+            f"{place}: got {_short(got)}; needed: a list{'' if got is None or isinstance(got, dict) else f', such as [{got}]'}"
+        )
+    message = _NEEDED.get(kind) or details["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"{place}: got {_short(got)}; needed: {message}"
 
 
@@ -112,6 +141,9 @@ def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[li
         by_tag = {tag: block for block in members for tag in _tags(block)}
         if len(members) > 1 and part in by_tag:
             here, fields = by_tag[part], list(by_tag[part].model_fields)
+            continue
+        if typing.get_origin(_bare(here)) in _UNIONS and (part == "str" or str(part).startswith("dict[")):  # a member of it
+            here = next((each for each in typing.get_args(_bare(here)) if typing.get_origin(each) is dict), None)
             continue
         path.append(f"[{part}]" if isinstance(part, int) else str(part))
         here = _child(members, here, part)
@@ -142,6 +174,6 @@ def _bare(annotation: Any) -> Any:
 
 def _blocks(annotation: Any) -> list[type[BaseModel]]:
     annotation = _bare(annotation)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    if typing.get_origin(annotation) in _UNIONS:
         return [block for member in typing.get_args(annotation) for block in _blocks(member)]
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, BaseModel) else []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
-from espalier.config.base import Block, Commit, Many, Name, Sha256
+from espalier.config.base import Block, Commit, HubId, Licence, Many, Name, Requirement, Sha256
 
 Kind = Literal["classification", "regression", "span", "text"]
 Metric = Literal["accuracy", "f1", "macro-f1", "matthews", "pearson", "spearman", "squad-f1", "exact-match"]
@@ -23,9 +23,6 @@ TEXT_METRICS: tuple[TextMetric, ...] = ("masked-accuracy", "perplexity")
 SPAN_DEFAULTS = {"max_length": 384, "stride": 128, "max_answer_length": 30}
 """BERT's own for SQuAD (run_squad.py)."""
 
-Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
-HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
-Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
 TRAIN = "train"

@@ -25,8 +25,7 @@ def run(spec: str, *, train: Path, evaluation: Path, task: Path) -> None:
     if problem := f1_problem(settings.task.metrics, found.classes or ()):
         raise UserError(f"task {settings.name}: {problem}")
     training, sets = _parts(settings, found)
-    description = _describe(settings, found, training, sets)
-    _warn_of_overlap(training, sets)
+    description = _describe(settings, found, training, sets) | {"leaked": _overlap(training, sets)}
     named = [table.append_column("set", pa.array([name] * table.num_rows, pa.string())) for name, table in sets.items()]
     for path, table in ((train, training), (evaluation, pa.concat_tables(named))):
         with atomic(path) as temporary:
@@ -53,6 +52,7 @@ def _corpus(settings: PrepareSpec, train: Path, evaluation: Path) -> dict[str, o
         "class_counts": None,
         "majority": None,
         "sources": sources,
+        "leaked": {"train": counts["train"].shared},
     }
 
 
@@ -112,11 +112,14 @@ def _counts(table: pa.Table, classes: tuple[str, ...]) -> dict[str, int]:
     return {name: labels.count(index) for index, name in enumerate(classes)}
 
 
-def _warn_of_overlap(training: pa.Table, sets: dict[str, pa.Table]) -> None:
+def _overlap(training: pa.Table, sets: dict[str, pa.Table]) -> dict[str, int]:
+    """Rows of each evaluation set whose text is also a training row's."""
     known = set(_texts(training))
-    for name, table in sets.items():
-        if shared := sum(texts in known for texts in _texts(table)):
-            print(f"warning: {shared:,} of {table.num_rows:,} rows of {name} have a text that is also a training row's")
+    shared = {name: sum(texts in known for texts in _texts(table)) for name, table in sets.items()}
+    for name, count in shared.items():
+        if count:
+            print(f"warning: {count:,} of {sets[name].num_rows:,} rows of {name} have a text that is also a training row's")
+    return shared
 
 
 def _texts(table: pa.Table) -> list[tuple[str, ...]]:
