@@ -50,6 +50,7 @@ TASK = {
     "classes": ["good", "so|so\n`bad`"],
     "rows": {"train": 3000, "validation": 1600},
     "sources": [{"id": "nyu-mll/glue", "name": "", "revision": "a" * 40}],
+    "leaked": {"validation": 0},
 }
 STRUCTURE = {
     "layers": [{"heads": {"kept": 3, "total": 12}, "ffn": {"kept": 0, "total": 1536}}],
@@ -188,6 +189,12 @@ def test_a_teacher_has_nobody_beside_it():
     assert "# minilm fine-tuned on docs-library\n" in text and "| target |" not in text
     assert rows(text, "Scores")[1] == ["validation", "1600", "loss", "0.5000"]
     assert front_matter(spec, teacher)["tags"] == ["espalier", "onnx"]
+
+
+def test_rows_that_are_in_training_and_evaluation_are_told(text):
+    leaked = render(SPEC, FACTS._replace(task=TASK | {"leaked": {"validation": 1200, "other": 34}}))
+    said = "- Of the task's rows 1,234 stand in training and in evaluation: scores may be too high.\n"
+    assert said in leaked and leaked.replace(said, "") == text
 
 
 def test_regression_has_no_classes():

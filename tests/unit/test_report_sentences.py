@@ -50,6 +50,14 @@ def test_rows_that_select_and_score_are_called_so(tmp_path):
     assert "runs of sdp-cc: the weights of the last step were kept" in text
 
 
+def test_rows_that_are_in_training_and_evaluation_are_told(tmp_path):
+    root = study(tmp_path, seeds=(1,), scores=SMALL)
+    said = "Of the task’s rows 12 stand in training and in evaluation"
+    assert said not in words(make_report(root))
+    edit(root / "prepared/tiny/task.json", leaked={"validation": 12})
+    assert said in words(make_report(root))
+
+
 def test_a_run_outside_git_or_with_changes_says_so(tmp_path):
     root = study(tmp_path, seeds=(1,), scores=SMALL)
     edit(root / "base/tiny/seed1/sdp-cc/50/run.json", git_commit=None)

@@ -1,4 +1,4 @@
-"""report: one page and its pictures, which say what came out, how sure it is, and where it came from."""
+"""One page and its pictures, which say what came out, how sure it is, and where it came from."""
 
 from __future__ import annotations
 
@@ -225,6 +225,7 @@ def _summary(
     key: tuple[str, str], inside: list[Group], scored: Mapping[Place, Any], known_tasks: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The headline table of one base and task."""
+    task = known_tasks.get(key[1], {})
     content = next(content for place, content in scored.items() if (place.base, place.task) == key)
     return {
         "base": key[0],
@@ -232,7 +233,8 @@ def _summary(
         "metric": content["metric"],
         "set": content["set"],
         "rows": content["sets"].get(content["set"], {}).get("rows"),
-        "majority": _majority(known_tasks.get(key[1], {}), content["set"]),
+        "majority": _majority(task, content["set"]),
+        "leaked": sum(task.get("leaked", {}).values()),
         "groups": inside,
     }
 
