@@ -86,9 +86,9 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 
 def _of_a_text(details: ErrorDetails) -> bool:
     """Where a text or a block is allowed and a block was given, what the block lacks is all there is to say."""
-    *before, last = details["loc"]
-    in_block = bool(before) and str(before[-1]).startswith("dict[")
-    return details["type"] == "string_type" and last == "str" and isinstance(details["input"], dict) and not in_block
+    in_block = any(str(part).startswith("dict[") for part in details["loc"][-2:])
+    is_text = details["type"] == "string_type" and details["loc"][-1] == "str"
+    return is_text and isinstance(details["input"], dict) and not in_block
 
 
 def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
