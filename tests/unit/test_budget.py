@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import MPNetConfig, MPNetForSequenceClassification
 
-from espalier.core.budget import LatencyBudget, SizeBudget, close_until, land
+from espalier.core.budget import LatencyBudget, SizeBudget, check_reach, close_until, land
 from espalier.core.latency import Curve, LatencyGoal, LatencyTable
 from espalier.core.masks import count_weights
 from espalier.core.parts import HIDDEN, full_masks, heads_of, masks_of, units_of, within
@@ -168,3 +168,16 @@ def test_an_unsupported_family_is_refused_in_words():
     config = MPNetConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=24)
     with pytest.raises(UserError, match=r"'mpnet' cannot be pruned structurally; supported: bert, roberta"):
         SizeBudget.of(MPNetForSequenceClassification(config), {}, 0.5)
+
+
+def test_a_target_beyond_what_may_go_is_refused():
+    model = tiny.classifier()
+    full = {name: mask.float() for name, mask in full_masks(shape_of(model.config)).items()}
+    heads = {name: values for name, values in full.items() if name.endswith(".heads")}
+    budget = lambda target: SizeBudget.of(model, full_masks(shape_of(model.config)), target)  # noqa: E731
+    gone = sum(p.numel() for name, p in model.named_parameters() if ".attention." in name and p.dim() > 1)
+    most = gone / count_weights(model)
+    check_reach(budget(most), heads)
+    with pytest.raises(UserError, match=rf"target 60 % is out of reach: the parts that may go are {100 * most:.4g} % of"):
+        check_reach(budget(0.6), heads)
+    check_reach(budget(0.99), full)

@@ -15,6 +15,7 @@ from espalier.core.lagrangian import expected_counts, expected_size
 from espalier.core.latency import LatencyGoal, expected_latency
 from espalier.core.masks import Masks
 from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, inside, masks_of, original_shape, prunable_shape
+from espalier.core.runtime import UserError
 from espalier.core.shrink import model_class
 from espalier.core.structure import Shape, compact_config, family_of, find, shape_of
 
@@ -25,6 +26,8 @@ class Budget(Protocol):
 
     word: str
     """What is saved, for the history."""
+    said: str
+    """What it is saved of."""
     target: float
     """Fraction of the dense cost to remove, in (0, 1)."""
 
@@ -44,6 +47,7 @@ class SizeBudget:
     head_weights: float
     unit_weights: float
     word = "sparsity"
+    said = "encoder's weights"
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
         """Expected sparsity, in [0, 1)."""
@@ -83,6 +87,7 @@ class LatencyBudget:
     shape: Shape
     """Of the model that has the gates."""
     word = "saved_latency"
+    said = "latency"
 
     @property
     def target(self) -> float:
@@ -93,6 +98,20 @@ class LatencyBudget:
         """Expected fraction of the dense latency that is saved."""
         table = self.goal.table
         return 1.0 - expected_latency(table, *expected_counts(kept, self.shape)) / table.dense_ms
+
+
+def check_reach(budget: Budget, gated: Parts) -> None:
+    """Refuse a target that cannot be met even where all parts that may go are gone.
+
+    Raises:
+        UserError: saying how much they are.
+    """
+    most = float(budget.saved({name: torch.zeros_like(values, dtype=torch.float32) for name, values in gated.items()}))
+    if budget.target > most + 5e-5:
+        raise UserError(
+            f"target {100 * budget.target:.4g} % is out of reach: the parts that may go are {100 * most:.4g} % of the "
+            f"{budget.said}; aim lower, or let more kinds of parts go"
+        )
 
 
 @torch.no_grad()

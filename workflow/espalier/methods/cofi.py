@@ -32,7 +32,7 @@ from transformers import PreTrainedModel
 
 from espalier.config.structured import CofiPlan, L0Plan
 from espalier.core.batches import Batch
-from espalier.core.budget import Budget, LatencyBudget, SizeBudget, land
+from espalier.core.budget import Budget, LatencyBudget, SizeBudget, check_reach, land
 from espalier.core.fold import folded
 from espalier.core.gates import GateState, attach
 from espalier.core.hard_concrete_gates import HardConcreteGates
@@ -75,6 +75,7 @@ class L0(Method):
         means = (self.settings.gate_mean, self.settings.unit_mean)
         self.gates = HardConcreteGates(self.shape, kinds, *means, self.generator).to(student.device)
         self.multipliers = nn.Parameter(torch.zeros(2, device=student.device))
+        check_reach(self.budget, self.gates.soft())
         self.state: GateState = attach(student, self._values)
         student.gates = self.gates
         self.started_at = float(self.budget.saved({}))

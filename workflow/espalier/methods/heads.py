@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.config.structured import HeadsPlan
-from espalier.core.budget import SizeBudget, close_until
+from espalier.core.budget import SizeBudget, check_reach, close_until
 from espalier.core.gates import attach
 from espalier.core.masks import Masks
 from espalier.core.method import Method
@@ -45,6 +45,7 @@ class Heads(Method):
         self.gates = {name: mask.float().requires_grad_() for name, mask in self.open.items()}
         self.importance = {name: torch.zeros_like(gate) for name, gate in self.gates.items()}
         if self.stage.removes:
+            check_reach(self.budget, self.gates)
             attach(student, lambda: {name: gate * self.open[name] for name, gate in self.gates.items()})
 
     def after_backward(self, step: int) -> None:

@@ -23,22 +23,18 @@ from espalier.core.anatomy import (
     value_pictures,
 )
 from espalier.core.arms import arms_figures, grafting_figures
-from espalier.core.curves import Curves, read_curves
-from espalier.core.figures import Look, looks, variables
-from espalier.core.findings import Findings, numbers_of, read_findings, read_fractions
-from espalier.core.maps import StructureMap, map_figure, read_maps, structure_file
+from espalier.core.curves import Curves
+from espalier.core.figures import Look, variables
+from espalier.core.findings import Findings, numbers_of
+from espalier.core.maps import StructureMap, map_figure, structure_file
 from espalier.core.page import environment
-from espalier.core.panels import Comparison, comparison_figures, comparison_key, distance_file, panel_figures, training_file
+from espalier.core.panels import comparison_figures, comparison_key, distance_file, panel_figures, training_file
 from espalier.core.quality import Quality, key, quality_figures, quality_file, size_file
-from espalier.core.results import TEACHER, Place, by_place, is_recovery, place_of, read_fields, read_table
+from espalier.core.results import TEACHER, Place, read_fields
 from espalier.core.runtime import atomic, write_json
-from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, groups, over_tasks, panels, selections, speeds
+from espalier.core.study import Study, majority_of, read_study
+from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, over_tasks, panels, selections, speeds
 
-RECORDED = (
-    *("stage", "seed", "spec_sha256", "code_sha256", "inputs", "versions", "device", "precision", "threads", "steps"),
-    *("train_seconds", "samples_per_second", "resumed_at", "selected", "git_commit", "finished"),
-)
-"""What the page shows of a run.json."""
 TIMED = ("device", "threads", "length", "repeats", "latency_ms")
 """What the page shows of a cost.json; the rest of it stands in the table."""
 
@@ -85,69 +81,65 @@ def run(
         findings: where the numbers in them go, likewise.
     """
     settings = ReportSpec.model_validate_json(spec)
-    rows = read_table(table)
-    runs = _records(records)
-    scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in by_place(scores).items()}
-    known_tasks = {content["name"]: content for content in (read_fields(path, ("name",)) for path in tasks)}
-    goals = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
-    steps = {run["place"]: run["steps"] for run in runs if not run["recovery"]}
-    curves = read_curves(histories, steps, goals)
-    qualities = [_quality(key, inside, goals[key][0], known_tasks) for key, inside in panels(groups(rows))]
-    compared = _comparisons(curves, scored)
-    maps = read_maps(structures)
-    found = read_findings(analyses, curves, rows, goals)
-    fractions = read_fractions(found, known_tasks)
-    look = looks(list(dict.fromkeys(rows["plan"])))
-    page = (
+    study = read_study(table, histories, records, scores, structures, analyses, tasks)
+    texts = {
+        report: _page(settings, study, conditions(read_fields(path, TIMED) for path in costs)),
+        quality: quality_file(study.qualities, study.look),
+        size: size_file(study.qualities, study.look),
+        structure: structure_file(study.maps, study.look),
+        training: training_file(study.curves, study.look),
+        **{path: distance_file(study.compared, study.look) for path in distance},
+        **{path: analyses_file(study.findings, study.fractions, study.look) for path in anatomy},
+    }
+    for path, text in texts.items():
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    for path in findings:
+        write_json(path, numbers_of(study.findings, study.fractions))
+
+
+def _page(settings: ReportSpec, study: Study, timed: Any) -> str:
+    look, qualities, compared = study.look, study.qualities, study.compared
+    return (
         environment()
         .get_template("report.html.j2")
         .render(
             project=settings.project,
             qualities=[_scored(each, look, settings.grafting) for each in qualities],
-            key=[(Markup(picture), name) for picture, name in key(qualities, look)],
+            key=_marked(key(qualities, look)),
             has_majority=any(each.majority is not None for each in qualities),
-            maps=[_map(each, look) for each in maps],
+            maps=[_map(each, look) for each in study.maps],
             compared=[(each.title, [Markup(picture) for picture in comparison_figures(each, look)]) for each in compared],
-            compared_key=[(Markup(picture), name) for picture, name in comparison_key(compared, look)],
-            findings=[_found(each, look) for each in found],
-            fractions=[(each.title, _drawn(fraction_pictures(each, look))) for each in fractions],
-            findings_key=[(Markup(picture), name) for picture, name in findings_key(found, look)],
-            curves=[_pictures(each, look) for each in curves],
-            conditions=conditions(read_fields(path, TIMED) for path in costs),
+            compared_key=_marked(comparison_key(compared, look)),
+            findings=[_found(each, look) for each in study.findings],
+            fractions=[(each.title, _drawn(fraction_pictures(each, look))) for each in study.fractions],
+            findings_key=_marked(findings_key(study.findings, look)),
+            curves=[_pictures(each, look) for each in study.curves],
+            conditions=timed,
             light=variables(dark=False),
             dark=variables(dark=True),
-            **_words(rows, runs, scored, known_tasks),
+            **_words(study),
         )
     )
-    pictures = {
-        quality: quality_file(qualities, look),
-        size: size_file(qualities, look),
-        structure: structure_file(maps, look),
-        training: training_file(curves, look),
-        **{path: distance_file(compared, look) for path in distance},
-        **{path: analyses_file(found, fractions, look) for path in anatomy},
-    }
-    for path, text in ({report: page} | pictures).items():
-        with atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    for path in findings:
-        write_json(path, numbers_of(found, fractions))
 
 
-def _words(
-    rows: pd.DataFrame, runs: list[dict[str, Any]], scored: Mapping[Place, Any], known_tasks: Mapping[str, Any]
-) -> dict[str, Any]:
+def _marked(entries: Iterable[tuple[str, str]]) -> list[tuple[Markup, str]]:
+    """Pictures and names of a legend."""
+    return [(Markup(picture), name) for picture, name in entries]
+
+
+def _words(study: Study) -> dict[str, Any]:
     """What the page says in text and tables."""
-    sets = {(place.base, place.task): content["set"] for place, content in scored.items()}
+    rows, runs = study.rows, study.runs
     return {
         "overview": _overview(rows),
-        "summaries": [_summary(key, inside, scored, known_tasks) for key, inside in panels(groups(rows))],
-        "averages": [(*key, inside) for key, inside in panels(over_tasks(rows))],
+        "summaries": [_summary(place, inside, study.scored, study.tasks) for place, inside in study.groups.items()],
+        "averages": [(*place, inside) for place, inside in panels(over_tasks(rows))],
         "speeds": speeds(rows),
         "batches": BATCHES,
         "runtimes": _runtimes(rows),
-        "sets": _sets(scored),
-        "selections": selections(runs, sets),
+        "sets": _sets(study.scored),
+        "selections": selections(runs, {place: chosen for place, (chosen, _) in study.goals.items()}),
         "heads": _heads(runs),
         "environments": _environments(runs),
         "runs": runs,
@@ -160,30 +152,6 @@ def _runtimes(rows: pd.DataFrame) -> dict[str, str]:
     measured = set(rows.columns[rows.notna().any()])
     columns = {name: {f"{prefix}latency_b{size}_ms" for size in BATCHES} for name, prefix in RUNTIMES.items()}
     return {name: RUNTIMES[name] for name in RUNTIMES if columns[name] & measured}
-
-
-def _records(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """run.json contents in table order, with `place` and `recovery`."""
-    found = [read_fields(path, RECORDED) | {"place": place_of(path), "recovery": is_recovery(path)} for path in paths]
-    return sorted(found, key=lambda record: (record["place"].order, record["recovery"]))
-
-
-def _quality(key: tuple[str, str], inside: list[Group], chosen: str, known_tasks: Mapping[str, Any]) -> Quality:
-    base, task = key
-    metric = inside[0].metric
-    majority = _majority(known_tasks.get(task, {}), chosen) if metric == "accuracy" else None
-    return Quality(f"{base} on {task}", metric, inside, majority)
-
-
-def _comparisons(curves: list[Curves], scored: Mapping[Place, Any]) -> list[Comparison]:
-    """The plans of each base and text task, with the teacher's loss on the rows that give the score."""
-    found = []
-    for base, task in dict.fromkeys((each.base, each.task) for each in curves if each.compared):
-        teachers = [content for place, content in scored.items() if (*place[:2], place.plan) == (base, task, TEACHER)]
-        losses = pd.Series([content["sets"][content["set"]]["loss"] for content in teachers], dtype=float)
-        inside = [each for each in curves if (each.base, each.task) == (base, task) and each.compared]
-        found.append(Comparison(base, task, inside, None if losses.empty else float(losses.mean())))
-    return found
 
 
 def _scored(quality: Quality, look: dict[str, Look], grafting: list[Grafting]) -> dict[str, Any]:
@@ -217,10 +185,6 @@ def _map(shown: StructureMap, look: dict[str, Look]) -> dict[str, Any]:
     return {"place": f"{shown.base} on {shown.task}", "map": shown, "picture": Markup(map_figure(shown, look))}
 
 
-def _majority(task: Mapping[str, Any], chosen: str) -> float | None:
-    return (task.get("majority") or {}).get(chosen)
-
-
 def _summary(
     key: tuple[str, str], inside: list[Group], scored: Mapping[Place, Any], known_tasks: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -233,7 +197,7 @@ def _summary(
         "metric": content["metric"],
         "set": content["set"],
         "rows": content["sets"].get(content["set"], {}).get("rows"),
-        "majority": _majority(task, content["set"]),
+        "majority": majority_of(task, content["set"]),
         "leaked": sum(task.get("leaked", {}).values()),
         "groups": inside,
     }
@@ -286,7 +250,7 @@ def _environments(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Distinct machines and versions, with the number of runs in each."""
     found: dict[str, dict[str, Any]] = {}
     for record in runs:
-        environment = {key: record.get(key) for key in ("device", "precision", "threads", "git_commit", "versions")}
-        entry = found.setdefault(json.dumps(environment, sort_keys=True), environment | {"runs": 0})
+        machine = {name: record.get(name) for name in ("device", "precision", "threads", "git_commit", "versions")}
+        entry = found.setdefault(json.dumps(machine, sort_keys=True), machine | {"runs": 0})
         entry["runs"] += 1
     return list(found.values())
