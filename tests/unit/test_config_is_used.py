@@ -17,7 +17,7 @@ def fields() -> list[str]:
     """`Class.field` of every block, inherited fields once."""
     classes = [block for file in DEFINITIONS for block in ast.parse(file.read_text()).body if isinstance(block, ast.ClassDef)]
     parts = [(block.name, part) for block in classes for part in block.body if isinstance(part, ast.AnnAssign)]
-    return [f"{name}.{ast.unparse(part.target)}" for name, part in parts]
+    return [f"{name}.{ast.unparse(part.target)}" for name, part in parts if "ClassVar" not in ast.unparse(part.annotation)]
 
 
 def checks(node: ast.AST) -> bool:

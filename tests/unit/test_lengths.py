@@ -12,6 +12,7 @@ from espalier.config.lengths import positions
 from espalier.config.paths import check_files
 from espalier.core.runtime import UserError
 from espalier.core.tokenizer import open_tokenizer
+from espalier.provenance import MEASURED_LENGTH
 from tests import tiny
 
 
@@ -67,8 +68,9 @@ def test_a_broken_base_is_left_to_fetch(small, tmp_path, monkeypatch, content):
         (40, 41, "measure.length: got 41; the base base takes at most 40 tokens"),
     ],
 )
-def test_the_tokenizer_of_a_fetched_base(tmp_path, max_length, measured, message):
+def test_the_tokenizer_of_a_fetched_base(tmp_path, monkeypatch, max_length, measured, message):
     base = tiny.write_base(tmp_path / "base")
-    assert open_tokenizer([base / "tokenizer.json"], 40, 40)
+    assert open_tokenizer([base / "tokenizer.json"], 40), "a stage by itself is not told what will be measured"
+    monkeypatch.setenv(MEASURED_LENGTH, str(measured))
     with pytest.raises(UserError, match=re.escape(message)):
-        open_tokenizer([base / "tokenizer.json"], max_length, measured)
+        open_tokenizer([base / "tokenizer.json"], max_length)

@@ -25,6 +25,8 @@ ACTIONS = ""
 """The statements of a module that act when it is imported."""
 PROCESSES = "ESPALIER_PROCESSES"
 """Name of the variable by which jobs hear of the number of processes."""
+MEASURED_LENGTH = "ESPALIER_MEASURED_LENGTH"
+"""Name of the variable by which jobs hear how long the rows are that `measure` will time."""
 LEFT_OUT = frozenset({(f"{PACKAGE}.methods", "METHODS")})
 """The registry names every method; a job's own method is an entry of its digest, so the others must not count."""
 SILENT_FIELDS = frozenset({"type_params", "type_comment", "kind", "ctx"})
@@ -42,9 +44,12 @@ def run_this_clone() -> None:
         os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
 
 
-def share_training(processes: int) -> None:
-    """Let the training stages of all jobs run as so many processes; no result depends on it, so no job's parameters name it."""
-    os.environ[PROCESSES] = str(processes)
+def tell_jobs(processes: int, measured_length: int) -> None:
+    """Let training stages run as so many processes, and what reads a base refuse rows that it could not be timed with.
+
+    No result depends on either, so no job's parameters name them.
+    """
+    os.environ.update({PROCESSES: str(processes), MEASURED_LENGTH: str(measured_length)})
 
 
 def work_folder(stage: str, *parts: str) -> str:

@@ -7,7 +7,7 @@ from espalier.config.base import NAME
 from espalier.config.paths import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
 from espalier.config.resources import resources_of
 from espalier.methods import METHODS
-from espalier.provenance import code_digest, run_this_clone, share_training, work_folder
+from espalier.provenance import code_digest, run_this_clone, tell_jobs, work_folder
 
 run_this_clone()
 try:
@@ -16,7 +16,7 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-share_training(study.processes)
+tell_jobs(study.processes, study.measure.length)
 layout = Layout(study)
 PLAN = f"(?!{TEACHER}/){NAME}"  # in rules that teachers do not go through
 LOCK = "envs/requirements.lock"

@@ -1,5 +1,6 @@
 # Text tasks: rows without labels, packed to one length, and a teacher that can fill in masked tokens.
-#   in:   results/{project}/prepared/{task}/ · bases/{base}/   out:  {base}/{task}/tokens/ · {base}/{task}/seed{seed}/teacher/0/
+#   in:   results/{project}/prepared/{task}/ · results/{project}/bases/{base}/
+#   out:  results/{project}/{base}/{task}/tokens/ · {base}/{task}/seed{seed}/teacher/0/
 
 CORPUS = one_of(study.tasks_of("text"))
 
@@ -33,8 +34,7 @@ rule pack:
             --train {input.train:q} \
             --evaluation {input.evaluation:q} \
             --packed-train {output.train:q} \
-            --packed-evaluation {output.evaluation:q} \
-            --measured-length {study.measure.length} >{log:q} 2>&1
+            --packed-evaluation {output.evaluation:q} >{log:q} 2>&1
         """
 
 

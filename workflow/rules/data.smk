@@ -57,6 +57,5 @@ rule tokenise:
             --train {input.train:q} \
             --evaluation {input.evaluation:q} \
             --tokens-train {output.train:q} \
-            --tokens-evaluation {output.evaluation:q} \
-            --measured-length {study.measure.length} >{log:q} 2>&1
+            --tokens-evaluation {output.evaluation:q} >{log:q} 2>&1
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,18 +10,19 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from espalier.config.lengths import positions_in, too_long
 from espalier.core.runtime import UserError
+from espalier.provenance import MEASURED_LENGTH
 
 
-def open_tokenizer(files: Sequence[Path], max_length: int, measured_length: int = 0) -> PreTrainedTokenizerBase:
+def open_tokenizer(files: Sequence[Path], max_length: int) -> PreTrainedTokenizerBase:
     """The tokenizer whose files these are.
 
     Raises:
-        UserError: it does not take rows of `max_length` tokens, or the base beside it takes neither those nor the rows that
-            `measure` will time.
+        UserError: it, or the base beside it, does not take rows of `max_length` tokens; or the base does not take the rows
+            that `measure` will time, which is said here rather than after all training.
     """
     folder = files[0].parent
     most = positions_in(folder)
-    for key, length in (("max_length", max_length), ("measure.length", measured_length)):
+    for key, length in (("max_length", max_length), ("measure.length", int(os.environ.get(MEASURED_LENGTH, "0")))):
         if most is not None and length > most:
             raise UserError(too_long(key, length, folder.name, most))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)

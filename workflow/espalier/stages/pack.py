@@ -18,14 +18,10 @@ def run(
     evaluation: Path,
     packed_train: Path,
     packed_evaluation: Path,
-    measured_length: str = "0",
 ) -> None:
-    """Write both tables as Arrow files that can be mapped into memory, of each set its first rows.
-
-    No output depends on the measured length: it is refused here where the base cannot take it.
-    """
+    """Write both tables as Arrow files that can be mapped into memory, of each set its first rows."""
     settings = PackSpec.model_validate_json(spec)
-    encoder = open_tokenizer(tokenizer, settings.max_length, int(measured_length))
+    encoder = open_tokenizer(tokenizer, settings.max_length)
     packer = Packer(encoder, settings.max_length)
     written = packer.write(train, packed_train, settings.rows)
     if settings.rows and written < settings.rows:

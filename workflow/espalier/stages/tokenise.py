@@ -25,15 +25,13 @@ def run(
     evaluation: Path,
     tokens_train: Path,
     tokens_evaluation: Path,
-    measured_length: str = "0",
 ) -> None:
     """Write input_ids (and token_type_ids, where the tokenizer gives them) beside label and set, without padding.
 
-    Span tasks have a row a window, and columns of their own: see core/windows.py. No output depends on the measured length:
-    it is refused here where the base cannot take it, rather than after all training.
+    Span tasks have a row a window, and columns of their own: see core/windows.py.
     """
     settings = TokeniseSpec.model_validate_json(spec)
-    encoder = open_tokenizer(tokenizer, settings.max_length, int(measured_length))
+    encoder = open_tokenizer(tokenizer, settings.max_length)
     for rows, tokens in ((train, tokens_train), (evaluation, tokens_evaluation)):
         if settings.kind == "span":
             cutting = Cutting(settings.max_length, settings.stride, settings.max_answer_length)
