@@ -107,6 +107,7 @@ def judging(config: Config) -> Iterator[Command]:
     gathered = {"scores": [SCORES], "costs": [COST], "records": [RECORD], "table": RESULTS / "table.csv"}
     yield "table", specs.report_spec(config), gathered | {"metrics": RESULTS / "metrics.json"}
     paths = {"histories": [HISTORY], "structures": [], "analyses": [], "tasks": [TASK], "distance": []}
+    paths |= {"anatomy": [RESULTS / "figures/analyses.svg"], "findings": [RESULTS / "analyses.json"]}
     paths |= {name: RESULTS / "figures" / f"{name}.svg" for name in PICTURES}
     yield "report", specs.report_spec(config), gathered | paths | {"report": RESULTS / "report.html"}
 
