@@ -15,7 +15,8 @@ from test_table import found, write
 from espalier.core.anatomy import draw_steps, error_pictures, fraction_pictures
 from espalier.core.curves import read_curves
 from espalier.core.figures import looks
-from espalier.core.findings import Value, read_findings, read_fractions
+from espalier.core.findings import Value, read_findings
+from espalier.core.fractions import read_fractions
 from espalier.core.results import by_place, read_table
 
 GOALS = {("base", "tiny"): ("validation", "accuracy")}

@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from espalier.core.curves import Curves, Panel
 from espalier.core.figures import ERROR_BARS, LIGHT, TEACHER_LINE, Look, canvas, inline, legend, line_style, svg, swatch
-from espalier.core.findings import DIFFERENCES, GAPS, REPRESENTATIONS, Errors, Findings, Fractions, Noise, Value
+from espalier.core.findings import DIFFERENCES, GAPS, REPRESENTATIONS, Errors, Findings, Noise, Value
+from espalier.core.fractions import Fractions
 from espalier.core.panels import draw_panel, panel_title
 from espalier.core.summary import goal
 

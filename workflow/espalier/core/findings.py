@@ -5,8 +5,6 @@ Definitions are ours, as the specifications of SDP (section 6) and SPD (section 
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +14,8 @@ import pandas as pd
 from espalier.config.data import TRAIN
 from espalier.core.analysis import overfitting_gap
 from espalier.core.curves import Curves
-from espalier.core.results import Place, by_place, digits, read_fields
-from espalier.core.summary import Mean, goal
+from espalier.core.results import Place, by_place, read_fields
+from espalier.core.summary import Mean
 
 REPRESENTATIONS = {
     "separability": "class separability R²",
@@ -29,9 +27,6 @@ REPRESENTATIONS = {
 DIFFERENCES = {"gap_loss": "loss: held-out less training rows", "gap_metric": "score: training less held-out rows"}
 GAPS = {**DIFFERENCES, "train_score": "score on training rows"}
 """Overfitting; beside it what is known of training rows at all, since a student that fits them no longer has no gap either."""
-
-ALIKE = ("sources", "kind", "classes")
-"""What tasks have in common, beside their metric, that are parts of the same training rows."""
 
 
 class Value(NamedTuple):
@@ -119,52 +114,6 @@ class Findings(NamedTuple):
         return f"{self.base} on {self.task}"
 
 
-class Fractions(NamedTuple):
-    """The overfitting gap of one base at one target, over tasks that are parts of the same training rows."""
-
-    base: str
-    percent: str
-    tasks: list[str]
-    values: dict[str, list[Value]]
-    """Keys of `GAPS`."""
-
-    @property
-    def title(self) -> str:
-        """Base, tasks and target."""
-        return f"{self.base} on {', '.join(self.tasks)}, {goal(self.percent)}"
-
-
-def read_fractions(findings: Sequence[Findings], tasks: Mapping[str, Mapping[str, Any]]) -> list[Fractions]:
-    """The gaps against the number of training rows, wherever tasks differ in that alone.
-
-    Args:
-        findings: of every base and task.
-        tasks: name → task.json.
-    """
-    known: dict[tuple[str, str], dict[str, Findings]] = {}
-    for each in findings:
-        task = tasks.get(each.task, {})
-        if task.get("sources") and "gap_loss" in each.values:
-            alike = json.dumps([each.metric, *(task.get(name) for name in ALIKE)], sort_keys=True)
-            known.setdefault((each.base, alike), {})[each.task] = each
-    found = []
-    for (base, _), parts in known.items():
-        names = sorted(parts, key=lambda name: tasks[name]["rows"][TRAIN])
-        for percent in dict.fromkeys(value.group for part in parts.values() for value in part.values["gap_loss"]):
-            values = {
-                key: [
-                    Value(value.plan, name, tasks[name]["rows"][TRAIN], value.value)
-                    for name in names
-                    for value in parts[name].values[key]
-                    if value.group == percent
-                ]
-                for key in GAPS
-            }
-            if len({value.x for value in values["gap_loss"]}) > 1:
-                found.append(Fractions(base, percent, names, values))
-    return found
-
-
 def read_findings(
     analyses: Sequence[Path], curves: Sequence[Curves], table: pd.DataFrame, goals: Mapping[tuple[str, str], tuple[str, str]]
 ) -> list[Findings]:
@@ -187,25 +136,6 @@ def read_findings(
         if inside or here:
             found.append(_findings(base, task, goals[base, task], inside, here, rows))
     return found
-
-
-def numbers_of(findings: Sequence[Findings], fractions: Sequence[Fractions]) -> dict[str, Any]:
-    """All of them for a file, curves left out."""
-    return {
-        "tasks": [_plain({name: part for name, part in each._asdict().items() if name != "curves"}) for each in findings],
-        "fractions": [_plain(each) for each in fractions],
-    }
-
-
-def _plain(item: Any) -> Any:
-    """With fields under their names, and numbers of six digits; null for those that are none."""
-    if hasattr(item, "_asdict"):
-        item = item._asdict()
-    if isinstance(item, dict):
-        return {name: _plain(part) for name, part in item.items()}
-    if isinstance(item, list | tuple):
-        return [_plain(part) for part in item]
-    return (None if math.isnan(item) else digits(item)) if isinstance(item, float) else item
 
 
 def _findings(

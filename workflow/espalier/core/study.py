@@ -10,7 +10,8 @@ import pandas as pd
 
 from espalier.core.curves import Curves, read_curves
 from espalier.core.figures import Look, looks
-from espalier.core.findings import Findings, Fractions, read_findings, read_fractions
+from espalier.core.findings import Findings, read_findings
+from espalier.core.fractions import Fractions, read_fractions
 from espalier.core.maps import StructureMap, read_maps
 from espalier.core.panels import Comparison
 from espalier.core.quality import Quality

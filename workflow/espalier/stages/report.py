@@ -25,7 +25,8 @@ from espalier.core.anatomy import (
 from espalier.core.arms import arms_figures, grafting_figures
 from espalier.core.curves import Curves
 from espalier.core.figures import Look, variables
-from espalier.core.findings import Findings, numbers_of
+from espalier.core.findings import Findings
+from espalier.core.fractions import numbers_of
 from espalier.core.maps import StructureMap, map_figure, structure_file
 from espalier.core.page import environment
 from espalier.core.panels import comparison_figures, comparison_key, distance_file, panel_figures, training_file
