@@ -14,7 +14,7 @@ from espalier.core.curves import Curves, Panel
 from espalier.core.figures import DARK, LIGHT, MARKERS, SERIES, looks, place_labels
 from espalier.core.maps import StructureMap, map_figure, structure_file
 from espalier.core.panels import panel_figures, training_file
-from espalier.core.quality import key, quality_figures, quality_file, size_file
+from espalier.core.quality import quality_figures, quality_file, quality_key, size_file
 
 
 def contrast(first: str, second: str) -> float:
@@ -62,7 +62,7 @@ def test_pictures_parse_and_repeat_and_keep_text_as_text():
     maps = [StructureMap("base", "tiny", "sdp", [row(), row(2)._replace(percent="95")])]
     for make in (
         lambda: quality_figures(shown, look)[-1],
-        lambda: next(key([shown], look))[0],
+        lambda: next(quality_key([shown], look))[0],
         lambda: map_figure(maps[0], look),
         lambda: structure_file(maps, look),
         lambda: structure_file([], look),

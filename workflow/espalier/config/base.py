@@ -11,27 +11,27 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
+_PATTERNS: dict[str, str] = {}
+"""Pattern → how it is said."""
+
+
+def _text(pattern: str, said: str, **limits: int) -> Any:
+    """A text that matches a pattern, which is said in words where one does not."""
+    _PATTERNS[pattern] = said
+    return Annotated[str, StringConstraints(pattern=pattern, **limits)]
+
+
 NAME = "[a-z0-9][a-z0-9-]*"
 """Pattern of a name."""
-Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$", max_length=64)]
-"""A name that becomes a path and a shell word: lower-case letters, digits and hyphens."""
+Name = _text(rf"^{NAME}$", "lower-case letters, digits and hyphens, beginning with a letter or digit", max_length=64)
+"""A name that becomes a path and a shell word."""
+Commit = _text(r"^[0-9a-f]{40}$", "a full git commit: 40 hexadecimal digits")
+"""So that the same configuration always reads the same files."""
+Sha256 = _text(r"^[0-9a-f]{64}$", "a SHA-256 digest: 64 hexadecimal digits")
+Requirement = _text(r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$", "a pinned requirement: name==version")
+HubId = _text(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", "the hub's name of it: owner/name, or name")
+Licence = _text(r"^[A-Za-z0-9][A-Za-z0-9.+-]*$", "an SPDX identifier such as Apache-2.0")
 
-Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-"""A full git commit, so that the same configuration always reads the same files."""
-
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Requirement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
-HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")]
-Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
-
-_PATTERNS = {
-    rf"^{NAME}$": "lower-case letters, digits and hyphens, beginning with a letter or digit",
-    r"^[0-9a-f]{40}$": "a full git commit: 40 hexadecimal digits",
-    r"^[0-9a-f]{64}$": "a SHA-256 digest: 64 hexadecimal digits",
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$": "a pinned requirement: name==version",
-    r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$": "the hub's name of it: owner/name, or name",
-    r"^[A-Za-z0-9][A-Za-z0-9.+-]*$": "an SPDX identifier such as Apache-2.0",
-}
 _BLOCK = "a block of keys"
 _NEEDED = {
     "dict_type": _BLOCK,

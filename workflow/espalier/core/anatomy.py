@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from espalier.core.curves import Curves, Panel
-from espalier.core.figures import ERROR_BARS, LIGHT, TEACHER_LINE, Look, canvas, inline, legend, line_style, svg, swatch
+from espalier.core.figures import ERROR_BARS, LIGHT, TEACHER_LINE, Look, canvas, finish, inline, legend_entries, line_style
 from espalier.core.findings import DIFFERENCES, GAPS, REPRESENTATIONS, Errors, Findings, Noise, Value
 from espalier.core.fractions import Fractions
 from espalier.core.panels import draw_panel, panel_title
@@ -133,10 +133,8 @@ def analyses_file(findings: Sequence[Findings], fractions: Sequence[Fractions], 
         for axes, (title, picture) in zip(grid, pictures, strict=False):
             picture.draw(axes)
             axes.set_title(f"{title}\n{axes.get_title('left')}", fontsize=9)
-        for axes in grid[len(pictures) :]:
-            axes.set_axis_off()
-        legend(figure, [axes for axes, (_, picture) in zip(grid, pictures, strict=False) if picture.by_plan])
-        return svg(figure, "analyses")
+        named = [axes for axes, (_, picture) in zip(grid, pictures, strict=False) if picture.by_plan]
+        return finish(figure, named, grid[len(pictures) :], "analyses")
 
 
 def _values(found: Findings, names: dict[str, str], look: dict[str, Look]) -> Iterator[Picture]:
@@ -199,8 +197,5 @@ def draw_lost(axes: Axes, found: Findings, look: dict[str, Look]) -> None:
 
 def findings_key(found: Sequence[Findings], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
     """Picture and name of every line or point that is told apart by its plan."""
-    shown = [part for each in found for parts in (*each.values.values(), each.noise, each.lost) for part in parts]
-    for plan in dict.fromkeys(part.plan for part in shown):
-        yield swatch(line_style(look[plan]), plan), plan
-    if any(each.teacher for each in found):
-        yield swatch(TEACHER_LINE, TEACHER_LINE["label"]), TEACHER_LINE["label"]
+    plans = [part.plan for each in found for parts in (*each.values.values(), each.noise, each.lost) for part in parts]
+    return legend_entries(plans, [TEACHER_LINE] * any(bool(each.teacher) for each in found), look)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
@@ -59,10 +58,14 @@ def draw_grafting(axes: Axes, own: Sequence[Group], grafting: Grafting, teacher:
     look = looks(sorted({schedule for _, schedule in grafting.values()}))
     for schedule in (name for name in look if name != TEACHER):
         line = sorted((grafting[group.plan][0], group.means["score"]) for group in own if grafting[group.plan][1] == schedule)
-        scores = [score for _, score in line]
-        spread = [math.nan if score.sd is None else score.sd for score in scores]
-        places, means = [place for place, _ in line], [score.mean for score in scores]
-        axes.errorbar(places, means, yerr=spread, label=schedule, **line_style(look[schedule]), **ERROR_BARS)
+        axes.errorbar(
+            [place for place, _ in line],
+            [score.mean for _, score in line],
+            yerr=[score.bar for _, score in line],
+            label=schedule,
+            **line_style(look[schedule]),
+            **ERROR_BARS,
+        )
     if teacher:
         axes.axhline(teacher.mean, **TEACHER_LINE)
     axes.set(xlabel="first probability of a student layer", ylabel=own[0].metric)

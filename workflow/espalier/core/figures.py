@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -117,6 +117,22 @@ def legend(figure: Figure, grid: Sequence[Axes]) -> int:
     columns = _columns(names, 72 * figure.get_figwidth())
     figure.legend([found[name] for name in names], names, loc="outside lower center", ncols=columns)
     return math.ceil(len(names) / columns)
+
+
+def legend_entries(plans: Iterable[str], lines: Iterable[dict[str, Any]], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
+    """Picture and name of plans and of other lines, for a legend in the page's own text."""
+    for plan in dict.fromkeys(plans):
+        yield swatch(line_style(look[plan]), plan), plan
+    for line in lines:
+        yield swatch(line, line["label"]), line["label"]
+
+
+def finish(figure: Figure, named: Sequence[Axes], empty: Sequence[Axes], salt: str) -> str:
+    """Hide the panels that nothing was drawn in, name the lines of others, and save the picture."""
+    for axes in empty:
+        axes.set_axis_off()
+    legend(figure, named)
+    return svg(figure, salt)
 
 
 def _columns(names: Sequence[str], width: float) -> int:

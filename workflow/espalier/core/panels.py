@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from espalier.core.curves import COMPARED, DISCREPANCY, RATE, Curves, Line, Panel
-from espalier.core.figures import LIGHT, TEACHER_LINE, Look, canvas, inline, legend, line_style, svg, swatch
+from espalier.core.figures import LIGHT, TEACHER_LINE, Look, canvas, inline, legend, legend_entries, svg
 from espalier.core.summary import goal
 
 LOG_FROM = 50.0
@@ -188,10 +188,8 @@ def comparison_figures(shown: Comparison, look: dict[str, Look]) -> Iterator[str
 
 def comparison_key(found: Sequence[Comparison], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
     """Picture and name of every line in them."""
-    for plan in dict.fromkeys(curves.plan for shown in found for curves in shown.curves):
-        yield swatch(line_style(look[plan]), plan), plan
-    if any(shown.teacher_loss is not None for shown in found):
-        yield swatch(TEACHER_LINE, TEACHER_LINE["label"]), TEACHER_LINE["label"]
+    plans = [curves.plan for shown in found for curves in shown.curves]
+    return legend_entries(plans, [TEACHER_LINE] * any(shown.teacher_loss is not None for shown in found), look)
 
 
 def distance_file(found: Sequence[Comparison], look: dict[str, Look]) -> str:

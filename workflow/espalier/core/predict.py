@@ -47,14 +47,6 @@ def all_logits(model: nn.Module, rows: Rows, accelerator: Accelerator) -> Float[
     return _all_outputs(model, rows, accelerator, None, "").logits
 
 
-@torch.no_grad()
-def all_vectors(
-    model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation
-) -> Float[Tensor, "rows hidden"]:
-    """One vector a row, in the table's order, fp32 on the CPU; the model is in eval mode meanwhile."""
-    return _all_outputs(model, rows, accelerator, representation, "").representation
-
-
 def _all_outputs(
     model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None, progress: str
 ) -> Outputs:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from espalier.core.figures import (
@@ -17,12 +16,11 @@ from espalier.core.figures import (
     TEACHER_LINE,
     Look,
     canvas,
+    finish,
     inline,
-    legend,
+    legend_entries,
     line_style,
     place_labels,
-    svg,
-    swatch,
 )
 from espalier.core.results import TEACHER
 from espalier.core.summary import SAME_SPEED, Group, Mean, goal, smaller
@@ -114,8 +112,8 @@ def _draw_plan(axes: Axes, own: Sequence[Point], look: Look, sparsity: bool) -> 
     axes.errorbar(
         [point.x.mean for point in own],
         [point.score.mean for point in own],
-        yerr=[_spread(point.score) for point in own],
-        xerr=None if sparsity else [_spread(point.x) for point in own],
+        yerr=[point.score.bar for point in own],
+        xerr=None if sparsity else [point.x.bar for point in own],
         label=own[0].plan,
         **line_style(look),
         **ERROR_BARS,
@@ -131,10 +129,6 @@ def _label(axes: Axes, found: Sequence[Point], look: dict[str, Look]) -> None:
     lines += [[(low, point.score.mean), (high, point.score.mean)] for point in found if point.plan == TEACHER]
     if labels:
         place_labels(axes, labels, lines)
-
-
-def _spread(mean: Mean) -> float:
-    return math.nan if mean.sd is None else mean.sd
 
 
 def _draw_majority(axes: Axes, share: float, found: Sequence[Point]) -> None:
@@ -177,14 +171,12 @@ def quality_figures(quality: Quality, look: dict[str, Look]) -> list[str]:
     return found
 
 
-def key(qualities: Sequence[Quality], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
-    """Picture and name of every line in these panels, for a legend in the page's own text."""
-    plans = dict.fromkeys(group.plan for quality in qualities for group in quality.groups if group.plan != TEACHER)
-    for plan in plans:
-        yield swatch(line_style(look[plan]), plan), plan
-    lines = [TEACHER_LINE, *([GUESS_LINE] if any(quality.majority is not None for quality in qualities) else [])]
-    for line in lines:
-        yield swatch(line, line["label"]), line["label"]
+def quality_key(qualities: Sequence[Quality], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
+    """Picture and name of every line in these panels."""
+    plans = [group.plan for quality in qualities for group in quality.groups if group.plan != TEACHER]
+    return legend_entries(
+        plans, [TEACHER_LINE, *[GUESS_LINE] * any(quality.majority is not None for quality in qualities)], look
+    )
 
 
 def quality_file(qualities: Sequence[Quality], look: dict[str, Look]) -> str:
@@ -196,7 +188,7 @@ def quality_file(qualities: Sequence[Quality], look: dict[str, Look]) -> str:
         for axes, quality in zip(grid, qualities, strict=False):
             draw(axes, quality, SPARSITY, look)
             axes.set_title(quality.title)
-        return _finish(figure, grid, len(qualities), "quality")
+        return finish(figure, grid[: len(qualities)], grid[len(qualities) :], "quality")
 
 
 def size_file(qualities: Sequence[Quality], look: dict[str, Look]) -> str:
@@ -210,13 +202,4 @@ def size_file(qualities: Sequence[Quality], look: dict[str, Look]) -> str:
                 draw(axes, quality, against, look)
                 axes.set_title(quality.title)
                 drawn.append(axes)
-        rest = [axes for axes in rows.flatten() if axes not in drawn]
-        return _finish(figure, [*drawn, *rest], len(drawn), "size")
-
-
-def _finish(figure: Figure, grid: Sequence[Axes], used: int, salt: str) -> str:
-    """Hide the panels that nothing was drawn in, and name the lines."""
-    for axes in grid[used:]:
-        axes.set_axis_off()
-    legend(figure, grid[:used])
-    return svg(figure, salt)
+        return finish(figure, drawn, [axes for axes in rows.flatten() if axes not in drawn], "size")

@@ -40,21 +40,12 @@ class Study(NamedTuple):
     findings: list[Findings]
     fractions: list[Fractions]
     maps: list[StructureMap]
-
-    @property
-    def look(self) -> dict[str, Look]:
-        """Of every plan."""
-        return looks(list(dict.fromkeys(self.rows["plan"])))
-
-    @property
-    def qualities(self) -> list[Quality]:
-        """Scores of each base and task."""
-        return [_quality(place, inside, self.goals[place][0], self.tasks) for place, inside in self.groups.items()]
-
-    @property
-    def compared(self) -> list[Comparison]:
-        """Plans of each base and text task."""
-        return _comparisons(self.curves, self.scored)
+    look: dict[str, Look]
+    """Of every plan."""
+    qualities: list[Quality]
+    """Scores of each base and task."""
+    compared: list[Comparison]
+    """Plans of each base and text task."""
 
 
 def read_study(
@@ -72,9 +63,22 @@ def read_study(
     known = {content["name"]: content for content in (read_fields(path, ("name",)) for path in tasks)}
     goals = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
     curves = read_curves(histories, {run["place"]: run["steps"] for run in runs if not run["recovery"]}, goals)
-    found = read_findings(analyses, curves, rows, goals)
-    parts = (dict(panels(groups(rows))), goals, curves, found, read_fractions(found, known), read_maps(structures))
-    return Study(rows, runs, scored, known, *parts)
+    found, grouped = read_findings(analyses, curves, rows, goals), dict(panels(groups(rows)))
+    return Study(
+        rows=rows,
+        runs=runs,
+        scored=scored,
+        tasks=known,
+        groups=grouped,
+        goals=goals,
+        curves=curves,
+        findings=found,
+        fractions=read_fractions(found, known),
+        maps=read_maps(structures),
+        look=looks(list(dict.fromkeys(rows["plan"]))),
+        qualities=[_quality(place, inside, goals[place][0], known) for place, inside in grouped.items()],
+        compared=_comparisons(curves, scored),
+    )
 
 
 def _records(paths: Iterable[Path]) -> list[dict[str, Any]]:

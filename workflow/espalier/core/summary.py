@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 from typing import Any, NamedTuple
@@ -41,6 +42,11 @@ class Mean(NamedTuple):
         if there.empty:
             return None
         return cls(float(there.mean()), float(there.std(ddof=1)) if len(there) > 1 else None, len(there))
+
+    @property
+    def bar(self) -> float:
+        """Half of its error bar; no number, which is not drawn, for one seed."""
+        return math.nan if self.sd is None else self.sd
 
     def rounded(self) -> dict[str, Any]:
         """For JSON: six significant digits, and whole numbers as they are."""

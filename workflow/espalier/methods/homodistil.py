@@ -46,8 +46,6 @@ from espalier.core.runtime import UserError
 from espalier.core.schedules import remaining
 from espalier.core.widths import Sizes, Widths, between, choose, exported, final_sizes, queries_of, values_of, writers
 
-WINDOWED = ("platon", "averaged-sensitivity")
-"""Importances that average over windows of steps."""
 EMBEDDING = "embedding.weight"
 """Name of the embeddings' projection; those of layers are `layer.{i}.weight`."""
 
@@ -84,22 +82,22 @@ class Homodistil(Method):
         self.importance: Importance | None = None
         if not self.stage.removes:
             return
-        self._check_lengths()
         self.final = final_sizes(start, self.dense * (1.0 - self.stage.target), self.settings.multiple)
         if self.settings.removal == "random-start":
             self._start_at_random()
         else:
             self.importance = self._make_importance()
+        self._check_lengths()
 
     def _check_lengths(self) -> None:
         """Refuse a stage that is too short to gather scores as its settings say."""
-        settings, steps = self.settings, self.stage.steps
+        steps, scores = self.stage.steps, self.importance
         if steps <= self.last:
             raise UserError(f"too short to narrow in: {steps} steps; needed: at least {self.last + 1}; raise epochs")
-        if settings.removal == "one-shot" and settings.importance in WINDOWED and self.first < settings.window:
+        if self.settings.removal == "one-shot" and scores.reads and self.first < scores.window:
             raise UserError(
-                f"one-shot cuts at step {self.first} of {steps}, before a window of {settings.window} steps is full; "
-                f"raise prune_start to at least {settings.window / steps:.3f}, or lower window"
+                f"one-shot cuts at step {self.first} of {steps}, before a window of {scores.window} steps is full; "
+                f"raise prune_start to at least {scores.window / steps:.3f}, or lower window"
             )
 
     def _make_projections(self, student: PreTrainedModel) -> dict[str, nn.Parameter]:

@@ -32,7 +32,7 @@ from espalier.core.analysis import (
 from espalier.core.batches import Rows, in_length_order
 from espalier.core.masks import prunable_weights
 from espalier.core.models import forward, open_student, pool
-from espalier.core.predict import all_vectors, evaluator
+from espalier.core.predict import evaluator
 from espalier.core.propagation import check_alike, hybrid_states, propagation, squared_errors
 from espalier.core.results import digits
 from espalier.core.runtime import UserError, read_json, write_json
@@ -74,35 +74,38 @@ def representations(subject: Subject) -> dict[str, Any]:
     """How well classes are separated, and how much noise pruning is on the teacher's vectors (SDP, sections 6.1, 6.2).
 
     Vectors are the last hidden states of the first token, and for the noise of single layers means over real tokens; labels
-    of regression are rounded. The noise is None where the student's vectors have another width than the teacher's.
+    of regression are rounded. The noise is None where the student's vectors have another width than the teacher's, and told
+    of single layers where there are as many.
     """
-    student, teacher = (
-        all_vectors(model, subject.rows, subject.accelerator, "first-token") for model in (subject.student, subject.teacher)
+    (student, student_layers), (teacher, teacher_layers) = (
+        _states(subject, each) for each in (subject.student, subject.teacher)
     )
     labels = torch.from_numpy(np.rint(subject.rows.labels).astype(np.int64))
     alike = student.shape == teacher.shape
-    layers = _layers_noise(subject) if alike else []
+    layers = zip(student_layers, teacher_layers, strict=True) if alike and len(student_layers) == len(teacher_layers) else ()
     return {
         "student": _classes(student, labels),
         "teacher": _classes(teacher, labels),
         "signal_to_noise_db": _number(signal_to_noise_db(student, teacher)) if alike else None,
         "scaled_signal_to_noise_db": _number(signal_to_noise_db(on_scale_of(student, teacher), teacher)) if alike else None,
-        "layers_signal_to_noise_db": [_number(value) for value in layers],
+        "layers_signal_to_noise_db": [_number(signal_to_noise_db(*layer)) for layer in layers],
     }
 
 
 @torch.no_grad()
-def _layers_noise(subject: Subject) -> Float[Tensor, " layers"]:
-    """Signal-to-noise ratio of every layer's mean over real tokens; nothing where the depths differ (SDP, section 6.2)."""
-    found = []
-    for picked in in_length_order(subject.rows.lengths, BATCH):
+def _states(
+    subject: Subject, model: PreTrainedModel
+) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "layers rows hidden"]]:
+    """The first token's last hidden state, and every layer's mean over real tokens; in the table's order, on the CPU."""
+    vectors, means, order = [], [], list(in_length_order(subject.rows.lengths, BATCH))
+    for picked in order:
         batch = subject.rows.batch(picked, subject.accelerator.device)
-        states = (forward(model, batch, hidden_states=True).hidden_states for model in (subject.student, subject.teacher))
-        found.append([torch.stack([pool(each, batch.attention_mask, "mean") for each in own]) for own in states])
-    student, teacher = (torch.cat(vectors, dim=1) for vectors in zip(*found, strict=True))
-    if len(student) != len(teacher):
-        return torch.empty(0)
-    return torch.stack([signal_to_noise_db(*layer) for layer in zip(student, teacher, strict=True)])
+        with subject.accelerator.autocast():
+            states = forward(model, batch, hidden_states=True).hidden_states
+        vectors.append(pool(states[-1], batch.attention_mask, "first-token").float().cpu())
+        means.append(torch.stack([pool(each.float(), batch.attention_mask, "mean") for each in states]).cpu())
+    back = torch.from_numpy(np.argsort(np.concatenate(order)))
+    return torch.cat(vectors)[back], torch.cat(means, dim=1)[:, back]
 
 
 def _classes(vectors: Float[Tensor, "rows hidden"], labels: Int[Tensor, " rows"]) -> dict[str, float | None]:

@@ -30,7 +30,7 @@ from espalier.core.fractions import numbers_of
 from espalier.core.maps import StructureMap, map_figure, structure_file
 from espalier.core.page import environment
 from espalier.core.panels import comparison_figures, comparison_key, distance_file, panel_figures, training_file
-from espalier.core.quality import Quality, key, quality_figures, quality_file, size_file
+from espalier.core.quality import Quality, quality_figures, quality_file, quality_key, size_file
 from espalier.core.results import TEACHER, Place, read_fields
 from espalier.core.runtime import atomic, write_json
 from espalier.core.study import Study, majority_of, read_study
@@ -107,7 +107,7 @@ def _page(settings: ReportSpec, study: Study, timed: Any) -> str:
         .render(
             project=settings.project,
             qualities=[_scored(each, look, settings.grafting) for each in qualities],
-            key=_marked(key(qualities, look)),
+            key=_marked(quality_key(qualities, look)),
             has_majority=any(each.majority is not None for each in qualities),
             maps=[_map(each, look) for each in study.maps],
             compared=[(each.title, [Markup(picture) for picture in comparison_figures(each, look)]) for each in compared],
