@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from espalier import evidence
+from espalier.commands import evidence
 from espalier.core.runtime import UserError
 from tests.conftest import ROOT
 
@@ -45,8 +45,7 @@ def study(tmp_path, monkeypatch):
 
 
 def test_a_study_is_collected_and_the_readme_follows(study):
-    evidence.collect("mine")
-    evidence.renew(study / "README.md")
+    assert evidence.main(["mine"]) == 0
     text = (study / "README.md").read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "2,000 training and 20 evaluation rows; the most frequent class gives 0.250" in text

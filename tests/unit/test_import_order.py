@@ -23,7 +23,7 @@ def rank(module: str) -> int:
     parts = module.split(".")
     if module in LOWEST or parts[:2] == ["espalier", "config"]:
         return 0
-    return {"core": 1, "methods": 4, "stages": 5, "evidence": 5, "commands": 5, "__main__": 6}[parts[1]]
+    return {"core": 1, "methods": 4, "stages": 5, "commands": 5, "__main__": 6}[parts[1]]
 
 
 def imported(path: Path) -> set[str]:

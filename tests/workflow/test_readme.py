@@ -26,8 +26,8 @@ def test_a_command_parses(command):
         for file in (*(options.configfile or []), *profiles):
             assert (ROOT / file).is_file(), f"{file} is named in the README and is not there"
     elif program == ".venv/bin/python":
-        assert arguments[:2] == ["-m", "espalier.evidence"]
-        assert all((ROOT / "workflow/experiments" / study / "config.yaml").is_file() for study in arguments[2:])
+        assert arguments[:3] == ["-m", "espalier", "evidence"]
+        assert all((ROOT / "workflow/experiments" / study / "config.yaml").is_file() for study in arguments[3:])
     else:
         assert program == ".venv/bin/dvc"
 

@@ -57,7 +57,7 @@ class Machine(Block):
     precision: Precision
 
 
-class Goal(Block):
+class TaskGoal(Block):
     """What training and selection need to know of a task."""
 
     kind: Kind
@@ -68,7 +68,7 @@ class TrainingSpec(Block):
     """What every training stage reads."""
 
     seed: int
-    goal: Goal
+    goal: TaskGoal
     machine: Machine
     progress: Progress
     first_epoch: int = 0
@@ -172,8 +172,8 @@ class ReportSpec(Block):
     """Ablations of grafting: plans with at least three first probabilities."""
 
 
-def _goal(task: Task) -> Goal:
-    return Goal(kind=task.kind, metric=task.metrics[0])
+def _goal(task: Task) -> TaskGoal:
+    return TaskGoal(kind=task.kind, metric=task.metrics[0])
 
 
 def _machine(config: Config) -> Machine:

@@ -1,15 +1,10 @@
-"""The small files of a study that are committed, and the README's results, which are drawn from them.
-
-`python -m espalier.evidence demo sdp-small` copies tables, metrics, figures and task cards of these finished projects to
-`workflow/experiments/`; without names nothing is copied. Either way each study's page and the README's results are
-written anew.
-"""
+"""Copy a study's small results beside its configuration; write all studies' pages and the README's results anew."""
 
 from __future__ import annotations
 
 import shutil
-import sys
-from collections.abc import Iterator, Mapping
+from argparse import ArgumentParser
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +22,17 @@ SHIPPED = "demo"
 """Project of the shipped configuration, whose tables the README shows."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 COPIED = ("table.csv", "metrics.json", "analyses.json", "figures/*.svg", "prepared/*/task.json")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Collect the named projects, then write pages and README."""
+    parser = ArgumentParser("python -m espalier evidence", description=__doc__)
+    help_text = "finished study, as its configuration names it; without names nothing is copied"
+    parser.add_argument("projects", nargs="*", metavar="PROJECT", help=help_text)
+    for project in parser.parse_args(arguments).projects:
+        collect(project)
+    renew(Path("README.md"))
+    return 0
 
 
 def collect(project: str) -> None:
@@ -179,12 +185,3 @@ def renew(readme: Path) -> None:
     _, _, after = rest.partition(END)
     with atomic(readme) as temporary:
         temporary.write_text(f"{before}{BEGIN}\n{results_block()}\n{END}{after}")
-
-
-if __name__ == "__main__":
-    try:
-        for name in sys.argv[1:]:
-            collect(name)
-        renew(Path("README.md"))
-    except UserError as error:
-        sys.exit(f"evidence: {error}")
