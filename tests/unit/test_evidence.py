@@ -158,6 +158,31 @@ def test_the_table_of_cofi_small_has_what_its_findings_say():
     assert first == {("sst2", 0.8): "l0", ("rte", 0.95): "small-sliced"}
 
 
+def test_the_table_of_homodistil_novels_has_what_its_findings_say():
+    table = pd.read_csv(ROOT / "workflow/experiments/homodistil-novels/table.csv")
+    scores = table.assign(plan=table["plan"].str.removeprefix("on-")).pivot(
+        index=["task", "plan"], columns="target", values="score"
+    )
+    ahead = lambda task, first, second: (scores.loc[(task, first)] - scores.loc[(task, second)])[[0.5, 0.75]].tolist()  # noqa: E731
+    for task in ("novels", "cola", "tydiqa"):
+        for plan in ("homodistil", "one-shot"):
+            assert min(ahead(task, plan, "random-start")) > 0.03
+    assert scores.loc[("cola", "random-start"), [0.5, 0.75]].tolist() == [0.0, 0.0]
+    lead = {task: ahead(task, "homodistil", "one-shot") for task in ("novels", "cola", "rte", "stsb", "tydiqa")}
+    assert lead["novels"] == pytest.approx([0.001, -0.010], abs=5e-4)
+    assert lead["cola"] == pytest.approx([0.036, 0.052], abs=5e-4)
+    assert min(lead["rte"]) > 0 and max(lead["rte"]) < 0.08
+    assert lead["stsb"] == pytest.approx([-0.016, -0.027], abs=5e-4)
+    assert max(map(abs, lead["tydiqa"])) < 0.004
+    means = [sum(lead[task][at] for task in lead if task != "novels") / 4 for at in (0, 1)]
+    assert means == pytest.approx([0.009, 0.019], abs=5e-4)
+    students = scores.drop(index="teacher", level="plan")[[0.5, 0.75]]
+    assert students.loc["stsb"].to_numpy().max() < 0.19
+    assert (students.loc["rte"] - 0.527).abs().to_numpy().max() < 0.04
+    within = table[table["plan"] != "teacher"].groupby("target")["sparsity_encoder"].agg(["min", "max"])
+    assert within.loc[0.5].tolist() == pytest.approx([0.5, 0.5], abs=1e-3) and within.loc[0.75].tolist() == [0.75, 0.75]
+
+
 def test_the_shipped_study_s_artefacts_are_its_best_models(monkeypatch):
     monkeypatch.chdir(ROOT)
     best = json.loads((ROOT / "workflow/experiments/demo/best.json").read_text())["best"]

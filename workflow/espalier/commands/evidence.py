@@ -114,10 +114,10 @@ def _rows(folder: Path) -> pd.DataFrame:
 
 
 def _task_table(base: str, task: str, found: list[Group], card: dict) -> list[str]:
-    rows = card["rows"]
+    rows, counted = card["rows"], "texts, packed" if card.get("kind") == "text" else "rows"
     head = (
         f"**{task}** with {base}: {found[0].metric}, mean ± standard deviation (seeds); "
-        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation rows{_guess(card, found[0].metric)}."
+        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation {counted}{_guess(card, found[0].metric)}."
     )
     return [head, "", *_score_grid(found)]
 
