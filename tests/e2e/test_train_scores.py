@@ -7,7 +7,7 @@ import pytest
 
 from espalier.config.plans import Teacher
 from espalier.config.project import Progress
-from espalier.config.specs import FinetuneSpec, Goal, Machine
+from espalier.config.specs import FinetuneSpec, TaskGoal, Machine
 from espalier.core.analysis import overfitting_gap
 from espalier.core.batches import Rows
 from espalier.core.models import open_student
@@ -23,7 +23,7 @@ def train(folder: Path, evaluate_train: bool) -> Path:
     """A small data set learnt by heart, in a folder of its own."""
     task, base, out = folder / "task", folder / "base", folder / f"out-{evaluate_train}"
     settings = Teacher(epochs=12.0, batch_size=8, learning_rate=2e-3, warmup=0.0, evaluate_train=evaluate_train)
-    goal, machine = Goal(kind="classification", metric="accuracy"), Machine(device="cpu", precision="fp32")
+    goal, machine = TaskGoal(kind="classification", metric="accuracy"), Machine(device="cpu", precision="fp32")
     spec = FinetuneSpec(seed=3, goal=goal, machine=machine, progress=Progress(log_every=4), settings=settings)
     out.mkdir()
     finetune.run(

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from espalier.config import ConfigError, parse
-from espalier.config.specs import CompressSpec, Goal, compress_spec, recover_spec
+from espalier.config.specs import CompressSpec, TaskGoal, compress_spec, recover_spec
 from espalier.config.targets import PERCENT, Latency, Parameters, Speedup, Target, percent_of, position, stage_of
 from espalier.core.aims import aim_of, sparsity_target
 from espalier.core.models import write_model
@@ -134,7 +134,7 @@ def test_the_latency_table_s_folder_is_no_base(small):
 
 
 def spec(before: Target | None, target: Target) -> CompressSpec:
-    return CompressSpec.model_construct(before=before, target=target, goal=Goal(kind="classification", metric="accuracy"))
+    return CompressSpec.model_construct(before=before, target=target, goal=TaskGoal(kind="classification", metric="accuracy"))
 
 
 def test_a_size_is_a_sparsity_of_the_dense_model():
