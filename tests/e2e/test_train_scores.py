@@ -7,7 +7,7 @@ import pytest
 
 from espalier.config.plans import Teacher
 from espalier.config.project import Progress
-from espalier.config.specs import FinetuneSpec, TaskGoal, Machine
+from espalier.config.specs import FinetuneSpec, Machine, TaskGoal
 from espalier.core.analysis import overfitting_gap
 from espalier.core.batches import Rows
 from espalier.core.models import open_student
