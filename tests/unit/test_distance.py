@@ -54,6 +54,12 @@ def test_distance_loss_and_speed_are_compared_where_a_distance_was_logged(tmp_pa
     assert read.compared == ()
 
 
+def test_the_ends_of_lines_and_the_most_they_reach_are_told(tmp_path: Path):
+    curves = comparison(tmp_path).curves[:1]
+    ends = {(end.seed, end.quantity): end[-3:] for end in Comparison("base", "corpus", curves, None).ends}
+    assert ends[2, KL] == (1.0, 0.01, 1.0) and ends[1, RATE[1]] == (10.0, 12.0, 12.0)
+
+
 def test_a_plan_is_a_mean_line_over_a_thin_one_a_seed(tmp_path: Path):
     axes = Figure().subplots()
     draw_comparison(axes, comparison(tmp_path), KL, LOOK)
@@ -113,3 +119,7 @@ def test_the_page_has_a_section_for_studies_with_text_tasks_alone(tmp_path: Path
     labels = [str(attributes.get("aria-label")) for tag, attributes in tags_of(page) if tag == "svg"]
     assert f"{KL} over training steps of magnitude, sdp-cc, base on tiny" in labels
     assert (root / "figures/distance.svg").stat().st_size > 0
+    [text] = json.loads((root / "analyses.json").read_text())["texts"]
+    assert (text["base"], text["task"], text["teacher_loss"]) == ("base", "tiny", 3.25)
+    once = {"seed": 1, "percent": "50", "quantity": KL, "first": 0.1, "last": 0.1, "most": 0.1}
+    assert {"plan": "magnitude"} | once in text["ends"]

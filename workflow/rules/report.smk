@@ -1,6 +1,6 @@
 # The page that shows a study's results.
 #   in:   table.csv · scores.json, cost.json, run.json, history.parquet and structure.json of every teacher and student
-#   out:  results/{project}/: report.html · figures/*.svg · analyses.json, where something is analysed
+#   out:  results/{project}/: report.html · figures/*.svg · analyses.json, where something is analysed or a task is text
 
 
 rule report:
@@ -23,7 +23,7 @@ rule report:
         training=f"{RESULTS}/figures/training.svg",
         distance=[f"{RESULTS}/figures/distance.svg"] if study.tasks_of("text") else [],
         anatomy=[f"{RESULTS}/figures/analyses.svg"] if study.is_analysed else [],
-        findings=[f"{RESULTS}/analyses.json"] if study.is_analysed else [],
+        findings=[f"{RESULTS}/analyses.json"] if study.is_analysed or study.tasks_of("text") else [],
     log:
         f"logs/report/{RESULTS}.log",
     benchmark:

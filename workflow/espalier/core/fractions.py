@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from espalier.config.data import TRAIN
 from espalier.core.findings import GAPS, Findings, Value
+from espalier.core.panels import Comparison
 from espalier.core.results import digits
 from espalier.core.summary import goal
 
@@ -62,11 +63,14 @@ def read_fractions(findings: Sequence[Findings], tasks: Mapping[str, Mapping[str
     return found
 
 
-def numbers_of(findings: Sequence[Findings], fractions: Sequence[Fractions]) -> dict[str, Any]:
-    """All of them for a file, curves left out."""
+def numbers_of(findings: Sequence[Findings], fractions: Sequence[Fractions], compared: Sequence[Comparison]) -> dict[str, Any]:
+    """All of them for a file; of curves only what they begin and end with."""
     return {
         "tasks": [_plain({name: part for name, part in each._asdict().items() if name != "curves"}) for each in findings],
         "fractions": [_plain(each) for each in fractions],
+        "texts": [
+            _plain({name: getattr(each, name) for name in ("base", "task", "teacher_loss", "ends")}) for each in compared
+        ],
     }
 
 

@@ -132,6 +132,18 @@ def training_file(found: Sequence[Curves], look: dict[str, Look]) -> str:
         return svg(figure, "training")
 
 
+class End(NamedTuple):
+    """What a line of a comparison begins with, ends with, and the most it reaches."""
+
+    plan: str
+    seed: int
+    percent: str
+    quantity: str
+    first: float
+    last: float
+    most: float
+
+
 class Comparison(NamedTuple):
     """How far the students of one base and text task are from their teacher: all plans together."""
 
@@ -151,6 +163,16 @@ class Comparison(NamedTuple):
     def names(self) -> list[str]:
         """Of the quantities."""
         return [panel.name for panel in self.curves[0].compared]
+
+    @property
+    def ends(self) -> list[End]:
+        """Of every line, in the order of the picture."""
+        return [
+            End(curves.plan, line.seed, line.percent, panel.name, line.values[0], line.values[-1], max(line.values))
+            for curves in self.curves
+            for panel in curves.compared
+            for line in panel.lines
+        ]
 
 
 def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Look]) -> None:

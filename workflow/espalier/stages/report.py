@@ -79,7 +79,7 @@ def run(
         training: where the picture of the training curves goes.
         distance: where the picture of the distances from the teacher goes, in a study with text tasks; else empty.
         anatomy: where the pictures of all analyses go, in a study that has some; else empty.
-        findings: where the numbers in them go, likewise.
+        findings: where the numbers in those and in the distances go, in a study that has either; else empty.
     """
     settings = ReportSpec.model_validate_json(spec)
     study = read_study(table, histories, records, scores, structures, analyses, tasks)
@@ -96,7 +96,7 @@ def run(
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     for path in findings:
-        write_json(path, numbers_of(study.findings, study.fractions))
+        write_json(path, numbers_of(study.findings, study.fractions, study.compared))
 
 
 def _page(settings: ReportSpec, study: Study, timed: Any) -> str:
