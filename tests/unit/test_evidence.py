@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from espalier.commands import evidence
+from espalier.core.curves import COMPARED, RATE
 from espalier.core.runtime import UserError
 from tests.conftest import ROOT
 
@@ -181,6 +182,23 @@ def test_the_table_of_homodistil_novels_has_what_its_findings_say():
     assert (students.loc["rte"] - 0.527).abs().to_numpy().max() < 0.04
     within = table[table["plan"] != "teacher"].groupby("target")["sparsity_encoder"].agg(["min", "max"])
     assert within.loc[0.5].tolist() == pytest.approx([0.5, 0.5], abs=1e-3) and within.loc[0.75].tolist() == [0.75, 0.75]
+
+
+def test_the_curves_of_homodistil_novels_have_what_its_findings_say():
+    [text] = json.loads((ROOT / "workflow/experiments/homodistil-novels/analyses.json").read_text())["texts"]
+    ends = pd.DataFrame(text["ends"]).set_index(["quantity", "plan", "percent"]).sort_index()
+    of = lambda quantity, plan, value: ends.loc[(quantity, plan), value].loc[["50", "75"]].tolist()  # noqa: E731
+    kl, loss, rate = COMPARED["discrepancy"], COMPARED["loss"], RATE[1]
+    assert text["teacher_loss"] == pytest.approx(4.33, abs=5e-3)
+    assert of(loss, "homodistil", "last") == pytest.approx([4.54, 4.98], abs=5e-3)
+    assert of(loss, "one-shot", "last") == pytest.approx([4.51, 4.94], abs=5e-3)
+    assert of(kl, "random-start", "last") == pytest.approx([2.2, 2.2], abs=0.07)
+    for plan in ("homodistil", "one-shot"):
+        assert of(kl, plan, "last") == pytest.approx([0.2, 0.6], abs=0.05)
+    assert of(kl, "homodistil", "most") == pytest.approx([0.31, 0.78], abs=5e-3)
+    assert of(kl, "one-shot", "most") == of(kl, "one-shot", "first") == pytest.approx([0.66, 2.06], abs=6e-3)
+    first, last = of(rate, "homodistil", "first"), of(rate, "homodistil", "last")
+    assert [end / begin for begin, end in zip(first, last, strict=True)] == pytest.approx([1.3, 1.8], abs=0.05)
 
 
 def test_the_shipped_study_s_artefacts_are_its_best_models(monkeypatch):

@@ -13,9 +13,9 @@ import pandas as pd
 from espalier.config.targets import position
 from espalier.core.findings import GAPS
 from espalier.core.metrics import score
-from espalier.core.results import NAMES, TEACHER
+from espalier.core.results import NAMES, RUNTIMES, TEACHER
 from espalier.core.runtime import UserError, atomic, read_json, write_json
-from espalier.core.summary import RUNTIMES, Group, Mean, goal, groups, over_tasks, panels, smaller
+from espalier.core.summary import Group, Mean, goal, groups, over_tasks, panels, smaller
 
 EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"

@@ -22,7 +22,7 @@ from espalier.core.figures import (
     line_style,
     place_labels,
 )
-from espalier.core.results import TEACHER
+from espalier.core.results import RUNTIMES, TEACHER
 from espalier.core.summary import SAME_SPEED, Group, Mean, goal, smaller
 
 LOG_SPAN = 4.0
@@ -53,9 +53,8 @@ class Against(NamedTuple):
 
 SPARSITY = Against("sparsity_encoder", 0.01, "encoder sparsity, measured (%)")
 SIZE = Against("params_total", 1e6, "parameters stored (millions)")
-SPEEDS = (
-    Against("speedup_b32", 1.0, "speed-up at batch 32, PyTorch eager", "×", 2.0),
-    Against("onnx_speedup_b32", 1.0, "speed-up at batch 32, onnxruntime", "×", 2.0),
+SPEEDS = tuple(
+    Against(f"{prefix}speedup_b32", 1.0, f"speed-up at batch 32, {runtime}", "×", 2.0) for runtime, prefix in RUNTIMES.items()
 )
 
 

@@ -13,13 +13,20 @@ from espalier.config.project import TEACHER
 from espalier.config.targets import PERCENT, position
 from espalier.core.runtime import UserError, read_json
 
+RUNTIMES = {"PyTorch eager": "", "onnxruntime": "onnx_"}
+"""Runtime → what its columns begin with."""
+BATCHES = (1, 32)
+SPEED_COLUMNS = tuple(
+    f"{prefix}{measure}"
+    for prefix in RUNTIMES.values()
+    for measure in (*(f"latency_b{size}_ms" for size in BATCHES), *(f"speedup_b{size}" for size in BATCHES))
+)
 NAMES = ("base", "task", "plan", "method", "stage", "start", "metric")
 COLUMNS = (
     *("base", "task", "plan", "method", "seed", "target", "stage", "start"),
     *("sparsity_encoder", "sparsity_total", "sparsity_relative"),
     *("params_total", "params_encoder", "params_nonzero", "size_mib", "macs", "metric", "score", "teacher_score"),
-    *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32"),
-    *("onnx_latency_b1_ms", "onnx_latency_b32_ms", "onnx_speedup_b1", "onnx_speedup_b32"),
+    *SPEED_COLUMNS,
     *("train_seconds", "samples_per_second"),
 )
 COUNTED = ("sparsity_encoder", "sparsity_total", "params_total", "params_encoder", "params_nonzero", "size_mib", "macs")
@@ -170,8 +177,8 @@ def _speed(times: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The columns on one runtime; None at batch sizes that were not timed."""
     latency, speedup = times["latency_ms"], times["speedup"]
     return {
-        **{f"{prefix}latency_b{size}_ms": digits(latency.get(size, {}).get("median")) for size in ("1", "32")},
-        **{f"{prefix}speedup_b{size}": digits(speedup.get(size)) for size in ("1", "32")},
+        **{f"{prefix}latency_b{size}_ms": digits(latency.get(str(size), {}).get("median")) for size in BATCHES},
+        **{f"{prefix}speedup_b{size}": digits(speedup.get(str(size))) for size in BATCHES},
     }
 
 

@@ -11,20 +11,15 @@ import pandas as pd
 
 from espalier.config.data import TEXT_METRICS
 from espalier.config.targets import percent_of
-from espalier.core.results import TEACHER
+from espalier.core.results import BATCHES, RUNTIMES, SPEED_COLUMNS, TEACHER, digits
 
 SUMMARISED = (
     *("score", "sparsity_encoder", "sparsity_total", "sparsity_relative", "params_total", "params_nonzero", "size_mib", "macs"),
-    *("latency_b1_ms", "latency_b32_ms", "speedup_b1", "speedup_b32"),
-    *("onnx_latency_b1_ms", "onnx_latency_b32_ms", "onnx_speedup_b1", "onnx_speedup_b32"),
+    *SPEED_COLUMNS,
     *("train_seconds", "samples_per_second"),
 )
 SAME_SPEED = (0.9, 1.1)
 """Speed-ups in this range are called none: what repeated timings of one model differ by on a shared machine."""
-
-RUNTIMES = {"PyTorch eager": "", "onnxruntime": "onnx_"}
-"""Runtime → what its columns begin with."""
-BATCHES = (1, 32)
 
 
 class Mean(NamedTuple):
@@ -54,7 +49,7 @@ class Mean(NamedTuple):
 
 
 def _digits(value: float) -> float | int:
-    return int(value) if value.is_integer() and abs(value) >= 10 else float(f"{value:.6g}")
+    return int(value) if value.is_integer() and abs(value) >= 10 else digits(value)
 
 
 class Group(NamedTuple):

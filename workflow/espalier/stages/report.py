@@ -31,10 +31,10 @@ from espalier.core.maps import StructureMap, map_figure, structure_file
 from espalier.core.page import environment
 from espalier.core.panels import comparison_figures, comparison_key, distance_file, panel_figures, training_file
 from espalier.core.quality import Quality, quality_figures, quality_file, quality_key, size_file
-from espalier.core.results import TEACHER, Place, read_fields
+from espalier.core.results import BATCHES, RUNTIMES, TEACHER, Place, read_fields
 from espalier.core.runtime import atomic, write_json
 from espalier.core.study import Study, majority_of, read_study
-from espalier.core.summary import BATCHES, RUNTIMES, Group, Mean, conditions, over_tasks, panels, selections, speeds
+from espalier.core.summary import Group, Mean, conditions, over_tasks, panels, selections, speeds
 
 TIMED = ("device", "threads", "length", "repeats", "latency_ms")
 """What the page shows of a cost.json; the rest of it stands in the table."""
