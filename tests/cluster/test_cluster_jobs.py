@@ -37,7 +37,7 @@ def test_a_failed_job_is_tried_again_with_more_of_everything(cluster):
     tokenise, first, second = submitted(told)
     assert [note["devices"] for note in cluster.seen()] == ["", "", "", "0,1", "0,1"]
     assert [asked(job, "TimeLimit") for job in (tokenise, first, second)] == ["01:00:00", "08:00:00", "16:00:00"]
-    assert [asked(job, "MinMemoryNode") for job in (tokenise, first, second)] == ["4000M", "3001M", "6001M"]
+    assert [asked(job, "MinMemoryNode") for job in (tokenise, first, second)] == ["4000M", "4001M", "8001M"]
     assert "failed once, as a test wants it" in told, "the job's log is shown"
 
 

@@ -31,8 +31,8 @@ def files(tmp_path):
 
 
 def test_the_formula():
-    assert TRAINING.memory(440, attempt=1) == 3000 + 24 * 440
-    assert TRAINING.memory(440, attempt=3) == 3 * (3000 + 24 * 440)
+    assert TRAINING.memory(440, attempt=1) == 4000 + 24 * 440
+    assert TRAINING.memory(440, attempt=3) == 3 * (4000 + 24 * 440)
     assert INFERENCE.memory(0.5, attempt=1) == 3004
     assert TRAINING.runtime(440, attempt=2) == TRAINING.runtime(100, attempt=2) == 2 * 480
     assert TRAINING.runtime(660, attempt=1) == 720
@@ -40,7 +40,7 @@ def test_the_formula():
 
 def test_the_largest_model_among_the_inputs_counts(files):
     assert model_mb(files) == 880.0 and model_mb(files[1:]) == 0.001 and model_mb(files[2:]) == 0.0
-    assert asked("compress", files) == {"gpu": 1, "mem_mb": 3000 + 24 * 880, "runtime": 960}
+    assert asked("compress", files) == {"gpu": 1, "mem_mb": 4000 + 24 * 880, "runtime": 960}
     assert asked("export", files, attempt=2) == {"mem_mb": 2 * (3000 + 8 * 880), "runtime": 240}
 
 

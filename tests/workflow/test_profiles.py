@@ -37,7 +37,7 @@ def test_a_job_asks_for_what_its_model_needs(finished):
         file.truncate(880_000_000)
     asked = resources(finished, "compress")
     assert asked["slurm_partition"] == "main" and asked["gpu"] == "1"
-    assert (int(asked["mem_mb"]), int(asked["runtime"])) == (3000 + 24 * 880, 960)
+    assert (int(asked["mem_mb"]), int(asked["runtime"])) == (4000 + 24 * 880, 960)
     small = resources(finished, "tokenise")
     assert "gpu" not in small and (small["mem_mb"], small["runtime"]) == ("4000", "60")
 
