@@ -201,6 +201,36 @@ def test_the_curves_of_homodistil_novels_have_what_its_findings_say():
     assert [end / begin for begin, end in zip(first, last, strict=True)] == pytest.approx([1.3, 1.8], abs=0.05)
 
 
+def test_the_study_of_overfitting_has_what_its_findings_say():
+    folder = ROOT / "workflow/experiments/spd-overfitting"
+    table = pd.read_csv(folder / "table.csv")
+    scores = table.pivot(index="plan", columns="target", values="score")
+    students = scores.drop(index="teacher").drop(columns=0.0)
+    [task] = json.loads((folder / "analyses.json").read_text())["tasks"]
+    values = {
+        key: pd.DataFrame(found).pivot(index="plan", columns="group", values="value") for key, found in task["values"].items()
+    }
+    plans, approx = ["a1-prune", "a3-layers", "a5-spd"], lambda *numbers: pytest.approx(numbers, abs=6e-3)
+    gaps = values["gap_loss"].loc[plans]
+    for ordered in (gaps, values["held_out_loss"].loc[plans]):
+        assert ordered.apply(lambda column: column.is_monotonic_decreasing).all(), "A1 > A3 > A5"
+    assert gaps.to_numpy().tolist() == [approx(1.74, 0.86, 1.22), approx(0.96, 0.52, 0.66), approx(0.93, 0.33, 0.53)]
+    assert (gaps.idxmax(axis=1) == "50").all() and (gaps.idxmin(axis=1) == "90").all()
+    assert values["train_score"].loc["a1-prune", "50"] == 1.0
+    assert values["train_score"].loc["a5-spd"].tolist() == approx(0.96, 0.77, 0.82)
+    assert values["held_out_loss"].loc[plans, "50"].tolist() == approx(1.75, 1.07, 1.04)
+    assert scores.loc["teacher", 0.0] == students.loc["a3-layers", 0.5] == students.loc["a5-spd", 0.5] == 0.606498
+    assert 0.606498 - students.loc["a1-prune", 0.5] == pytest.approx(0.029, abs=5e-4)
+    assert (students[[0.9, 0.95]] - 0.527).abs().to_numpy().max() < 0.04
+    ahead = (students.loc["a3-layers"] - students.loc["a5-spd"])[[0.9, 0.95]].tolist()
+    assert ahead == pytest.approx([0.011, 0.022], abs=5e-4)
+    last = {plan: [each["error"] for each in task["lost"] if each["plan"] == plan] for plan in plans}
+    assert min(last["a1-prune"]) > 1.25 and max(last["a1-prune"]) < 1.95 and last["a1-prune"] == sorted(last["a1-prune"])
+    assert min(last["a3-layers"] + last["a5-spd"]) > 0.5 and max(last["a3-layers"] + last["a5-spd"]) < 0.9
+    within = table[table["plan"] != "teacher"]
+    assert (within["sparsity_encoder"] - within["target"]).abs().max() < 1e-4
+
+
 def test_the_shipped_study_s_artefacts_are_its_best_models(monkeypatch):
     monkeypatch.chdir(ROOT)
     best = json.loads((ROOT / "workflow/experiments/demo/best.json").read_text())["best"]

@@ -98,7 +98,7 @@ def test_tasks_that_differ_in_their_rows_alone_show_the_gap_against_them(finding
     assert (found.base, found.percent, found.tasks) == ("base", "50", ["tenth", "tiny"])
     assert [value.x for value in found.values["gap_loss"]] == [40, 40, 400, 400]
     assert found.values["gap_metric"][0] == Value("sdp-cc", "tenth", 40, pytest.approx(0.05))
-    assert len(list(fraction_pictures(found, looks(["sdp-cc"])))) == 3
+    assert len(list(fraction_pictures(found, looks(["sdp-cc"])))) == 4
     assert read_fractions(several[:1], tasks) == [] == read_fractions([findings._replace(values={})] * 2, tasks)
 
 
@@ -110,6 +110,7 @@ def test_weights_are_means_over_seeds(findings):
 
 def test_the_gap_is_that_of_the_last_evaluation(findings):
     gaps = {key: [each.value for each in findings.values[key]] for key in ("gap_loss", "gap_metric")}
+    assert [each.value for each in findings.values["held_out_loss"]] == [0.5, 0.5]
     assert [each.value for each in findings.values["train_score"]] == pytest.approx([0.85, 0.9])
     assert gaps["gap_loss"] == pytest.approx([0.1, 0.2]) and gaps["gap_metric"] == pytest.approx([0.05, 0.1])
     assert [panel.name for panel in findings.curves[0].overfitting] == ["loss", "accuracy"]
@@ -142,7 +143,7 @@ def test_the_page_shows_all_of_it_and_says_whose_definitions_they_are(tmp_path):
     section = page[page.index('<section id="analyses">') : page.index('<section id="training">')]
     pictures = section.split("<svg ")[1:]
     labels = [picture.split('aria-label="')[1].split('"')[0] for picture in pictures if "aria-label" in picture.split(">")[0]]
-    assert len([label for label in labels if "base on tiny" in label]) == 4 + 1 + 1 + 1 + 3 + 2
+    assert len([label for label in labels if "base on tiny" in label]) == 4 + 1 + 1 + 1 + 4 + 2
     assert words("</style>" + section).lower().count("definition ours") == 6 and "the definitions are ours" in section
     assert f"Left out for sdp-cc/50, seed 2: {REASON}." in words("</style>" + section)
     for picture in pictures:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from espalier.config.targets import position
-from espalier.core.findings import GAPS
+from espalier.core.findings import DIFFERENCES, GAPS
 from espalier.core.metrics import score
 from espalier.core.results import NAMES, RUNTIMES, TEACHER
 from espalier.core.runtime import UserError, atomic, read_json, write_json
@@ -85,7 +85,8 @@ def _gaps(folder: Path) -> Iterator[str]:
             values = pd.DataFrame(task["values"].get(key, []), columns=["plan", "group", "x", "value"])
             means = {place: Mean.of(inside["value"]) for place, inside in values.groupby(["plan", "group"], sort=False)}
             if means:
-                head = f"**{task['task']}** with {task['base']}, {said} (definition ours), at the end of each stage:"
+                ours = " (definition ours)" if key in DIFFERENCES else ""
+                head = f"**{task['task']}** with {task['base']}, {said}{ours}, at the end of each stage:"
                 yield "\n".join([head, "", *_grid({place: _cell(mean) for place, mean in means.items()})])
 
 

@@ -132,7 +132,8 @@ def analyses_file(findings: Sequence[Findings], fractions: Sequence[Fractions], 
         grid = list(figure.subplots(rows, columns, squeeze=False).flatten())
         for axes, (title, picture) in zip(grid, pictures, strict=False):
             picture.draw(axes)
-            axes.set_title(f"{title}\n{axes.get_title('left')}", fontsize=9)
+            pad = 15 if axes.texts else None  # above the targets of a path
+            axes.set_title(f"{title}\n{axes.get_title('left')}", fontsize=9, pad=pad)
         named = [axes for axes, (_, picture) in zip(grid, pictures, strict=False) if picture.by_plan]
         return finish(figure, named, grid[len(pictures) :], "analyses")
 

@@ -25,8 +25,8 @@ REPRESENTATIONS = {
 }
 """Keys of analysis.json that are drawn against sparsity; a student's class statistics stand beside its teacher's."""
 DIFFERENCES = {"gap_loss": "loss: held-out less training rows", "gap_metric": "score: training less held-out rows"}
-GAPS = {**DIFFERENCES, "train_score": "score on training rows"}
-"""Overfitting; beside it what is known of training rows at all, since a student that fits them no longer has no gap either."""
+GAPS = {**DIFFERENCES, "held_out_loss": "loss on held-out rows", "train_score": "score on training rows"}
+"""Overfitting; beside it the loss it ends in, and what is known of training rows at all: who fits them no longer has no gap."""
 
 
 class Value(NamedTuple):
@@ -193,7 +193,8 @@ def _of_gaps(curves: Sequence[Curves], goal: tuple[str, str]) -> Iterator[tuple[
             )
             gap = overfitting_gap(goal[1], train, held_out)
             place = Place(each.base, each.task, seed, each.plan, percent)
-            numbers = {"gap_loss": gap.loss, "gap_metric": gap.metric, "train_score": train[goal[1]]}
+            numbers = {"gap_loss": gap.loss, "gap_metric": gap.metric}
+            numbers |= {"held_out_loss": held_out["loss"], "train_score": train[goal[1]]}
             yield from ((place, key, number) for key, number in numbers.items())
 
 
