@@ -23,6 +23,7 @@ def slurm() -> Iterator[None]:
     found = is_up()
     if not found:
         cpus = max(2, os.cpu_count() or 2)  # said, because nproc heeds OMP_NUM_THREADS, which is 1 in tests
+        subprocess.run([TOOLS / "slurm-down", "--purge"], check=True)  # jobs that a killed run left would hold its GPUs
         subprocess.run([TOOLS / "slurm-up"], check=True, env=os.environ | {"SLURM_ONE_CPUS": str(cpus)})
     yield
     if not found:
