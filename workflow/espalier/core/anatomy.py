@@ -132,8 +132,7 @@ def analyses_file(findings: Sequence[Findings], fractions: Sequence[Fractions], 
         grid = list(figure.subplots(rows, columns, squeeze=False).flatten())
         for axes, (title, picture) in zip(grid, pictures, strict=False):
             picture.draw(axes)
-            pad = 15 if axes.texts else None  # above the targets of a path
-            axes.set_title(f"{title}\n{axes.get_title('left')}", fontsize=9, pad=pad)
+            panel_title(axes, f"{title}\n{axes.get_title('left')}")
         named = [axes for axes, (_, picture) in zip(grid, pictures, strict=False) if picture.by_plan]
         return finish(figure, named, grid[len(pictures) :], "analyses")
 
@@ -170,7 +169,7 @@ def draw_steps(axes: Axes, curves: Curves, panel: Panel, marks: Sequence[float],
     draw_panel(axes, panel, curves, look)
     for step in marks:
         axes.axvline(step, **MARK_LINE)
-    panel_title(axes, f"{curves.plan}: {panel.name}", curves)
+    panel_title(axes, f"{curves.plan}: {panel.name}")
 
 
 def draw_fractions(axes: Axes, key: str, found: Fractions, look: dict[str, Look]) -> None:

@@ -64,7 +64,7 @@ def read_fractions(findings: Sequence[Findings], tasks: Mapping[str, Mapping[str
 
 
 def numbers_of(findings: Sequence[Findings], fractions: Sequence[Fractions], compared: Sequence[Comparison]) -> dict[str, Any]:
-    """All of them for a file; of curves only what they begin and end with."""
+    """All of them for a file; of curves those of text tasks alone, and of these the ends."""
     return {
         "tasks": [_plain({name: part for name, part in each._asdict().items() if name != "curves"}) for each in findings],
         "fractions": [_plain(each) for each in fractions],

@@ -70,9 +70,9 @@ def _draw_borders(axes: Axes, curves: Curves) -> None:
         begin = end
 
 
-def panel_title(axes: Axes, title: str, curves: Curves) -> None:
-    """Above the targets of a path, where it has several."""
-    axes.set_title(title, fontsize=9, pad=15 if len(curves.borders) > 1 else 6)
+def panel_title(axes: Axes, title: str) -> None:
+    """Above the targets of a path, where they have been drawn."""
+    axes.set_title(title, fontsize=9, pad=15 if axes.texts else 6)
 
 
 def _bundles(lines: Sequence[Line]) -> list[list[Line]]:
@@ -110,7 +110,7 @@ def panel_figures(curves: Curves, look: dict[str, Look]) -> list[str]:
         with canvas((3.7, 2.5)) as figure:
             axes = figure.subplots()
             draw_panel(axes, panel, curves, look[curves.plan])
-            panel_title(axes, panel.name, curves)
+            panel_title(axes, panel.name)
             place = f"{curves.base} {curves.task} {curves.plan} {panel.name}"
             found.append(inline(figure, f"training {place}", f"{panel.name} over training steps, {curves.plan}"))
     return found
@@ -128,7 +128,7 @@ def training_file(found: Sequence[Curves], look: dict[str, Look]) -> str:
             for axes, panel in zip(row, curves.panels, strict=False):
                 axes.set_axis_on()
                 draw_panel(axes, panel, curves, look[curves.plan])
-                panel_title(axes, f"{curves.base} · {curves.task} · {curves.plan}\n{panel.name}", curves)
+                panel_title(axes, f"{curves.base} · {curves.task} · {curves.plan}\n{panel.name}")
         return svg(figure, "training")
 
 
@@ -196,7 +196,7 @@ def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Lo
     axes.set_xlabel("step")
     if len({tuple(curves.borders) for curves in shown.curves}) == 1:
         _draw_borders(axes, shown.curves[0])
-    panel_title(axes, name, shown.curves[0])
+    panel_title(axes, name)
 
 
 def comparison_figures(shown: Comparison, look: dict[str, Look]) -> Iterator[str]:
@@ -222,6 +222,6 @@ def distance_file(found: Sequence[Comparison], look: dict[str, Look]) -> str:
         for row, shown in zip(grid, found, strict=True):
             for axes, name in zip(row, shown.names, strict=True):
                 draw_comparison(axes, shown, name, look)
-                panel_title(axes, f"{shown.title}\n{name}", shown.curves[0])
+                panel_title(axes, f"{shown.title}\n{name}")
         legend(figure, list(grid.flatten()))
         return svg(figure, "distance")
