@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -204,29 +205,41 @@ def test_the_curves_of_homodistil_novels_have_what_its_findings_say():
 def test_the_study_of_overfitting_has_what_its_findings_say():
     folder = ROOT / "workflow/experiments/spd-overfitting"
     table = pd.read_csv(folder / "table.csv")
-    scores = table.pivot(index="plan", columns="target", values="score")
-    students = scores.drop(index="teacher").drop(columns=0.0)
     [task] = json.loads((folder / "analyses.json").read_text())["tasks"]
-    values = {
-        key: pd.DataFrame(found).pivot(index="plan", columns="group", values="value") for key, found in task["values"].items()
-    }
+    assert set(table["seed"]) == {42, 44}
     plans, approx = ["a1-prune", "a3-layers", "a5-spd"], lambda *numbers: pytest.approx(numbers, abs=6e-3)
-    gaps = values["gap_loss"].loc[plans]
-    for ordered in (gaps, values["held_out_loss"].loc[plans]):
-        assert ordered.apply(lambda column: column.is_monotonic_decreasing).all(), "A1 > A3 > A5"
-    assert gaps.to_numpy().tolist() == [approx(1.74, 0.86, 1.22), approx(0.96, 0.52, 0.66), approx(0.93, 0.33, 0.53)]
-    assert (gaps.idxmax(axis=1) == "50").all() and (gaps.idxmin(axis=1) == "90").all()
-    assert values["train_score"].loc["a1-prune", "50"] == 1.0
-    assert values["train_score"].loc["a5-spd"].tolist() == approx(0.96, 0.77, 0.82)
-    assert values["held_out_loss"].loc[plans, "50"].tolist() == approx(1.75, 1.07, 1.04)
-    assert scores.loc["teacher", 0.0] == students.loc["a3-layers", 0.5] == students.loc["a5-spd", 0.5] == 0.606498
-    assert 0.606498 - students.loc["a1-prune", 0.5] == pytest.approx(0.029, abs=5e-4)
-    assert (students[[0.9, 0.95]] - 0.527).abs().to_numpy().max() < 0.04
-    ahead = (students.loc["a3-layers"] - students.loc["a5-spd"])[[0.9, 0.95]].tolist()
-    assert ahead == pytest.approx([0.011, 0.022], abs=5e-4)
-    last = {plan: [each["error"] for each in task["lost"] if each["plan"] == plan] for plan in plans}
-    assert min(last["a1-prune"]) > 1.25 and max(last["a1-prune"]) < 1.95 and last["a1-prune"] == sorted(last["a1-prune"])
-    assert min(last["a3-layers"] + last["a5-spd"]) > 0.5 and max(last["a3-layers"] + last["a5-spd"]) < 0.9
+
+    def of_seeds(key: str) -> list[pd.DataFrame]:
+        """A row a plan, a column a target; the file has a plan's seeds in their order."""
+        found = pd.DataFrame(task["values"][key])
+        seeds = found.groupby(found.groupby(["plan", "group"]).cumcount())
+        return [inside.pivot(index="plan", columns="group", values="value").loc[plans] for _, inside in seeds]
+
+    gaps, losses = of_seeds("gap_loss"), of_seeds("held_out_loss")
+    for seeds in (gaps, losses):
+        assert (sum(seeds) / 2).apply(lambda column: column.is_monotonic_decreasing).all(), "A1 > A3 > A5"
+        assert all((each.loc["a1-prune"] > each.loc["a3-layers"]).all() for each in seeds), "in each seed"
+    ahead = [list(each.loc["a3-layers"] > each.loc["a5-spd"]) for each in losses]
+    assert ahead == [[True] * 3, [True, False, True]]
+    assert abs(losses[1].loc["a3-layers", "90"] - losses[1].loc["a5-spd", "90"]) < 1e-3
+    gap, loss, known = (sum(of_seeds(key)) / 2 for key in ("gap_loss", "held_out_loss", "train_score"))
+    assert gap.to_numpy().tolist() == [approx(1.72, 0.91, 1.19), approx(0.92, 0.42, 0.58), approx(0.88, 0.32, 0.51)]
+    assert all((each.idxmax(axis=1) == "50").all() and (each.idxmin(axis=1) == "90").all() for each in gaps)
+    assert known.loc["a1-prune", "50"] == pytest.approx(0.996, abs=5e-4)
+    assert known.loc["a5-spd"].tolist() == approx(0.95, 0.76, 0.81)
+    assert loss["50"].tolist() == approx(1.74, 1.06, 1.02)
+    scores = table.groupby(["plan", "target"])["score"].mean().unstack()
+    below = scores.loc["teacher", 0.0] - scores.loc[plans, 0.5]
+    assert scores.loc["teacher", 0.0] == pytest.approx(0.596, abs=5e-4)
+    assert below["a1-prune"] == pytest.approx(0.036, abs=5e-4) and below[["a3-layers", "a5-spd"]].abs().max() < 4e-3
+    assert table[table["target"] >= 0.9]["score"].max() < 0.527 + 0.02
+    ahead = (scores.loc["a3-layers"] - scores.loc["a5-spd"])[[0.9, 0.95]].tolist()
+    assert ahead == pytest.approx([0.011, 0.007], abs=5e-4)
+    errors = {plan: np.array([each["error"] for each in task["lost"] if each["plan"] == plan]) for plan in plans}
+    assert errors["a1-prune"].min() > 1.15 and errors["a1-prune"].max() < 1.95
+    assert np.all(np.diff(errors["a1-prune"].reshape(3, 2), axis=0) > 0), "more with every target"
+    others = np.concatenate([errors["a3-layers"], errors["a5-spd"]])
+    assert others.min() > 0.45 and others.max() < 0.9
     within = table[table["plan"] != "teacher"]
     assert (within["sparsity_encoder"] - within["target"]).abs().max() < 1e-4
 
