@@ -215,14 +215,14 @@ def test_the_study_of_overfitting_has_what_its_findings_say():
         seeds = found.groupby(found.groupby(["plan", "group"]).cumcount())
         return [inside.pivot(index="plan", columns="group", values="value").loc[plans] for _, inside in seeds]
 
-    gaps, losses = of_seeds("gap_loss"), of_seeds("held_out_loss")
-    for seeds in (gaps, losses):
-        assert (sum(seeds) / 2).apply(lambda column: column.is_monotonic_decreasing).all(), "A1 > A3 > A5"
+    gaps, losses, of_training = (of_seeds(key) for key in ("gap_loss", "held_out_loss", "train_score"))
+    gap, loss, known = (sum(seeds) / 2 for seeds in (gaps, losses, of_training))
+    for mean, seeds in ((gap, gaps), (loss, losses)):
+        assert mean.apply(lambda column: column.is_monotonic_decreasing).all(), "A1 > A3 > A5"
         assert all((each.loc["a1-prune"] > each.loc["a3-layers"]).all() for each in seeds), "in each seed"
-    ahead = [list(each.loc["a3-layers"] > each.loc["a5-spd"]) for each in losses]
-    assert ahead == [[True] * 3, [True, False, True]]
+        ahead = [list(each.loc["a3-layers"] > each.loc["a5-spd"]) for each in seeds]
+        assert ahead == [[True] * 3, [True, False, True]]
     assert abs(losses[1].loc["a3-layers", "90"] - losses[1].loc["a5-spd", "90"]) < 1e-3
-    gap, loss, known = (sum(of_seeds(key)) / 2 for key in ("gap_loss", "held_out_loss", "train_score"))
     assert gap.to_numpy().tolist() == [approx(1.72, 0.91, 1.19), approx(0.92, 0.42, 0.58), approx(0.88, 0.32, 0.51)]
     assert all((each.idxmax(axis=1) == "50").all() and (each.idxmin(axis=1) == "90").all() for each in gaps)
     assert known.loc["a1-prune", "50"] == pytest.approx(0.996, abs=5e-4)
