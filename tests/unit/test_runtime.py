@@ -58,3 +58,22 @@ def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
     with runtime.atomic(tmp_path / "private") as temporary:
         temporary.touch(mode=0o600)
     assert (tmp_path / "private").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc has these settings")
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_is_freed_stays_with_the_process(keep):
+    code = """
+import sys
+from espalier.core.runtime import keep_freed_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+if sys.argv[1] == "True":
+    keep_freed_memory()
+block = bytearray(b"x") * (64 << 20)
+full = resident()
+del block
+print(full - resident() < 1000)
+"""
+    result = subprocess.run([sys.executable, "-c", code, str(keep)], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{keep}\n"

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from espalier.config.base import printable
 from espalier.core.records import recorded
-from espalier.core.runtime import TRY_AGAIN, Helped, Interrupted, UserError
+from espalier.core.runtime import TRY_AGAIN, Helped, Interrupted, UserError, keep_freed_memory
 from espalier.provenance import PROCESSES
 
 OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -74,6 +74,8 @@ def share(stage: str, arguments: list[str]) -> None:
 def run_stage(stage: str, arguments: list[str]) -> int:
     """Run a stage and record what it wrote."""
     share(stage, arguments)
+    if stage in TRAINING:  # elsewhere latency is measured, as a user's process has it
+        keep_freed_memory()
     run = import_module(f"espalier.stages.{stage}").run
     options = vars(parser_of(stage, run).parse_args(arguments))
     with recorded(stage, _paths(options)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -33,6 +34,17 @@ class Helped(Exception):  # noqa: N818
 
 TRY_AGAIN = os.EX_TEMPFAIL
 """Exit status of a run that was stopped in time, 75: the same command goes on where it stopped."""
+MALLOPT = {-4: 0, -1: 2**31 - 1}
+"""M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's `malloc.h`: no pages of their own for large blocks, no end given back."""
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed for the next request: new pages, each cleared first, cost a training step
+    on a CPU up to a seventh of its time. No result changes. Where it is not glibc, nothing is done.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for parameter, value in MALLOPT.items() if mallopt else ():
+        mallopt(parameter, value)
 
 
 @contextmanager
