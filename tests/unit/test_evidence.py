@@ -206,7 +206,7 @@ def test_the_study_of_overfitting_has_what_its_findings_say():
     folder = ROOT / "workflow/experiments/spd-overfitting"
     table = pd.read_csv(folder / "table.csv")
     [task] = json.loads((folder / "analyses.json").read_text())["tasks"]
-    assert set(table["seed"]) == {42, 44}
+    assert set(table["seed"]) == {42, 43, 44}
     plans, approx = ["a1-prune", "a3-layers", "a5-spd"], lambda *numbers: pytest.approx(numbers, abs=6e-3)
 
     def of_seeds(key: str) -> list[pd.DataFrame]:
@@ -216,28 +216,27 @@ def test_the_study_of_overfitting_has_what_its_findings_say():
         return [inside.pivot(index="plan", columns="group", values="value").loc[plans] for _, inside in seeds]
 
     gaps, losses, of_training = (of_seeds(key) for key in ("gap_loss", "held_out_loss", "train_score"))
-    gap, loss, known = (sum(seeds) / 2 for seeds in (gaps, losses, of_training))
+    gap, loss, known = (sum(seeds) / 3 for seeds in (gaps, losses, of_training))
     for mean, seeds in ((gap, gaps), (loss, losses)):
         assert mean.apply(lambda column: column.is_monotonic_decreasing).all(), "A1 > A3 > A5"
         assert all((each.loc["a1-prune"] > each.loc["a3-layers"]).all() for each in seeds), "in each seed"
         ahead = [list(each.loc["a3-layers"] > each.loc["a5-spd"]) for each in seeds]
-        assert ahead == [[True] * 3, [True, False, True]]
-    assert abs(losses[1].loc["a3-layers", "90"] - losses[1].loc["a5-spd", "90"]) < 1e-3
-    assert gap.to_numpy().tolist() == [approx(1.72, 0.91, 1.19), approx(0.92, 0.42, 0.58), approx(0.88, 0.32, 0.51)]
+        assert ahead == [[True] * 3, [True] * 3, [True, False, True]]
+    assert abs(losses[2].loc["a3-layers", "90"] - losses[2].loc["a5-spd", "90"]) < 1e-3
+    assert gap.to_numpy().tolist() == [approx(1.74, 0.92, 1.17), approx(0.94, 0.46, 0.59), approx(0.91, 0.34, 0.49)]
     assert all((each.idxmax(axis=1) == "50").all() and (each.idxmin(axis=1) == "90").all() for each in gaps)
-    assert known.loc["a1-prune", "50"] == pytest.approx(0.996, abs=5e-4)
-    assert known.loc["a5-spd"].tolist() == approx(0.95, 0.76, 0.81)
-    assert loss["50"].tolist() == approx(1.74, 1.06, 1.02)
+    assert known.loc["a1-prune", "50"] == pytest.approx(0.998, abs=5e-4)
+    assert known.loc["a5-spd"].tolist() == approx(0.95, 0.76, 0.79)
+    assert loss["50"].tolist() == approx(1.75, 1.09, 1.05)
     scores = table.groupby(["plan", "target"])["score"].mean().unstack()
     below = scores.loc["teacher", 0.0] - scores.loc[plans, 0.5]
-    assert scores.loc["teacher", 0.0] == pytest.approx(0.596, abs=5e-4)
-    assert below["a1-prune"] == pytest.approx(0.036, abs=5e-4) and below[["a3-layers", "a5-spd"]].abs().max() < 4e-3
-    assert table[table["target"] >= 0.9]["score"].max() < 0.527 + 0.02
-    ahead = (scores.loc["a3-layers"] - scores.loc["a5-spd"])[[0.9, 0.95]].tolist()
-    assert ahead == pytest.approx([0.011, 0.007], abs=5e-4)
+    assert scores.loc["teacher", 0.0] == pytest.approx(0.582, abs=5e-4)
+    assert below["a1-prune"] == pytest.approx(0.022, abs=5e-4) and below[["a3-layers", "a5-spd"]].abs().max() < 9e-3
+    assert table[table["target"] >= 0.9]["score"].max() < 0.527 + 0.03
+    assert (scores.loc["a3-layers"] - scores.loc["a5-spd"])[[0.9, 0.95]].abs().max() < 8e-3
     errors = {plan: np.array([each["error"] for each in task["lost"] if each["plan"] == plan]) for plan in plans}
-    assert errors["a1-prune"].min() > 1.15 and errors["a1-prune"].max() < 1.95
-    assert np.all(np.diff(errors["a1-prune"].reshape(3, 2), axis=0) > 0), "more with every target"
+    assert errors["a1-prune"].min() > 1.15 and errors["a1-prune"].max() < 2.05
+    assert np.all(np.diff(errors["a1-prune"].reshape(3, 3), axis=0) > 0), "more with every target"
     others = np.concatenate([errors["a3-layers"], errors["a5-spd"]])
     assert others.min() > 0.45 and others.max() < 0.9
     within = table[table["plan"] != "teacher"]
