@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from espalier.config.specs import CardSpec
 from espalier.config.targets import Latency, Parameters, Speedup, Target
+from espalier.core.results import RUNTIMES
 
 HUB_METRICS = {
     "macro-f1": "f1",
@@ -111,7 +112,7 @@ def timings(cost: Mapping[str, Any]) -> list[Timing]:
     """Latencies beside the dense model's in the same runtime."""
     return [
         Timing(runtime, batch, own, times["dense_latency_ms"][batch], times["speedup"][batch])
-        for runtime, times in (("PyTorch eager", cost), ("onnxruntime", cost["onnx"]))
+        for runtime, times in zip(RUNTIMES, (cost, cost["onnx"]), strict=True)
         for batch, own in times["latency_ms"].items()
     ]
 
