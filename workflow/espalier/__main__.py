@@ -24,7 +24,7 @@ from espalier.provenance import PROCESSES
 OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """What a disk or its owner refuses: nothing that a traceback would explain."""
 TRAINING = ("finetune", "pretrain", "compress", "specialise", "recover")
-"""Stages that several processes can share."""
+"""Stages that train; several processes can share one."""
 COMMANDS, STAGES = (
     {file.stem: file for file in sorted((Path(__file__).parent / kind).glob("[a-z]*.py"))} for kind in ("commands", "stages")
 )
