@@ -98,6 +98,16 @@ def test_what_a_stage_writes_is_recorded(monkeypatch, tmp_path):
     assert Path("results/mine/records/export/task.json.json").is_file()
 
 
+@pytest.mark.parametrize(("stage", "keeps"), [("compress", True), ("finetune", True), ("measure", False), ("latency", False)])
+def test_training_keeps_what_it_frees_and_what_measures_does_not(monkeypatch, tmp_path, stage, keeps):
+    kept = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(program, "keep_freed_memory", lambda: kept.append(stage))
+    monkeypatch.setattr(program, "import_module", lambda name: SimpleNamespace(run=lambda: None))
+    assert program.main([stage]) == 0
+    assert kept == [stage] * keeps
+
+
 def test_help_lists_every_stage_and_imports_none():
     run_it = "import runpy, sys; sys.argv = ['espalier', '--help']\ntry: runpy.run_module('espalier', run_name='__main__')\n"
     look = "finally: print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)), file=sys.stderr)"
