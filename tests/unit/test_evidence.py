@@ -202,20 +202,26 @@ def test_the_curves_of_homodistil_novels_have_what_its_findings_say():
     assert [end / begin for begin, end in zip(first, last, strict=True)] == pytest.approx([1.3, 1.8], abs=0.05)
 
 
+ARMS = ["a1-prune", "a3-layers", "a5-spd"]
+
+
+def _of_seeds(task: dict, key: str) -> list[pd.DataFrame]:
+    """A row an arm, a column a target; the file has a plan's seeds in their order."""
+    found = pd.DataFrame(task["values"][key])
+    seeds = found.groupby(found.groupby(["plan", "group"]).cumcount())
+    return [inside.pivot(index="plan", columns="group", values="value").loc[ARMS] for _, inside in seeds]
+
+
+def _about(*numbers: float):
+    return pytest.approx(numbers, abs=6e-3)
+
+
 def test_the_study_of_overfitting_has_what_its_findings_say():
     folder = ROOT / "workflow/experiments/spd-overfitting"
     table = pd.read_csv(folder / "table.csv")
     [task] = json.loads((folder / "analyses.json").read_text())["tasks"]
     assert set(table["seed"]) == {42, 43, 44}
-    plans, approx = ["a1-prune", "a3-layers", "a5-spd"], lambda *numbers: pytest.approx(numbers, abs=6e-3)
-
-    def of_seeds(key: str) -> list[pd.DataFrame]:
-        """A row a plan, a column a target; the file has a plan's seeds in their order."""
-        found = pd.DataFrame(task["values"][key])
-        seeds = found.groupby(found.groupby(["plan", "group"]).cumcount())
-        return [inside.pivot(index="plan", columns="group", values="value").loc[plans] for _, inside in seeds]
-
-    gaps, losses, of_training = (of_seeds(key) for key in ("gap_loss", "held_out_loss", "train_score"))
+    gaps, losses, of_training = (_of_seeds(task, key) for key in ("gap_loss", "held_out_loss", "train_score"))
     gap, loss, known = (sum(seeds) / 3 for seeds in (gaps, losses, of_training))
     for mean, seeds in ((gap, gaps), (loss, losses)):
         assert mean.apply(lambda column: column.is_monotonic_decreasing).all(), "A1 > A3 > A5"
@@ -223,24 +229,68 @@ def test_the_study_of_overfitting_has_what_its_findings_say():
         ahead = [list(each.loc["a3-layers"] > each.loc["a5-spd"]) for each in seeds]
         assert ahead == [[True] * 3, [True] * 3, [True, False, True]]
     assert abs(losses[2].loc["a3-layers", "90"] - losses[2].loc["a5-spd", "90"]) < 1e-3
-    assert gap.to_numpy().tolist() == [approx(1.74, 0.92, 1.17), approx(0.94, 0.46, 0.59), approx(0.91, 0.34, 0.49)]
+    assert gap.to_numpy().tolist() == [_about(1.74, 0.92, 1.17), _about(0.94, 0.46, 0.59), _about(0.91, 0.34, 0.49)]
     assert all((each.idxmax(axis=1) == "50").all() and (each.idxmin(axis=1) == "90").all() for each in gaps)
     assert known.loc["a1-prune", "50"] == pytest.approx(0.998, abs=5e-4)
-    assert known.loc["a5-spd"].tolist() == approx(0.95, 0.76, 0.79)
-    assert loss["50"].tolist() == approx(1.75, 1.09, 1.05)
+    assert known.loc["a5-spd"].tolist() == _about(0.95, 0.76, 0.79)
+    assert loss["50"].tolist() == _about(1.75, 1.09, 1.05)
     scores = table.groupby(["plan", "target"])["score"].mean().unstack()
-    below = scores.loc["teacher", 0.0] - scores.loc[plans, 0.5]
+    below = scores.loc["teacher", 0.0] - scores.loc[ARMS, 0.5]
     assert scores.loc["teacher", 0.0] == pytest.approx(0.582, abs=5e-4)
     assert below["a1-prune"] == pytest.approx(0.022, abs=5e-4) and below[["a3-layers", "a5-spd"]].abs().max() < 9e-3
     assert table[table["target"] >= 0.9]["score"].max() < 0.527 + 0.03
     assert (scores.loc["a3-layers"] - scores.loc["a5-spd"])[[0.9, 0.95]].abs().max() < 8e-3
-    errors = {plan: np.array([each["error"] for each in task["lost"] if each["plan"] == plan]) for plan in plans}
+    errors = {plan: np.array([each["error"] for each in task["lost"] if each["plan"] == plan]) for plan in ARMS}
     assert errors["a1-prune"].min() > 1.15 and errors["a1-prune"].max() < 2.05
     assert np.all(np.diff(errors["a1-prune"].reshape(3, 3), axis=0) > 0), "more with every target"
     others = np.concatenate([errors["a3-layers"], errors["a5-spd"]])
     assert others.min() > 0.45 and others.max() < 0.9
     within = table[table["plan"] != "teacher"]
     assert (within["sparsity_encoder"] - within["target"]).abs().max() < 1e-4
+
+
+def test_the_study_of_overfitting_on_more_tasks_has_what_its_findings_say():
+    folder = ROOT / "workflow/experiments/spd-overfitting-tasks"
+    table = pd.read_csv(folder / "table.csv")
+    assert set(table["seed"]) == {42}
+    within = table[table["plan"] != "teacher"]
+    assert (within["sparsity_encoder"] - within["target"]).abs().max() < 1e-4
+    found = {task["task"]: task for task in json.loads((folder / "analyses.json").read_text())["tasks"]}
+    keys = ("gap_loss", "gap_metric", "held_out_loss", "train_score")
+    (cola_gap, cola_apart, cola_loss, cola_known), (gap, apart, loss, _) = (
+        [_of_seeds(found[name], key)[0] for key in keys] for name in ("cola", "stsb")
+    )
+    cola, stsb = (
+        table[table["task"] == name].pivot(index="plan", columns="target", values="score") for name in ("cola", "stsb")
+    )
+
+    assert [cola_known.loc["a1-prune", "50"], cola.loc["a1-prune", 0.5]] == _about(0.98, 0.26)
+    assert cola_gap.to_numpy()[:2].tolist() == [_about(1.14, 0.68), _about(0.52, 0.42)]
+    assert cola_loss.to_numpy().tolist() == [_about(1.18, 0.87), _about(0.76, 0.76), _about(0.76, 0.77)]
+    assert (cola_apart.loc["a1-prune"] > cola_apart.loc["a3-layers"]).all()
+    assert (cola.loc["a3-layers"] - cola.loc["a1-prune"])[[0.5, 0.9]].tolist() == _about(0.02, 0.06)
+    assert (gap.loc["a3-layers"] - gap.loc["a1-prune"]).abs().max() < 0.01
+    assert (stsb.loc["a3-layers"] - stsb.loc["a1-prune"])[[0.5, 0.9]].abs().max() < 5e-3
+    assert stsb.loc["a1-prune", 0.9] > stsb.loc["a3-layers", 0.9] and loss.loc["a1-prune", "90"] < loss.loc["a3-layers", "90"]
+
+    assert list(cola_gap.loc["a5-spd"] < cola_gap.loc["a3-layers"]) == [False, True]
+    assert cola_gap.loc["a5-spd", "90"] == pytest.approx(0.40, abs=6e-3)
+    assert (cola.loc["a3-layers"] - cola.loc["a5-spd"])[[0.5, 0.9]].tolist() == _about(0.02, 0.04)
+    for measured in (gap, loss):
+        assert list(measured.loc["a5-spd"] < measured.loc["a3-layers"]) == [True, False]
+    assert loss.loc[["a3-layers", "a5-spd"], "90"].tolist() == _about(1.08, 1.17)
+    assert (stsb.loc["a3-layers"] - stsb.loc["a5-spd"])[[0.5, 0.9]].abs().max() < 0.03
+
+    assert all((each["90"] < each["50"]).all() for each in (cola_gap, cola_apart, apart))
+    assert gap.to_numpy().tolist() == [_about(0.61, 0.70), _about(0.60, 0.69), _about(0.58, 0.70)]
+    errors = {
+        name: np.array([each["error"] for plan in ARMS for each in task["lost"] if each["plan"] == plan]).reshape(3, 2)
+        for name, task in found.items()
+    }
+    assert sorted(errors["cola"][0]) == _about(1.11, 1.16) and sorted(errors["stsb"][0]) == _about(0.89, 0.91)
+    others = np.stack([each[1:] for each in errors.values()])
+    assert [others.min(), others.max()] == _about(0.28, 0.68)
+    assert np.abs(np.diff(others, axis=1)).max() < 0.03
 
 
 def test_the_shipped_study_s_artefacts_are_its_best_models(monkeypatch):

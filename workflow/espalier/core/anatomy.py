@@ -51,9 +51,10 @@ def draw_errors(axes: Axes, errors: Errors, look: Look) -> None:
     names = ["emb", *map(str, range(1, len(errors.local)))]
     axes.bar(names, errors.local, color=look.colour, alpha=0.45, label="own, at the teacher’s input")
     axes.plot(names, errors.accumulated, **line_style(look), label="accumulated")
+    axes.margins(y=0.3)  # room for the legend
     axes.set(xlabel="layer", ylim=(0.0, None))
     axes.grid(axis="x", visible=False)
-    axes.legend(fontsize=7.5)
+    axes.legend(fontsize=7.5, loc="upper left")
     axes.set_title(f"{errors.plan}, {goal(errors.percent)}", fontsize=9)
 
 
