@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 sys.path.insert(0, f"{workflow.basedir}/workflow")  # the package of this clone, whatever is installed
 
-from espalier.config.base import ConfigError
+from espalier.config.blocks import ConfigError
 from espalier.config.syntax import check_syntax
 
 try:

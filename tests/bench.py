@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from espalier.config.plans import SdpPlan
-from espalier.core.method import Stage
-from espalier.core.models import open_base
+from espalier.config.methods.sdp import SdpPlan
+from espalier.methods.base import Stage
 from espalier.methods.sdp import Sdp
+from espalier.models.files import open_base
 from tests.throughput import BATCH, MEAN_LENGTH, STEPS, random_rows, seconds
 
 

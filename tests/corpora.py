@@ -17,10 +17,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
+from espalier.config.job_specs import pack_spec, prepare_spec, pretrain_spec
 from espalier.config.reading import parse
-from espalier.config.specs import pack_spec, prepare_spec, pretrain_spec
-from espalier.core.packed import Packed
-from espalier.core.runtime import write_json
+from espalier.data.packed import Packed
+from espalier.runtime.files import write_json
 from tests.conftest import MINILM, ROOT
 
 RESULTS = Path(__file__).with_name("corpora.json")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from espalier.core import loop as loop_module
-from espalier.core import processes
+from espalier.runtime import distributed as processes
+from espalier.training import loop as loop_module
 from tests import tiny
 from tests.methods import on_text
 from tests.methods.conftest import PLANS, Harness

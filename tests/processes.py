@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from espalier.core.masks import read_masks
-from espalier.core.runtime import read_json, write_json
+from espalier.pruning.masks import read_masks
+from espalier.runtime.files import read_json, write_json
 from tests.conftest import MINILM, ROOT, Clone, copy_workflow
 
 RESULTS = Path(__file__).with_name("processes.json")

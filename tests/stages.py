@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from espalier.config.specs import compress_spec, export_spec, fetch_spec, finetune_spec, pretrain_spec, recover_spec
+from espalier.config.job_specs import compress_spec, export_spec, fetch_spec, finetune_spec, pretrain_spec, recover_spec
 from tests import tiny
 from tests.methods import on_text
 

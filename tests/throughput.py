@@ -18,22 +18,22 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
-from espalier.config.homodistil import HomodistilPlan
+from espalier.config.job_specs import Machine
+from espalier.config.methods.homodistil import HomodistilPlan
+from espalier.config.methods.spd import SpdPlan
 from espalier.config.project import Progress
-from espalier.config.spd import SpdPlan
-from espalier.config.specs import Machine
-from espalier.core.batches import Rows
-from espalier.core.history import History
-from espalier.core.loop import Loop
-from espalier.core.masks import Masks
-from espalier.core.method import Method
-from espalier.core.packed import Packed, Vocabulary
-from espalier.core.predict import teacher_for
-from espalier.core.runtime import write_json
-from espalier.core.saves import Saves
-from espalier.core.training import accelerator_for, pruning_stage
+from espalier.data.batches import Rows
+from espalier.data.packed import Packed, Vocabulary
+from espalier.methods.base import Method
 from espalier.methods.homodistil import Homodistil
 from espalier.methods.spd import Spd
+from espalier.pruning.masks import Masks
+from espalier.runtime.files import write_json
+from espalier.training.history import History
+from espalier.training.loop import Loop
+from espalier.training.run import accelerator_for, pruning_stage
+from espalier.training.saves import Saves
+from espalier.training.teachers import teacher_for
 
 RESULTS = Path(__file__).with_name("throughput.json")
 BATCH, LENGTH, MEAN_LENGTH, STEPS = 32, 128, 53, 12

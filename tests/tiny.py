@@ -22,11 +22,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from espalier.core.loop import Loop
-from espalier.core.shrink import model_class
-from espalier.core.structure import FAMILIES
-from espalier.core.tokenizer import open_tokenizer
-from espalier.core.windows import Cutting, write_windows
+from espalier.data.span_windows import Cutting, write_windows
+from espalier.data.tokenizer import open_tokenizer
+from espalier.models.classes import model_class
+from espalier.models.modeling_espalier import FAMILIES
+from espalier.training.loop import Loop
 
 WORDS = [f"word{index}" for index in range(60)]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]

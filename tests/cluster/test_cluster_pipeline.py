@@ -9,7 +9,7 @@ import subprocess
 import pandas as pd
 import pytest
 
-from espalier.core.runtime import read_json, sha256
+from espalier.runtime.files import read_json, sha256
 from tests import tiny
 from tests.cluster.cluster import recorded, said, wait_for
 from tests.e2e.test_pipeline import CONFIG, FAST, write_rows

@@ -10,8 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from espalier.core.masks import count_weights, read_masks
-from espalier.core.structure import shape_of
+from espalier.models.encoder import count_weights
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.masks import read_masks
 from tests import tiny
 from tests.e2e.test_pipeline import FAST, write_rows
 

@@ -11,7 +11,8 @@ import time
 import pytest
 import torch
 
-from espalier.core.runtime import exclusive, read_json, sha256
+from espalier.runtime.files import read_json, sha256
+from espalier.runtime.process import exclusive
 from tests import tiny
 from tests.e2e.test_resume import command
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from espalier.config import parse
-from espalier.core.runtime import read_json, sha256
+from espalier.runtime.files import read_json, sha256
 from tests.stages import arguments, study, write_inputs
 
 pytestmark = pytest.mark.slow

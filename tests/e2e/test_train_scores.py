@@ -5,14 +5,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from espalier.config.plans import Teacher
+from espalier.config.job_specs import FinetuneSpec, Machine, TaskGoal
 from espalier.config.project import Progress
-from espalier.config.specs import FinetuneSpec, Machine, TaskGoal
-from espalier.core.analysis import overfitting_gap
-from espalier.core.batches import Rows
-from espalier.core.models import open_student
-from espalier.core.predict import all_logits, scores_of
-from espalier.core.runtime import sha256
+from espalier.config.training import Teacher
+from espalier.data.batches import Rows
+from espalier.evaluation.predict import all_logits, scores_of
+from espalier.models.files import open_student
+from espalier.results.recovery import overfitting_gap
+from espalier.runtime.files import sha256
 from espalier.stages import finetune
 from tests import tiny
 

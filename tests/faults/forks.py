@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from espalier.__main__ import main
-from espalier.core import loop as loop_module
-from espalier.methods import METHODS
+from espalier.config.methods import METHODS
+from espalier.training import loop as loop_module
 
 SAVE_EVERY = 2
 """Rows of history between two saved states in forked runs; as the package has it, most runs here would end before the first."""

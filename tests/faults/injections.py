@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
-from espalier.core.loop import Loop
-from espalier.core.runtime import sha256
+from espalier.runtime.files import sha256
+from espalier.training.loop import Loop
 from tests.faults.forks import Before, Ended, apart
 from tests.faults.kills import Injected, at, signal_self
 from tests.faults.sites import STEPS, Site

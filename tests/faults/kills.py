@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from espalier.core.history import History
-from espalier.core.runtime import read_json
+from espalier.runtime.files import read_json
+from espalier.training.history import History
 from tests.faults.forks import Before, Ended, watch
 from tests.faults.sites import STEPS, Site
 

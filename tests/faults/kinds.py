@@ -9,7 +9,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from espalier.core.runtime import TRY_AGAIN
+from espalier.runtime.errors import TRY_AGAIN
 from tests.faults import injections as do
 from tests.faults import kills
 from tests.faults.forks import SAVE_EVERY

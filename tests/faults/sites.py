@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from espalier.config import parse
-from espalier.core.runtime import UserError, read_json, sha256, write_json
-from espalier.core.saves import load
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json, sha256, write_json
+from espalier.training.saves import load
 from tests.faults.forks import Before, Child, Ended, apart, start, watch
 from tests.stages import arguments, study
 

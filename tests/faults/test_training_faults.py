@@ -18,11 +18,12 @@ from safetensors.torch import load_file, save_file
 
 from espalier.__main__ import main
 from espalier.config import parse
-from espalier.config.specs import compress_spec
-from espalier.core import loop as loop_module
-from espalier.core import training
-from espalier.core.history import History
-from espalier.core.runtime import TRY_AGAIN, read_json, sha256
+from espalier.config.job_specs import compress_spec
+from espalier.runtime.errors import TRY_AGAIN
+from espalier.runtime.files import read_json, sha256
+from espalier.training import loop as loop_module
+from espalier.training import run as training
+from espalier.training.history import History
 from tests import tiny
 from tests.faults.injections import edit_rows, edit_weights, empty, flip, jumping, truncate
 from tests.stages import MODEL, PRUNED, inside

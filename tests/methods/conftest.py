@@ -10,16 +10,16 @@ import torch
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
-from espalier.config.methods import AnyPlan
+from espalier.config.methods import METHODS, AnyPlan
 from espalier.config.project import Progress
-from espalier.core import loop as loop_module
-from espalier.core.batches import Rows
-from espalier.core.history import History
-from espalier.core.loop import Loop
-from espalier.core.predict import evaluator, teacher_for
-from espalier.core.saves import Saves
-from espalier.core.training import method_class, pruning_stage
-from espalier.methods import METHODS
+from espalier.data.batches import Rows
+from espalier.evaluation.predict import evaluator
+from espalier.training import loop as loop_module
+from espalier.training.history import History
+from espalier.training.loop import Loop
+from espalier.training.run import method_class, pruning_stage
+from espalier.training.saves import Saves
+from espalier.training.teachers import teacher_for
 from tests import tiny
 from tests.methods import on_text
 

@@ -9,15 +9,16 @@ import pyarrow as pa
 import torch
 from transformers import BertForMaskedLM
 
-from espalier.config.homodistil import HomodistilPlan
+from espalier.config.methods.homodistil import HomodistilPlan
 from espalier.config.project import Progress
-from espalier.core.history import History
-from espalier.core.loop import Loop
-from espalier.core.packed import Packed, Vocabulary
-from espalier.core.predict import evaluator, teacher_for
-from espalier.core.saves import Saves
-from espalier.core.training import pruning_stage
+from espalier.data.packed import Packed, Vocabulary
+from espalier.evaluation.predict import evaluator
 from espalier.methods.homodistil import Homodistil
+from espalier.training.history import History
+from espalier.training.loop import Loop
+from espalier.training.run import pruning_stage
+from espalier.training.saves import Saves
+from espalier.training.teachers import teacher_for
 from tests import tiny
 
 LENGTH, SPECIAL = 16, 5

@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from espalier.core.lagrangian import expected_counts
-from espalier.core.latency import Curve, LatencyGoal, LatencyTable, expected_latency
-from espalier.core.losses import soft_label_loss
-from espalier.core.models import forward
-from espalier.core.parts import HIDDEN, heads_of, units_of
-from espalier.core.structure import shape_of
+from espalier.losses.terms import soft_label_loss
 from espalier.methods.cofi import PAPER_RATE, TRAVEL
+from espalier.models.forward import forward
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.lagrangian import expected_counts
+from espalier.pruning.latency import Curve, LatencyGoal, LatencyTable, expected_latency
+from espalier.pruning.parts import HIDDEN, heads_of, units_of
 from tests import tiny
 from tests.methods.conftest import GATES, Harness, begun
 

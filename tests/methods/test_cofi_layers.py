@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from espalier.core.parts import HIDDEN, full_masks
-from espalier.core.structure import shape_of
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.parts import HIDDEN, full_masks
 from tests import tiny
 from tests.methods.conftest import begun
 

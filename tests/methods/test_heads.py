@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from espalier.core.losses import task_loss
-from espalier.core.models import forward
-from espalier.core.parts import heads_of, units_of
+from espalier.losses.terms import task_loss
+from espalier.models.forward import forward
+from espalier.pruning.parts import heads_of, units_of
 from tests import tiny
 
 PLAN = {"method": "heads", "path": [0.5]}

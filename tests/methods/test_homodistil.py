@@ -7,11 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from espalier.config.homodistil import HomodistilPlan
-from espalier.core.losses import projected_loss
-from espalier.core.models import forward
-from espalier.core.runtime import UserError
-from espalier.core.schedules import remaining
+from espalier.config.methods.homodistil import HomodistilPlan
+from espalier.losses.terms import projected_loss
+from espalier.models.forward import forward
+from espalier.pruning.schedules import remaining
+from espalier.runtime.errors import UserError
 from tests.methods.on_text import language_model
 from tests.tiny import equal, weights_of
 

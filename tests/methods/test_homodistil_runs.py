@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import BertForMaskedLM
 
-from espalier.core.structure import shape_of
-from espalier.core.widths import Sizes
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.widths import Sizes
 from tests import tiny
 from tests.methods.on_text import VARIANTS, Harness, language_model
 from tests.tiny import equal, weights_of

@@ -9,14 +9,15 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification
 
-from espalier.core.loop import Loop
-from espalier.core.masks import count_weights, prunable_weights, read_masks, write_masks
-from espalier.core.parts import masked_shape
-from espalier.core.predict import all_logits
-from espalier.core.runtime import UserError
-from espalier.core.spans import OUT
-from espalier.core.structure import shape_of
-from espalier.methods import METHODS
+from espalier.config.methods import METHODS
+from espalier.data.spans import OUT
+from espalier.evaluation.predict import all_logits
+from espalier.models.encoder import count_weights, prunable_weights
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.masks import read_masks, write_masks
+from espalier.pruning.parts import masked_shape
+from espalier.runtime.errors import UserError
+from espalier.training.loop import Loop
 from tests import tiny
 from tests.methods.conftest import GATED, ON_TEXT, PLANS, STRUCTURED, Harness
 from tests.tiny import equal, weights_of

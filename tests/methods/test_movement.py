@@ -2,7 +2,7 @@
 
 import torch
 
-from espalier.core.training import pruning_stage
+from espalier.training.run import pruning_stage
 
 
 def test_scores_are_the_sum_over_steps(harness):

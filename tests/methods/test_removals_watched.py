@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from espalier.core.analysis import recoveries
+from espalier.results.recovery import recoveries
 from tests import tiny
 from tests.tiny import equal, weights_of
 

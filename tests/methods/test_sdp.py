@@ -6,11 +6,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from espalier.config.methods import AnyPlan
-from espalier.core.batches import Batch
-from espalier.core.losses import correlation_matrix, cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
-from espalier.core.method import Outputs, Stage
-from espalier.core.models import forward
+from espalier.data.batches import Batch
+from espalier.losses.terms import correlation_matrix, cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
+from espalier.methods.base import Stage
 from espalier.methods.sdp import Sdp
+from espalier.models.forward import forward
+from espalier.models.outputs import Outputs
 from tests import tiny
 
 STAGE = Stage("classification", 0, 0.0, 0.5, (4,), {})

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from espalier.core.masks import count_weights
-from espalier.core.parts import full_masks, heads_of, units_of
-from espalier.core.structure import shape_of
+from espalier.models.encoder import count_weights
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.parts import full_masks, heads_of, units_of
 from tests import tiny
 
 

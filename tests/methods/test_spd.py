@@ -8,17 +8,16 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from espalier.config import parse
-from espalier.config.methods import AnyPlan
-from espalier.core.batches import Batch
-from espalier.core.loop import Loop
-from espalier.core.losses import map_loss, soft_cross_entropy
-from espalier.core.method import Outputs
-from espalier.core.predict import Teacher
-from espalier.core.runtime import UserError
-from espalier.core.schedules import sparsity_steps
-from espalier.core.training import method_class, pruning_stage
-from espalier.methods import METHODS
+from espalier.config.methods import METHODS, AnyPlan
+from espalier.data.batches import Batch
+from espalier.losses.terms import map_loss, soft_cross_entropy
 from espalier.methods.spd import Spd
+from espalier.models.outputs import Outputs
+from espalier.pruning.schedules import sparsity_steps
+from espalier.runtime.errors import UserError
+from espalier.training.loop import Loop
+from espalier.training.run import method_class, pruning_stage
+from espalier.training.teachers import Teacher
 from tests import tiny
 from tests.methods.conftest import PLANS
 from tests.tiny import equal, weights_of

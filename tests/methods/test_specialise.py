@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
 
-from espalier.config.specialise import SpecialisePlan
-from espalier.core.batches import Batch
-from espalier.core.method import Outputs, Stage
-from espalier.core.models import open_base, open_student, write_compact, write_model
+from espalier.config.methods.specialise import SpecialisePlan
+from espalier.data.batches import Batch
+from espalier.methods.base import Stage
 from espalier.methods.specialise import Specialise
+from espalier.models.files import open_base, open_student, write_compact, write_model
+from espalier.models.outputs import Outputs
 from tests.methods import on_text
 from tests.methods.conftest import Harness
 

@@ -5,11 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espalier.core.batches import epoch_order
-from espalier.core.losses import correlation_matrix, cross_correlation_loss, soft_label_loss
-from espalier.core.masks import Pruner
-from espalier.core.schedules import interval_bounds, learning_rate_factor, sparsity_steps
-from espalier.core.scores import keep_highest, magnitude
+from espalier.data.batches import epoch_order
+from espalier.losses.terms import correlation_matrix, cross_correlation_loss, soft_label_loss
+from espalier.pruning.masks import Pruner
+from espalier.pruning.schedules import sparsity_steps
+from espalier.pruning.scores import keep_highest, magnitude
+from espalier.training.schedule import interval_bounds, learning_rate_factor
 from tests import tiny
 
 sparsity = st.floats(0.0, 0.98)

@@ -15,11 +15,11 @@ from markdown_it import MarkdownIt
 from snakemake.utils import format as snakemake_format
 
 from espalier.config import ConfigError, parse
-from espalier.config.base import printable
-from espalier.config.paths import Layout
-from espalier.config.specs import compress_spec, prepare_spec
+from espalier.config.blocks import printable
+from espalier.config.job_specs import compress_spec, prepare_spec
+from espalier.config.layout import Layout
 from espalier.config.targets import PERCENT
-from espalier.core.card import code, escaped, render
+from espalier.report.card import code, escaped, render
 from tests.conftest import ROOT, SMALL
 from tests.unit.test_card import FACTS, SPEC
 

@@ -7,14 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espalier.core.budget import SizeBudget, land
-from espalier.core.hard_concrete import deterministic, expected_removed, kept_probability, sample
-from espalier.core.lagrangian import lagrangian, ramped
-from espalier.core.masks import count_weights
-from espalier.core.matching import evenly_spaced, one_per_block, ordered, unrestricted
-from espalier.core.parts import HIDDEN, full_masks, masks_of, within
-from espalier.core.shrink import shrink
-from espalier.core.structure import Shape, shape_of
+from espalier.losses.layer_matching import evenly_spaced, one_per_block, ordered, unrestricted
+from espalier.models.encoder import count_weights
+from espalier.models.modeling_espalier import Shape, shape_of
+from espalier.pruning.budget import SizeBudget, land
+from espalier.pruning.hard_concrete import deterministic, expected_removed, kept_probability, sample
+from espalier.pruning.lagrangian import lagrangian, ramped
+from espalier.pruning.parts import HIDDEN, full_masks, masks_of, within
+from espalier.pruning.shrink import shrink
 from tests import tiny
 
 seeds = st.integers(0, 2**20)

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from espalier.config.specs import AnalyseSpec, Machine
-from espalier.core.masks import encoder_layers, prunable_weights
-from espalier.core.models import write_model
-from espalier.core.runtime import read_json
-from espalier.core.shrink import model_class
-from espalier.core.structure import compact_config, shape_of
+from espalier.analyses import of_students
+from espalier.config.job_specs import AnalyseSpec, Machine
+from espalier.models.classes import model_class
+from espalier.models.encoder import encoder_layers, prunable_weights
+from espalier.models.files import write_model
+from espalier.models.modeling_espalier import compact_config, shape_of
+from espalier.runtime.files import read_json
 from espalier.stages import analyse
 from tests import tiny
 
@@ -67,7 +68,7 @@ def test_weights_are_those_of_the_student_and_more_pruning_distorts_more(found, 
     def zeros(subject, model):
         return float(torch.cat([weight.flatten() for weight in prunable_weights(model).values()]).eq(0).float().mean())
 
-    monkeypatch.setattr(analyse, "_score", zeros)
+    monkeypatch.setattr(of_students, "_score", zeros)
     student = tiny.classifier(1)
     with torch.no_grad():
         for parameter in encoder_layers(student)[1].parameters():

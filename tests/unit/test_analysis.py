@@ -1,11 +1,11 @@
-"""Analyses against the check values of the SDP specification, section 6, and against numbers worked by hand."""
+"""Analyses against the check values of the docs/methods/sdp.md §6, and against numbers worked by hand."""
 
 import math
 
 import pytest
 import torch
 
-from espalier.core.analysis import (
+from espalier.analyses.statistics import (
     class_separability,
     class_signal_to_noise,
     distortion,
@@ -13,12 +13,10 @@ from espalier.core.analysis import (
     fraction_below,
     hoyer_sparsity,
     on_scale_of,
-    overfitting_gap,
-    recoveries,
-    recovery,
     signal_to_noise_db,
 )
-from espalier.core.scores import keep_highest, magnitude
+from espalier.pruning.scores import keep_highest, magnitude
+from espalier.results.recovery import overfitting_gap, recoveries, recovery
 
 VECTORS = torch.tensor([[1.0, 0.0], [1.0, 0.2], [0.0, 1.0], [0.3, 1.0]])
 LABELS = torch.tensor([0, 0, 1, 1])

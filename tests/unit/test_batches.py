@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from espalier.core.batches import Rows, epoch_order, in_length_order
+from espalier.data.batches import Rows, epoch_order, in_length_order
 from tests import tiny
 
 

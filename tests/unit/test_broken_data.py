@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from espalier.config.data import Task
-from espalier.config.specs import PrepareSpec
-from espalier.core.runtime import UserError
+from espalier.config.job_specs import PrepareSpec
+from espalier.runtime.errors import UserError
 from espalier.stages import prepare
 
 TEXTS = ["One", "Two"]

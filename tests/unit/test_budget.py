@@ -4,13 +4,13 @@ import pytest
 import torch
 from transformers import MPNetConfig, MPNetForSequenceClassification
 
-from espalier.core.budget import LatencyBudget, SizeBudget, check_reach, close_until, land
-from espalier.core.latency import Curve, LatencyGoal, LatencyTable
-from espalier.core.masks import count_weights
-from espalier.core.parts import HIDDEN, full_masks, heads_of, masks_of, units_of, within
-from espalier.core.runtime import UserError
-from espalier.core.shrink import shrink
-from espalier.core.structure import Shape, shape_of
+from espalier.models.encoder import count_weights
+from espalier.models.modeling_espalier import Shape, shape_of
+from espalier.pruning.budget import LatencyBudget, SizeBudget, check_reach, close_until, land
+from espalier.pruning.latency import Curve, LatencyGoal, LatencyTable
+from espalier.pruning.parts import HIDDEN, full_masks, heads_of, masks_of, units_of, within
+from espalier.pruning.shrink import shrink
+from espalier.runtime.errors import UserError
 from tests import tiny
 
 SHAPE = Shape(10, 4, 10, ((2, 6), (2, 6)))

@@ -13,10 +13,10 @@ import torch
 import yaml
 
 from espalier.config import parse
-from espalier.config.specs import CardSpec, card_spec, fetch_spec
+from espalier.config.job_specs import CardSpec, card_spec, fetch_spec
 from espalier.config.targets import Latency, Parameters, Speedup
-from espalier.core.card import Facts, aim, code, escaped, front_matter, render
-from espalier.core.onnx import write_onnx
+from espalier.models.onnx import write_onnx
+from espalier.report.card import Facts, aim, code, escaped, front_matter, render
 from espalier.stages import card
 from tests import tiny
 from tests.conftest import MINILM, SMALL
@@ -272,7 +272,7 @@ def test_a_card_needs_no_torch():
 
 
 def test_the_template_is_shipped():
-    assert (Path(card.__file__).parents[1] / "templates/card.md.j2").is_file()
+    assert (Path(card.__file__).parents[1] / "report/templates/card.md.j2").is_file()
 
 
 def test_a_text_model_is_one_for_masked_tokens():

@@ -8,8 +8,8 @@ import pytest
 
 from espalier.config import ConfigError, parse
 from espalier.config.chains import tasks_for
-from espalier.config.paths import Layout
-from espalier.config.specs import CompressSpec, card_spec, compress_spec, recover_spec, report_spec
+from espalier.config.job_specs import CompressSpec, card_spec, compress_spec, recover_spec, report_spec
+from espalier.config.layout import Layout
 
 FOLDER = "results/small/minilm"
 NARROW = {"method": "homodistil", "path": [0.5, 0.75]}

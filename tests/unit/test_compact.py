@@ -12,13 +12,13 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification
 
-from espalier.core.fold import folded
-from espalier.core.gates import attach
-from espalier.core.models import open_student, write_compact
-from espalier.core.onnx import onnx_runner, write_onnx
-from espalier.core.parts import full_masks
-from espalier.core.shrink import shrink
-from espalier.core.structure import shape_of
+from espalier.models.files import open_student, write_compact
+from espalier.models.modeling_espalier import shape_of
+from espalier.models.onnx import onnx_runner, write_onnx
+from espalier.pruning.fold import folded
+from espalier.pruning.gates import attach
+from espalier.pruning.parts import full_masks
+from espalier.pruning.shrink import shrink
 from tests import tiny
 
 SHAPES = [(batch, length) for batch in (1, 2, 7, 32) for length in (1, 2, 16, 129, 512)]
@@ -104,7 +104,7 @@ def test_the_compact_model_gives_the_gated_one_s_logits(student, folder):
 
 def test_it_opens_where_espalier_is_installed(student, folder):
     model = AutoModelForSequenceClassification.from_pretrained(folder[0])
-    assert type(model).__module__ == "espalier.core.structure"
+    assert type(model).__module__ == "espalier.models.modeling_espalier"
     assert gap(logits(folder[1]), logits(model)) < 1e-5
 
 

@@ -12,7 +12,7 @@ import yaml
 from test_config import OWN
 
 from espalier.config import parse
-from espalier.config.base import Block
+from espalier.config.blocks import Block
 from espalier.config.schema import schema
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ def test_the_shipped_configuration_is_good():
 def blocks(block: type[Block] = Block) -> list[type[Block]]:
     """All blocks that a configuration is made of."""
     found = [found for child in block.__subclasses__() for found in (child, *blocks(child))]
-    return [found for found in found if found.__module__ != "espalier.config.specs"]
+    return [found for found in found if found.__module__ != "espalier.config.job_specs"]
 
 
 @pytest.mark.parametrize("block", blocks(), ids=lambda block: block.__name__)

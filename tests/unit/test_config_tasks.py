@@ -8,8 +8,8 @@ import pytest
 from test_config import FILES
 
 from espalier.config import ConfigError, parse
-from espalier.config.specs import pack_spec, prepare_spec
-from espalier.tasks import KNOWN
+from espalier.config.job_specs import pack_spec, prepare_spec
+from espalier.config.known_tasks import KNOWN
 
 
 def test_a_known_task_keeps_what_the_user_does_not_say(small):

@@ -6,12 +6,12 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from espalier.config.project import Measure
-from espalier.core import cost as costs
-from espalier.core.cost import Candidate, cost_of, full_batch, latencies_ms, macs, parameter_counts, sparsities
-from espalier.core.masks import prunable_weights
-from espalier.core.models import write_model
-from espalier.core.onnx import write_onnx
-from espalier.core.structure import Shape, compact_config
+from espalier.evaluation import cost as costs
+from espalier.evaluation.cost import Candidate, cost_of, full_batch, latencies_ms, macs, parameter_counts, sparsities
+from espalier.models.encoder import prunable_weights
+from espalier.models.files import write_model
+from espalier.models.modeling_espalier import Shape, compact_config
+from espalier.models.onnx import write_onnx
 from tests import tiny
 
 SETTINGS = Measure(batch_sizes=(1, 4), length=16, repeats=3)

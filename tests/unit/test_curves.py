@@ -8,10 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 from test_table import found, project, write
 
-from espalier.core.curves import LONGEST, Curves, Line, Panel, read_curves
-from espalier.core.figures import looks
-from espalier.core.panels import draw_panel
-from espalier.core.results import by_place
+from espalier.report.style import looks
+from espalier.report.training_figures import draw_panel
+from espalier.results.curves import LONGEST, Curves, Line, Panel, read_curves
+from espalier.results.places import by_place
 
 
 def curves(*lines: Line, borders: tuple[tuple[str, float], ...] = (("50", 10.0), ("90", 20.0))) -> Curves:

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from test_report import make_report, sections, study, tags_of, words
 from test_table import found, write
 
-from espalier.core.curves import COMPARED, DISCREPANCY, RATE, read_curves
-from espalier.core.figures import LIGHT, looks
-from espalier.core.maps import read_maps
-from espalier.core.panels import Comparison, distance_file, draw_comparison, draw_panel
-from espalier.core.results import place_of
+from espalier.report.style import LIGHT, looks
+from espalier.report.training_figures import distance_file, draw_comparison, draw_panel
+from espalier.results.comparisons import Comparison
+from espalier.results.curves import COMPARED, DISCREPANCY, RATE, read_curves
+from espalier.results.places import place_of
+from espalier.results.structures import read_maps
 
 KL, LOSS = COMPARED[DISCREPANCY], COMPARED["loss"]
 PLANS = ("iterative", "one-shot")

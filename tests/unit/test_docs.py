@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from espalier.core import docs
-from espalier.core.docs_span import Entry, entries
-from espalier.core.docs_text import clean, first_sentence, key, mask, passages, prose
+from espalier.data.builtin import tasks as docs
+from espalier.data.builtin.questions import Entry, entries
+from espalier.data.builtin.text import clean, first_sentence, key, mask, passages, prose
 
 ROOT = Path(__file__).parents[2]
 
@@ -196,4 +196,4 @@ def test_readme_states_what_is_built(built: dict[str, dict[str, pa.Table]]) -> N
     if other:
         pytest.skip(f"digests hold for the versions of envs/requirements.lock; installed here: {other}")
     readme = (ROOT / "data/README.md").read_text()
-    assert docs.summary(built) in readme, "rewrite the table in data/README.md with `python -m espalier.core.docs`"
+    assert docs.summary(built) in readme, "rewrite the table in data/README.md with `python -m espalier.data.builtin.tasks`"

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from espalier.commands import evidence
-from espalier.core.curves import COMPARED, RATE
-from espalier.core.runtime import UserError
+from espalier.results.curves import COMPARED, RATE
+from espalier.runtime.errors import UserError
 from tests.conftest import ROOT
 
 HEADER = (

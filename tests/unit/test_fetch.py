@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from espalier.core.bases import unpack
-from espalier.core.runtime import UserError, read_json, sha256
+from espalier.models.bases import unpack
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json, sha256
 from espalier.stages import fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -10,11 +10,12 @@ from test_curves import curves, line
 from test_maps import row
 from test_quality import group, quality
 
-from espalier.core.curves import Curves, Panel
-from espalier.core.figures import DARK, LIGHT, MARKERS, SERIES, looks, place_labels
-from espalier.core.maps import StructureMap, map_figure, structure_file
-from espalier.core.panels import panel_figures, training_file
-from espalier.core.quality import quality_figures, quality_file, quality_key, size_file
+from espalier.report.quality_figures import quality_figures, quality_file, quality_key, size_file
+from espalier.report.structure_figures import map_figure, structure_file
+from espalier.report.style import DARK, LIGHT, MARKERS, SERIES, looks, place_labels
+from espalier.report.training_figures import panel_figures, training_file
+from espalier.results.curves import Curves, Panel
+from espalier.results.structures import StructureMap
 
 
 def contrast(first: str, second: str) -> float:

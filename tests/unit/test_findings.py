@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from test_report import SMALL, make_report, study, words
 from test_table import found, write
 
-from espalier.core.anatomy import draw_steps, error_pictures, fraction_pictures
-from espalier.core.curves import read_curves
-from espalier.core.figures import looks
-from espalier.core.findings import Value, read_findings
-from espalier.core.fractions import read_fractions
-from espalier.core.results import by_place, read_table
+from espalier.report.analysis_figures import draw_steps, error_pictures, fraction_pictures
+from espalier.report.style import looks
+from espalier.results.curves import read_curves
+from espalier.results.findings import Value, read_findings
+from espalier.results.fractions import read_fractions
+from espalier.results.places import by_place
+from espalier.results.table import read_table
 
 GOALS = {("base", "tiny"): ("validation", "accuracy")}
 REASON = "the student has 2 layers"

@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
-from espalier.core.fold import folded
-from espalier.core.gates import GATED, attach, open_layer_norm, sublayer_gate
-from espalier.core.parts import HIDDEN, full_masks, heads_of, units_of
-from espalier.core.structure import family_of, shape_of
+from espalier.models.modeling_espalier import family_of, shape_of
+from espalier.pruning.fold import folded
+from espalier.pruning.gates import GATED, attach, open_layer_norm, sublayer_gate
+from espalier.pruning.parts import HIDDEN, full_masks, heads_of, units_of
 from tests import tiny
 
 

@@ -6,9 +6,10 @@ import itertools
 import pytest
 import torch
 
-from espalier.core.grafting import Grafts, draw, grafting_probability
-from espalier.core.masks import encoder_layers
-from espalier.core.relations import RECORDED, recorded
+from espalier.methods.spd import draw, grafting_probability
+from espalier.models.attention import RECORDED, recorded
+from espalier.models.encoder import encoder_layers
+from espalier.models.grafting import Grafts
 from tests import tiny
 
 LAYERS = 3

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 from matplotlib.figure import Figure
 
 from espalier.config import parse
-from espalier.config.specs import report_spec
-from espalier.core.arms import arms, draw_grafting, grafting_figures
-from espalier.core.quality import Quality
-from espalier.core.summary import Group, Mean
+from espalier.config.job_specs import report_spec
+from espalier.report.ablation_figures import arms, draw_grafting, grafting_figures
+from espalier.results.quality import Quality
+from espalier.results.summary import Group, Mean
 
 SPD = {"method": "spd", "path": [0.9]}
 GRAFTING = {"low": (0.2, "linear"), "high": (0.8, "linear"), "late": (0.4, "constant-linear")}

@@ -6,15 +6,16 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from espalier.config.plans import DistilPlan
-from espalier.config.structured import CofiPlan
-from espalier.core.budget import SizeBudget
-from espalier.core.handover import gone, taken_over
-from espalier.core.masks import Pruner, count_weights, prunable_weights
-from espalier.core.models import empty_model
-from espalier.core.parts import describe, full_masks, masks_of, original_shape, within
-from espalier.core.structure import shape_of
-from espalier.core.widths import Sizes
+from espalier.config.methods.pruning import DistilPlan
+from espalier.config.methods.structured import CofiPlan
+from espalier.models.encoder import count_weights, prunable_weights
+from espalier.models.files import empty_model
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.budget import SizeBudget
+from espalier.pruning.handover import gone, taken_over
+from espalier.pruning.masks import Pruner
+from espalier.pruning.parts import describe, full_masks, masks_of, original_shape, within
+from espalier.pruning.widths import Sizes
 from tests import tiny
 
 WIDTHS = Sizes(hidden=32, heads=4, head_dim=8, units=(64, 64))

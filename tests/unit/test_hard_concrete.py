@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from espalier.core.hard_concrete import LIMIT, deterministic, expected_removed, kept_probability, sample
-from espalier.core.hard_concrete_gates import HardConcreteGates
-from espalier.core.structure import Shape
+from espalier.models.modeling_espalier import Shape
+from espalier.pruning.hard_concrete import LIMIT, HardConcreteGates, deterministic, expected_removed, kept_probability, sample
 
 CASES = json.loads((Path(__file__).parents[1] / "methods/cofi-vectors.json").read_text())["cases"]
 KINDS = ["heads", "ffn_units", "hidden", "ffn_sublayers", "attention_sublayers"]

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from test_report import edit, found, make_report, study, tags_of
 
 from espalier.__main__ import main
-from espalier.core.runtime import UserError, read_json
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json
 from espalier.stages import fetch
 from tests import tiny
 

@@ -12,7 +12,8 @@ import pytest
 
 import espalier
 from espalier.__main__ import main
-from espalier.config import Config, parse, specs
+from espalier.config import Config, parse
+from espalier.config import job_specs as specs
 from tests import tiny
 
 SECRET = "correct-horse-battery-staple"

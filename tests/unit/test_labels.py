@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from espalier.config.data import Task
-from espalier.core import rows
-from espalier.core.labels import fraction_in, some, stated
-from espalier.core.runtime import UserError
+from espalier.data import labelled as rows
+from espalier.data.labels import fraction_in, some, stated
+from espalier.runtime.errors import UserError
 
 
 def read(folder: Path, train: list[Any], validation: list[Any], ending: str = ".parquet", **others: Any) -> rows.Rows:

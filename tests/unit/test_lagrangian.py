@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from espalier.core.hard_concrete import kept_probability
-from espalier.core.lagrangian import expected_counts, expected_size, lagrangian, ramped
-from espalier.core.parts import HIDDEN, heads_of, masks_of, units_of
-from espalier.core.structure import Shape
+from espalier.models.modeling_espalier import Shape
+from espalier.pruning.hard_concrete import kept_probability
+from espalier.pruning.lagrangian import expected_counts, expected_size, lagrangian, ramped
+from espalier.pruning.parts import HIDDEN, heads_of, masks_of, units_of
 from tests.unit.test_hard_concrete import CASES, KINDS, tensor
 
 

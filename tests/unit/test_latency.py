@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from espalier.core import timing
-from espalier.core.latency import Curve, LatencyTable, expected_latency, read_table
-from espalier.core.runtime import UserError
-from espalier.core.timing import ffn_widths, measure_table, rising
+from espalier.evaluation import sublayer_times as timing
+from espalier.evaluation.sublayer_times import ffn_widths, measure_table, rising
+from espalier.pruning.latency import Curve, LatencyTable, expected_latency, read_table
+from espalier.runtime.errors import UserError
 from espalier.stages import latency
 from tests import tiny
 

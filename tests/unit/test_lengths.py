@@ -8,11 +8,11 @@ import re
 import pytest
 
 from espalier.config import ConfigError, parse
+from espalier.config.layout import check_files
 from espalier.config.lengths import positions
-from espalier.config.paths import check_files
-from espalier.core.runtime import UserError
-from espalier.core.tokenizer import open_tokenizer
-from espalier.provenance import MEASURED_LENGTH
+from espalier.data.tokenizer import open_tokenizer
+from espalier.provenance.job_environment import MEASURED_LENGTH
+from espalier.runtime.errors import UserError
 from tests import tiny
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from espalier.core.batches import epoch_order
-from espalier.core.predict import selection_set
-from espalier.core.runtime import Interrupted, UserError
+from espalier.data.batches import epoch_order
+from espalier.evaluation.predict import selection_set
+from espalier.runtime.errors import Interrupted, UserError
 from tests import tiny
 from tests.methods.conftest import Harness
 
@@ -27,7 +27,7 @@ L0 = {
 
 @pytest.fixture
 def harness(tmp_path, monkeypatch):
-    monkeypatch.setattr("espalier.core.loop.SAVE_EVERY", 1)
+    monkeypatch.setattr("espalier.training.loop.SAVE_EVERY", 1)
     return Harness(tmp_path)
 
 

@@ -1,11 +1,11 @@
-"""Loss terms against the hand-worked vectors of the SDP specification, section 2.6."""
+"""Loss terms against the hand-worked vectors of the docs/methods/sdp.md §2.6."""
 
 import math
 
 import pytest
 import torch
 
-from espalier.core.losses import (
+from espalier.losses.terms import (
     correlation_matrix,
     cosine_distance,
     cross_correlation_loss,

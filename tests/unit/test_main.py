@@ -13,8 +13,8 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from espalier import __main__ as program
-from espalier.config.specs import ExportSpec
-from espalier.core.runtime import UserError
+from espalier.config.job_specs import ExportSpec
+from espalier.runtime.errors import UserError
 
 
 def run(spec: str, *, tokens: list[Path], task: Path, tokens_train: Path) -> None:

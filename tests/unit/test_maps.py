@@ -9,8 +9,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from test_table import write
 
-from espalier.core.figures import SERIES, looks
-from espalier.core.maps import Part, Row, draw_row, read_maps
+from espalier.report.structure_figures import draw_row
+from espalier.report.style import SERIES, looks
+from espalier.results.structures import Part, Row, read_maps
 
 
 def structure(heads: list[int], units: list[int]) -> dict[str, Any]:

@@ -2,18 +2,11 @@ import pytest
 import torch
 from transformers import MPNetConfig, MPNetForSequenceClassification
 
-from espalier.core.masks import (
-    Pruner,
-    count_weights,
-    embedding_parameters,
-    prunable_weights,
-    read_masks,
-    structure_of,
-    write_masks,
-)
-from espalier.core.runtime import UserError
-from espalier.core.scores import magnitude
-from espalier.core.structure import family_of
+from espalier.models.encoder import count_weights, embedding_parameters, prunable_weights
+from espalier.models.modeling_espalier import family_of
+from espalier.pruning.masks import Pruner, read_masks, structure_of, write_masks
+from espalier.pruning.scores import magnitude
+from espalier.runtime.errors import UserError
 from tests import tiny
 
 

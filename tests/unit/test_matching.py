@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from espalier.core.matching import evenly_spaced, one_per_block, ordered, pairs, same_index, unrestricted
+from espalier.losses.layer_matching import evenly_spaced, one_per_block, ordered, pairs, same_index, unrestricted
 
 VECTOR = json.loads((Path(__file__).parents[1] / "methods/cofi-vectors.json").read_text())["layer_matching"][0]
 

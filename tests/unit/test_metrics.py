@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from espalier.core.metrics import score
+from espalier.evaluation.metrics import score
 
 LABELS, GUESSES = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 0, 1])
 

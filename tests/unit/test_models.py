@@ -2,12 +2,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from espalier.core.batches import Batch
-from espalier.core.models import forward, open_base, open_student, pool, write_compact, write_model
-from espalier.core.parts import full_masks, heads_of, units_of
-from espalier.core.runtime import UserError, read_json
-from espalier.core.shrink import shrink
-from espalier.core.structure import shape_of
+from espalier.data.batches import Batch
+from espalier.models.files import open_base, open_student, write_compact, write_model
+from espalier.models.forward import forward, pool
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.parts import full_masks, heads_of, units_of
+from espalier.pruning.shrink import shrink
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json
 from tests import tiny
 
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, DistilBertConfig, RobertaConfig
 
-from espalier.core import onnx as export
-from espalier.core.onnx import CHECKED, input_names, onnx_runner, padded_batch, positions, write_onnx
-from espalier.core.runtime import UserError
-from espalier.core.structure import Shape, compact_config
+from espalier.models import onnx as export
+from espalier.models.modeling_espalier import Shape, compact_config
+from espalier.models.onnx import CHECKED, input_names, onnx_runner, padded_batch, positions, write_onnx
+from espalier.runtime.errors import UserError
 from tests import tiny
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from espalier.core.losses import IGNORED
-from espalier.core.packed import CHUNK, Packed, Vocabulary, masked, uniforms
+from espalier.data.batches import IGNORED
+from espalier.data.packed import CHUNK, Packed, Vocabulary, masked, uniforms
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 VOCABULARY = Vocabulary(1000, PAD, MASK, (PAD, 1, CLS, SEP, MASK))

@@ -13,9 +13,9 @@ import pytest
 from transformers import BertTokenizer
 
 from espalier.config.data import Task
-from espalier.core import corpus, packing
-from espalier.core.packed import CHUNK, Packed
-from espalier.core.runtime import UserError
+from espalier.data import corpus, packing
+from espalier.data.packed import CHUNK, Packed
+from espalier.runtime.errors import UserError
 from espalier.stages import pack, prepare
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(50))]

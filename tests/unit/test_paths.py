@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from espalier.config import ConfigError, parse
-from espalier.config.paths import Layout, base_files, check_files, task_files
-from espalier.config.plans import SdpPlan
+from espalier.config.layout import Layout, base_files, check_files, task_files
+from espalier.config.methods.sdp import SdpPlan
 
 SEED = "results/small/minilm/docs-library/seed42"
 STUDENT = ["config.json", "model.safetensors", "masks.safetensors"]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from espalier.config.methods import AnyPlan
-from espalier.core.training import pruning_stage
+from espalier.training.run import pruning_stage
 
 PLAN = TypeAdapter(AnyPlan)
 
@@ -30,7 +30,7 @@ def test_what_removes_begins_above_0(method):
 
 @pytest.mark.parametrize("method", ["sdp", "distil"])
 def test_what_distils_also_trains_without_removing(method):
-    """Implicit sparsity (SDP specification, section 6.4) is that of such models."""
+    """Implicit sparsity (docs/methods/sdp.md §6.4) is that of such models."""
     pruned, whole = (pruning_stage(plan(method, [target]), "classification", 0, 10, True, 0.0, target) for target in (0.5, 0.0))
     assert pruned.removals == {10: 0.5} and pruned.removes
     assert whole.removals == {} and not whole.removes

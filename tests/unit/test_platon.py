@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from espalier.core.platon import Importance, sensitivity, smoothed, unit_scores
+from espalier.pruning.platon import Importance, sensitivity, smoothed, unit_scores
 
 
 def importance(criterion="platon", window=1, **changes):

@@ -1,14 +1,14 @@
-"""Errors on the way through a student: hybrids, the bound of the SPD specification, section 6.4, and what is refused."""
+"""Errors on the way through a student: hybrids, the bound of the docs/methods/spd.md §6.4, and what is refused."""
 
 import copy
 
 import pytest
 import torch
 
-from espalier.core.batches import Batch
-from espalier.core.masks import encoder_layers
-from espalier.core.propagation import hybrid_states, propagation, squared_errors
-from espalier.core.runtime import UserError
+from espalier.analyses.propagation import hybrid_states, propagation, squared_errors
+from espalier.data.batches import Batch
+from espalier.models.encoder import encoder_layers
+from espalier.runtime.errors import UserError
 from tests import tiny
 
 LAYERS = 3

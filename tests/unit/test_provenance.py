@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from espalier import provenance
-from espalier.provenance import code_digest, run_this_clone, work_folder
+from espalier.provenance import code_digest as provenance
+from espalier.provenance.code_digest import code_digest, work_folder
+from espalier.provenance.job_environment import run_this_clone
 
 ENTRY = ("espalier.stages.train", "espalier.methods.first:First")
 PACKAGE = {
@@ -39,7 +40,9 @@ def mark(cls):
 DEFAULT = 1
 def lonely(): ...
 ''',
-    "methods/__init__.py": 'METHODS = {"first": "espalier.methods.first:First"}\n',
+    "config/__init__.py": "",
+    "config/methods/__init__.py": 'METHODS = {"first": "espalier.methods.first:First"}\n',
+    "methods/__init__.py": "",
     "methods/first.py": """
 from __future__ import annotations
 from typing import TYPE_CHECKING
@@ -55,7 +58,7 @@ class First(Base):
     "stages/__init__.py": "",
     "stages/train.py": """
 import espalier.core.tables
-from espalier.methods import METHODS
+from espalier.config.methods import METHODS
 def run(spec):
     return METHODS[spec], espalier.core.tables.ROWS
 """,
@@ -72,7 +75,7 @@ def package(tmp_path, monkeypatch):
     def digest(changes: Mapping[str, str] | None = None, entries: tuple[str, ...] = ENTRY) -> str:
         for name, text in (PACKAGE | dict(changes or {})).items():
             file = tmp_path / name
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         forget()
         return code_digest(*entries)
@@ -102,7 +105,7 @@ def edited(file: str, old: str, new: str) -> dict[str, str]:
         ("core/base.py", '    """What it is."""\n', ""),
         ("core/base.py", "def lonely(): ...", "def lonely(): return 1"),
         ("core/tables.py", "REGISTER = {}", "REGISTER = {}\nMORE = 1"),
-        ("methods/__init__.py", "METHODS = {", 'METHODS = {"second": "espalier.methods.second:Second", '),
+        ("config/methods/__init__.py", "METHODS = {", 'METHODS = {"second": "espalier.methods.second:Second", '),
         ("methods/first.py", "@mark\n", "def nobody(): ...\n@mark\n"),
         ("methods/first.py", "import Other", "import Other, DEFAULT"),
     ],
@@ -163,6 +166,45 @@ def test_a_name_bound_in_a_block_is_known(package):
 def test_what_leads_nowhere_is_named(package, source, message):
     with pytest.raises(ValueError, match=message):
         package({"methods/first.py": source})
+
+
+def test_a_moved_module_runs_nothing_again(package, tmp_path):
+    before = package()
+    moved = {name: text.replace("espalier.core", "espalier.ground") for name, text in PACKAGE.items()}
+    moved |= {name.replace("core/", "ground/"): moved.pop(name) for name in list(moved) if name.startswith("core/")}
+    (tmp_path / "core").rename(tmp_path / "old")
+    assert package({**moved, **{name: "" for name in PACKAGE if name.startswith("core/")}}) == before
+
+
+def test_a_moved_definition_runs_nothing_again(package):
+    body = "def helper(x):\n    return math.sqrt(x)\n"
+    imported = "from espalier.core.roots import helper"
+    losses = PACKAGE["core/losses.py"].replace(body, "").replace("import math", imported)
+    assert package({"core/roots.py": f"import math\n{body}", "core/losses.py": losses}) == package()
+
+
+def test_a_module_that_is_imported_by_its_path_may_move(package):
+    by_path = {"__init__.py": "import importlib\nimportlib.import_module('espalier.core.base')\n"}
+    moved = {"__init__.py": "import importlib\nimportlib.import_module('espalier.methods.base')\n"}
+    assert package(by_path) == package(moved | {"methods/base.py": ""}) != package()
+
+
+def test_another_definition_of_the_same_name_counts(package):
+    """Both definitions are part of the digest, before and after; which of them each method of the class uses is not."""
+    source = """
+from espalier.core import {other} as other
+from espalier.core.{own} import helper
+class First:
+    def loss(self, x):
+        return helper(x), other.helper(x)
+class Unused: ...
+"""
+    defined = {"core/one.py": "def helper(x):\n    return 1\n", "core/two.py": "def helper(x):\n    return called(2)\n"}
+    defined["core/two.py"] += "def called(x):\n    return x\n"
+    one = defined | {"methods/first.py": source.format(own="one", other="one")}
+    two = defined | {"methods/first.py": source.format(own="two", other="two")}
+    keeping_both = ("espalier.stages.train", "espalier.methods.first:First", "espalier.core.one", "espalier.core.two")
+    assert package(one, keeping_both) != package(two, keeping_both)
 
 
 def test_a_template_counts_by_its_bytes(package, tmp_path):

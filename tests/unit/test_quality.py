@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from espalier.core.arms import arms, arms_figures, draw_arms
-from espalier.core.figures import looks
-from espalier.core.quality import SIZE, SPARSITY, SPEEDS, Quality, draw, measured, points
-from espalier.core.summary import Group, Mean, goal
+from espalier.report.ablation_figures import arms, arms_figures, draw_arms
+from espalier.report.quality_figures import SIZE, SPARSITY, SPEEDS, draw, measured, points
+from espalier.report.style import looks
+from espalier.results.quality import Quality
+from espalier.results.summary import Group, Mean, goal
 
 
 def group(plan: str, sparsity: float, score: float, sd: float | None = 0.01, n: int = 3, **means: float) -> Group:

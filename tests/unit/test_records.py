@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from espalier.commands import trace, verify
-from espalier.core import records
-from espalier.core.runtime import UserError, sha256_text
+from espalier.provenance import job_records as records
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import sha256_text
 
 ROWS, WEIGHTS, CARD = "results/mine/rows.parquet", "results/mine/b/model.safetensors", "results/mine/b/README.md"
 

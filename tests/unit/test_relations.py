@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from espalier.core.losses import relation_loss
-from espalier.core.relations import RECORDED, head_average, recorded
-from espalier.core.runtime import UserError
-from espalier.core.structure import find
+from espalier.losses.terms import relation_loss
+from espalier.models.attention import RECORDED, head_average, recorded
+from espalier.models.modeling_espalier import find
+from espalier.runtime.errors import UserError
 from tests import tiny
 
 DISPATCHING = [name for name, (family, _) in tiny.VARIANTS.items() if family != "deberta-v2"]

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from test_table import SPEC, found, make_table, project, write
 
-from espalier.core.results import read_table
-from espalier.core.summary import speeds
+from espalier.results.summary import speeds
+from espalier.results.table import read_table
 from espalier.stages import report
 
 TIME = {"median": 5.0, "q25": 4.5, "q75": 6.0}

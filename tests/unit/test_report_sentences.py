@@ -8,7 +8,7 @@ import pytest
 from test_report import SMALL, edit, make_report, study, words
 from test_table import found
 
-from espalier.core.summary import selections
+from espalier.results.summary import selections
 
 
 @pytest.mark.parametrize(

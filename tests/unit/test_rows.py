@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from espalier.config.data import Task
-from espalier.core import docs, rows
-from espalier.core.runtime import UserError
-from espalier.core.samples import split, stratified
+from espalier.data import labelled as rows
+from espalier.data.builtin import tasks as docs
+from espalier.data.samples import split, stratified
+from espalier.runtime.errors import UserError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from espalier.core.runtime import UserError
-from espalier.core.saves import Saves, differences, load
+from espalier.runtime.errors import UserError
+from espalier.training.saves import Saves, differences, load
 
 STATE = {"step": 3, "student": {"weight": torch.arange(4000.0)}, "method": {"generator": torch.Generator().get_state()}}
 

@@ -2,7 +2,8 @@ from itertools import pairwise
 
 import pytest
 
-from espalier.core.schedules import interval_bounds, learning_rate_factor, sparsity_steps, steps_of_epoch
+from espalier.pruning.schedules import sparsity_steps
+from espalier.training.schedule import interval_bounds, learning_rate_factor, steps_of_epoch
 
 
 def test_uniform_steps_of_the_specification():

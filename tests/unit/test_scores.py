@@ -1,6 +1,6 @@
 import torch
 
-from espalier.core.scores import keep_highest, magnitude, movement_update
+from espalier.pruning.scores import keep_highest, magnitude, movement_update
 
 
 def test_magnitude_is_the_absolute_value_without_a_graph():

@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 
-from espalier.core.gates import attach
-from espalier.core.parts import HIDDEN, full_masks, heads_of, masked_shape, masks_of, units_of, within
-from espalier.core.shrink import as_stock, shrink
-from espalier.core.structure import shape_of
+from espalier.models.classes import as_stock
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.gates import attach
+from espalier.pruning.parts import HIDDEN, full_masks, heads_of, masked_shape, masks_of, units_of, within
+from espalier.pruning.shrink import shrink
 from tests import tiny
 
 TOLERANCE = 1e-9

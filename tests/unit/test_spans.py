@@ -14,20 +14,25 @@ import torch
 import transformers
 from transformers import AutoModelForQuestionAnswering, BertForQuestionAnswering
 
-from espalier.config.specs import EvaluateSpec, ExportSpec, Machine
-from espalier.core import predict, processes
-from espalier.core.batches import Rows
-from espalier.core.gates import attach
-from espalier.core.losses import soft_label_loss, task_loss
-from espalier.core.models import forward, open_base, write_compact, write_model
-from espalier.core.onnx import onnx_runner
-from espalier.core.parts import full_masks, heads_of, units_of
-from espalier.core.predict import Teacher, all_logits, scores_of
-from espalier.core.runtime import read_json
-from espalier.core.shrink import as_stock, model_class, shrink
-from espalier.core.spans import OUT, Examples, answers_of, best_places, by_place, by_window, place_logits
-from espalier.core.structure import shape_of
+from espalier.config.job_specs import EvaluateSpec, ExportSpec, Machine
+from espalier.data.batches import Rows
+from espalier.data.spans import OUT, Examples, answers_of, best_places, by_place, by_window, place_logits
+from espalier.evaluation import predict
+from espalier.evaluation.predict import all_logits, scores_of
+from espalier.losses.terms import soft_label_loss, task_loss
+from espalier.models.classes import as_stock, model_class
+from espalier.models.files import open_base, write_compact, write_model
+from espalier.models.forward import forward
+from espalier.models.modeling_espalier import shape_of
+from espalier.models.onnx import onnx_runner
+from espalier.pruning.gates import attach
+from espalier.pruning.parts import full_masks, heads_of, units_of
+from espalier.pruning.shrink import shrink
+from espalier.runtime import distributed
+from espalier.runtime.files import read_json
 from espalier.stages import evaluate, export
+from espalier.training.sharing import Share
+from espalier.training.teachers import Teacher
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -132,10 +137,10 @@ def test_a_teacher_gives_what_it_would_give_beside_the_student(task: Path) -> No
 
 def test_shares_of_a_batch_are_the_batch(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, model, logits, labels = rows.batch(np.arange(7), CPU), tiny.answerer().eval(), [], []
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "count", lambda: 3)
     for index in range(3):
-        monkeypatch.setattr(processes, "index", lambda index=index: index)
-        own = processes.Share(batch).own
+        monkeypatch.setattr(distributed, "index", lambda index=index: index)
+        own = Share(batch).own
         logits.append(forward(model, own).logits)
         labels.append(own.labels)
     torch.testing.assert_close(torch.cat(logits), forward(model, batch).logits)

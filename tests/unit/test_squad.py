@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from espalier.core.squad import best, exact_match, f1, normalise
+from espalier.evaluation.squad import best, exact_match, f1, normalise
 
 
 @pytest.mark.parametrize(

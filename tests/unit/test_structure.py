@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, MPNetConfig
 
-from espalier.core.shrink import model_class
-from espalier.core.structure import FAMILIES, Shape, check, compact_config, family_of, shape_of, stock_config
+from espalier.models.classes import model_class
+from espalier.models.modeling_espalier import FAMILIES, Shape, check, compact_config, family_of, shape_of, stock_config
 from tests import tiny
 
 UNEQUAL = Shape(hidden=27, head_dim=8, pooled=32, layers=((0, 5), (3, 0), (0, 0)))

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from espalier.core.summary import over_tasks
+from espalier.results.summary import over_tasks
 
 COLUMNS = ["base", "task", "plan", "seed", "stage", "metric", "score", "teacher_score", "sparsity_encoder"]
 

@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from espalier.core.results import COLUMNS, Place, place_of, read_table
-from espalier.core.runtime import UserError
-from espalier.core.summary import groups
+from espalier.results.places import Place, place_of
+from espalier.results.summary import groups
+from espalier.results.table import COLUMNS, read_table
+from espalier.runtime.errors import UserError
 from espalier.stages import table
 
 PLANS = {"dense": "dense", "magnitude": "magnitude", "sdp-cc": "sdp"}

@@ -11,14 +11,14 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from espalier.config import ConfigError, parse
-from espalier.config.specs import CompressSpec, TaskGoal, compress_spec, recover_spec
+from espalier.config.job_specs import CompressSpec, TaskGoal, compress_spec, recover_spec
 from espalier.config.targets import PERCENT, Latency, Parameters, Speedup, Target, percent_of, position, stage_of
-from espalier.core.aims import aim_of, sparsity_target
-from espalier.core.models import write_model
-from espalier.core.results import Place
-from espalier.core.runtime import UserError
-from espalier.core.summary import SUMMARISED, groups
-from espalier.core.training import read_plan
+from espalier.models.files import write_model
+from espalier.pruning.aims import aim_of, sparsity_target
+from espalier.results.places import Place
+from espalier.results.summary import SUMMARISED, groups
+from espalier.runtime.errors import UserError
+from espalier.training.run import read_plan
 from tests import tiny
 
 READ = TypeAdapter(Target)

@@ -12,21 +12,25 @@ import torch
 from transformers import AutoModelForMaskedLM, BertForMaskedLM, BertModel
 
 from espalier.config import parse
-from espalier.config.specs import evaluate_spec, export_spec, measure_spec, pretrain_spec
-from espalier.core import loop as loop_module
-from espalier.core import predict
-from espalier.core.batches import Batch
-from espalier.core.loop import Loop
-from espalier.core.losses import IGNORED, task_loss
-from espalier.core.models import forward, open_student, open_with_head, write_compact, write_model
-from espalier.core.packed import Packed
-from espalier.core.parts import HIDDEN, full_masks
-from espalier.core.predict import LiveTeacher, evaluator, masked_scores, masked_sums, teacher_for
-from espalier.core.runtime import UserError, read_json, sha256
-from espalier.core.shrink import model_class, shrink
-from espalier.core.structure import shape_of
+from espalier.config.job_specs import evaluate_spec, export_spec, measure_spec, pretrain_spec
+from espalier.data.batches import IGNORED, Batch
+from espalier.data.packed import Packed
+from espalier.evaluation import predict
+from espalier.evaluation.predict import evaluator, masked_scores, masked_sums
+from espalier.losses.terms import task_loss
 from espalier.methods.dense import Dense
+from espalier.models.classes import model_class
+from espalier.models.files import open_student, open_with_head, write_compact, write_model
+from espalier.models.forward import forward
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.parts import HIDDEN, full_masks
+from espalier.pruning.shrink import shrink
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json, sha256
 from espalier.stages import evaluate, export, measure, pretrain
+from espalier.training import loop as loop_module
+from espalier.training.loop import Loop
+from espalier.training.teachers import LiveTeacher, teacher_for
 from tests import tiny
 from tests.unit.test_packed import VOCABULARY, write
 

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import BertTokenizer
 
-from espalier.config.specs import TokeniseSpec
-from espalier.core.runtime import UserError
+from espalier.config.job_specs import TokeniseSpec
+from espalier.runtime.errors import UserError
 from espalier.stages import tokenise
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]

@@ -4,7 +4,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from espalier.config.methods import AnyPlan
-from espalier.core.training import pruning_stage
+from espalier.training.run import pruning_stage
 
 
 def stage(first=True, before=0.0, target=0.9, steps_per_epoch=10, **settings):

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from espalier.core import vocabulary
-from espalier.core.losses import IGNORED, soft_label_loss, task_loss
+from espalier.data.batches import IGNORED
+from espalier.losses import vocabulary
+from espalier.losses.terms import soft_label_loss, task_loss
 
 TOKENS, WORDS = 13, 50
 

@@ -8,10 +8,10 @@ import torch
 import transformers
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 
-from espalier.core.parts import HIDDEN
-from espalier.core.runtime import UserError
-from espalier.core.structure import find
-from espalier.core.widths import Sizes, Widths, axes_of, between, choose, exported, final_sizes, narrowed, writers
+from espalier.models.modeling_espalier import find
+from espalier.pruning.parts import HIDDEN
+from espalier.pruning.widths import Sizes, Widths, axes_of, between, choose, exported, final_sizes, narrowed, writers
+from espalier.runtime.errors import UserError
 from tests import tiny
 
 VARIANTS = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")

@@ -11,9 +11,9 @@ import pytest
 from transformers import BertTokenizer
 
 from espalier.config.data import Task
-from espalier.config.specs import PrepareSpec, TokeniseSpec
-from espalier.core.batches import Rows
-from espalier.core.runtime import UserError
+from espalier.config.job_specs import PrepareSpec, TokeniseSpec
+from espalier.data.batches import Rows
+from espalier.runtime.errors import UserError
 from espalier.stages import prepare, tokenise
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from espalier.core.runtime import sha256
+from espalier.runtime.files import sha256
 from tests.conftest import ROOT, SMALL, Clone
 
 BIN = Path(sys.executable).parent

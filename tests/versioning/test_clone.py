@@ -71,9 +71,9 @@ def test_then_an_edit_runs_what_it_concerns(pulled):
     seeds = edited(pulled, lambda config: config.update(seeds=[42, 7]))
     assert {job for job in seeds if " 7" not in job} == {"table", "report"}
     pulled.write_config(VERSIONED)
-    pulled.edit("workflow/espalier/core/losses.py", '"""', '"""In other words. ')
+    pulled.edit("workflow/espalier/losses/terms.py", '"""', '"""In other words. ')
     assert pulled.jobs() == set()
-    pulled.edit("workflow/espalier/core/losses.py", "def cosine_distance(", "@(lambda loss: loss)\ndef cosine_distance(")
+    pulled.edit("workflow/espalier/losses/terms.py", "def cosine_distance(", "@(lambda loss: loss)\ndef cosine_distance(")
     assert pulled.jobs() == SDP
 
 

@@ -14,8 +14,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from espalier.config import parse
-from espalier.config.specs import fetch_spec, prepare_spec
-from espalier.tasks import KNOWN
+from espalier.config.job_specs import fetch_spec, prepare_spec
+from espalier.config.known_tasks import KNOWN
 from tests.conftest import MINILM, ROOT, SMALL, Clone
 from tests.versioning.conftest import BIN, Study, configured
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from espalier.core.records import recorded
+from espalier.provenance.job_records import recorded
 
 digest = hashlib.sha256("\0".join(sys.argv).encode()).hexdigest()
 number = int(digest[:4], 16) / 16**4

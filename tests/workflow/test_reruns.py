@@ -55,7 +55,7 @@ def test_a_new_seed_runs_only_its_own_jobs(finished, small):
 
 def test_comments_docstrings_and_layout_change_nothing(finished):
     finished.edit(f"{MODULE}/methods/sdp.py", "class Sdp(", "# A remark.\n\n\nclass Sdp(")
-    finished.edit(f"{MODULE}/core/losses.py", '"""', '"""In other words. ')
+    finished.edit(f"{MODULE}/losses/terms.py", '"""', '"""In other words. ')
     finished.edit(f"{MODULE}/stages/compress.py", '"""', '"""In other words. ')
     finished.edit("config.yaml", "project:", "# A remark.\nproject:")
     assert finished.jobs() == set()
@@ -74,7 +74,7 @@ def test_editing_a_method_runs_its_plans(finished, file, line, jobs):
 
 
 def test_editing_a_loss_runs_the_methods_that_use_it(finished):
-    losses, loss = f"{MODULE}/core/losses.py", "def cosine_distance("
+    losses, loss = f"{MODULE}/losses/terms.py", "def cosine_distance("
     finished.edit(losses, loss, f"def nobody_uses_this(): ...\n\n\n{loss}")
     assert finished.jobs() == set()
     finished.edit(losses, loss, f"@(lambda function: function)\n{loss}")

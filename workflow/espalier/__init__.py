@@ -28,10 +28,10 @@ class _WithAutoClasses(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module):
         self.loader.exec_module(module)
-        importlib.import_module("espalier.core.structure")
+        importlib.import_module("espalier.models.modeling_espalier")
 
 
 if _AUTO in sys.modules:
-    importlib.import_module("espalier.core.structure")
+    importlib.import_module("espalier.models.modeling_espalier")
 else:
     sys.meta_path.insert(0, _WithAutoClasses())

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from espalier.config.base import printable
-from espalier.core.records import recorded
-from espalier.core.runtime import TRY_AGAIN, Helped, Interrupted, UserError, keep_freed_memory
-from espalier.provenance import PROCESSES
+from espalier.config.blocks import printable
+from espalier.provenance.job_environment import PROCESSES
+from espalier.provenance.job_records import recorded
+from espalier.runtime.errors import TRY_AGAIN, Interrupted, UserError, WorkerDone
+from espalier.runtime.process import keep_freed_memory
 
 OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """What a disk or its owner refuses: nothing that a traceback would explain."""
@@ -95,7 +96,7 @@ def main(arguments: list[str]) -> int:
         if name in COMMANDS:
             return import_module(f"espalier.commands.{name}").main(arguments[1:])
         return run_stage(name, arguments[1:])
-    except Helped:
+    except WorkerDone:
         return 0
     except Interrupted as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -25,7 +25,7 @@ rule analyse:
     resources:
         **resources_of("analyse"),
     params:
-        spec=spec(specs.analyse_spec, "task", "plan"),
+        spec=spec(job_specs.analyse_spec, "task", "plan"),
         code=code("analyse"),
     shell:
         r"""

@@ -20,7 +20,7 @@ rule fetch:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(specs.fetch_spec, "base"),
+        spec=spec(job_specs.fetch_spec, "base"),
         code=code("fetch"),
     shell:
         r"""

@@ -27,8 +27,8 @@ rule card:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(specs.card_spec, "base", "task", "plan", "seed", "percent"),
-        code=code("card", "file:templates/card.md.j2"),
+        spec=spec(job_specs.card_spec, "base", "task", "plan", "seed", "percent"),
+        code=code("card", "file:report/templates/card.md.j2"),
     shell:
         r"""
         python -m espalier card \

@@ -2,12 +2,13 @@
 from functools import cache
 
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
-from espalier.config import TEACHER, specs, targets
-from espalier.config.base import NAME
-from espalier.config.paths import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
+from espalier.config import TEACHER, job_specs, targets
+from espalier.config.blocks import NAME
+from espalier.config.layout import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
+from espalier.config.methods import METHODS
 from espalier.config.resources import resources_of
-from espalier.methods import METHODS
-from espalier.provenance import code_digest, run_this_clone, tell_jobs, work_folder
+from espalier.provenance.code_digest import code_digest, work_folder
+from espalier.provenance.job_environment import run_this_clone, tell_jobs
 
 run_this_clone()
 try:
@@ -45,8 +46,8 @@ def spec(make, *wildcards):
     return lambda w: _json(make, *(int(w[name]) if name == "seed" else w[name] for name in wildcards))
 
 
-student_spec = spec(specs.compress_spec, "task", "plan", "seed", "percent")
-recovery_spec = spec(specs.recover_spec, "task", "plan", "seed", "percent")
+student_spec = spec(job_specs.compress_spec, "task", "plan", "seed", "percent")
+recovery_spec = spec(job_specs.recover_spec, "task", "plan", "seed", "percent")
 
 
 def code(stage, *more):

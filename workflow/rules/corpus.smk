@@ -24,7 +24,7 @@ rule pack:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(specs.pack_spec, "task"),
+        spec=spec(job_specs.pack_spec, "task"),
         code=code("pack"),
     shell:
         r"""
@@ -62,9 +62,9 @@ rule pretrain:
     resources:
         **resources_of("pretrain", study.processes),
     params:
-        spec=spec(specs.pretrain_spec, "task", "seed"),
+        spec=spec(job_specs.pretrain_spec, "task", "seed"),
         code=code("pretrain"),
-        work=work("pretrain", spec(specs.pretrain_spec, "task", "seed"), code("pretrain")),
+        work=work("pretrain", spec(job_specs.pretrain_spec, "task", "seed"), code("pretrain")),
     shell:
         r"""
         python -m espalier pretrain \

@@ -18,7 +18,7 @@ rule prepare:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(specs.prepare_spec, "task"),
+        spec=spec(job_specs.prepare_spec, "task"),
         code=code("prepare"),
     shell:
         r"""
@@ -47,7 +47,7 @@ rule tokenise:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(specs.tokenise_spec, "task"),
+        spec=spec(job_specs.tokenise_spec, "task"),
         code=code("tokenise"),
     shell:
         r"""

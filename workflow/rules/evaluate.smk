@@ -23,7 +23,7 @@ rule evaluate:
     resources:
         **resources_of("evaluate"),
     params:
-        spec=spec(specs.evaluate_spec, "task"),
+        spec=spec(job_specs.evaluate_spec, "task"),
         code=code("evaluate"),
     shell:
         r"""
@@ -55,7 +55,7 @@ rule measure:
     resources:
         **resources_of("measure"),
     params:
-        spec=spec(specs.measure_spec, "task"),
+        spec=spec(job_specs.measure_spec, "task"),
         code=code("measure"),
     shell:
         r"""

@@ -25,7 +25,7 @@ rule export:
     resources:
         **resources_of("export"),
     params:
-        spec=spec(specs.export_spec, "task"),
+        spec=spec(job_specs.export_spec, "task"),
         code=code("export"),
     shell:
         r"""

@@ -25,7 +25,7 @@ rule latency:
     resources:
         **resources_of("latency"),
     params:
-        spec=spec(specs.latency_spec, "batch", "length"),
+        spec=spec(job_specs.latency_spec, "batch", "length"),
         code=code("latency"),
     shell:
         r"""

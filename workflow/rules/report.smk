@@ -31,8 +31,8 @@ rule report:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(specs.report_spec),
-        code=code("report", "file:templates/report.html.j2", "file:templates/analyses.html.j2"),
+        spec=spec(job_specs.report_spec),
+        code=code("report", "file:report/templates/report.html.j2", "file:report/templates/analyses.html.j2"),
     shell:
         r"""
         python -m espalier report \

@@ -20,7 +20,7 @@ rule table:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(specs.report_spec),
+        spec=spec(job_specs.report_spec),
         code=code("table"),
     shell:
         r"""

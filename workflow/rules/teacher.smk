@@ -27,9 +27,9 @@ rule finetune:
     resources:
         **resources_of("finetune", study.processes),
     params:
-        spec=spec(specs.finetune_spec, "task", "seed"),
+        spec=spec(job_specs.finetune_spec, "task", "seed"),
         code=code("finetune"),
-        work=work("finetune", spec(specs.finetune_spec, "task", "seed"), code("finetune")),
+        work=work("finetune", spec(job_specs.finetune_spec, "task", "seed"), code("finetune")),
     shell:
         r"""
         python -m espalier finetune \

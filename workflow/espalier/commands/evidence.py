@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from espalier.config.project import TEACHER
 from espalier.config.targets import position
-from espalier.core.findings import DIFFERENCES, GAPS
-from espalier.core.metrics import score
-from espalier.core.results import NAMES, RUNTIMES, TEACHER
-from espalier.core.runtime import UserError, atomic, read_json, write_json
-from espalier.core.summary import Group, Mean, goal, groups, over_tasks, panels, smaller
+from espalier.evaluation.metrics import score
+from espalier.results.findings import DIFFERENCES, GAPS
+from espalier.results.summary import Group, Mean, goal, groups, over_tasks, panels, smaller
+from espalier.results.table import NAMES, RUNTIMES
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import atomic, read_json, write_json
 
 EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"

@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
-from espalier.core.records import Job, from_here, known_digests, read_jobs, read_records
-from espalier.core.runtime import UserError, read_json, sha256
+from espalier.provenance.job_records import Job, from_here, known_digests, read_jobs, read_records
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json, sha256
 
 TOLD = ("device", "precision", "threads", "train_seconds", "steps", "resumed_at")
 """What run.json or cost.json says about how the job ran, if it wrote one."""

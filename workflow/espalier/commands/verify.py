@@ -7,8 +7,9 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from espalier.core.records import RECORDS, RESULTS, from_here, known_digests, read_jobs, read_records
-from espalier.core.runtime import UserError, sha256
+from espalier.provenance.job_records import RECORDS, RESULTS, from_here, known_digests, read_jobs, read_records
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import sha256
 
 MEANING = {
     "differs": "is not what its job wrote",

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from espalier.config.base import nearest
-from espalier.config.plans import Plan
+from espalier.config.blocks import nearest
 from espalier.config.project import Config
 from espalier.config.starts import Source, SourceAt
 from espalier.config.targets import Target, kind_of, number_of, percent_of, position, stage_of
+from espalier.config.training import Plan
 
 
 class Student(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from espalier.config.base import Block, Commit, HubId, Licence, Many, Name, Requirement, Sha256
+from espalier.config.blocks import Block, Commit, HubId, Licence, Many, Name, Requirement, Sha256
 
 Kind = Literal["classification", "regression", "span", "text"]
 Metric = Literal["accuracy", "f1", "macro-f1", "matthews", "pearson", "spearman", "squad-f1", "exact-match"]

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from espalier.config.base import Block, Many, Name
+from espalier.config.blocks import Block, Many, Name
 from espalier.config.data import Base, Kind, Task
 from espalier.config.methods import AnyPlan
-from espalier.config.plans import Plan, Pretrain, Teacher
+from espalier.config.training import Plan, Pretrain, Teacher
 
 Settings = TypeVar("Settings", bound=Teacher | Pretrain | Plan)
 Device = Literal["auto", "cpu", "cuda"]

@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from espalier.config.base import Block, ConfigError, describe, nearest, printable
+from espalier.config.blocks import Block, ConfigError, describe, nearest, printable
 from espalier.config.chains import chain_problems
 from espalier.config.data import METRICS, Kind
+from espalier.config.known_tasks import KNOWN, overlay
 from espalier.config.project import ANALYSED, Config, for_task
 from espalier.config.targets import Timed
-from espalier.tasks import KNOWN, overlay
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}")
 """Numbers that YAML 1.1 reads as text, such as 3e-5; `dvc exp run -S` writes them so."""

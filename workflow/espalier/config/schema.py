@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from espalier.config.data import Task
+from espalier.config.known_tasks import KNOWN
 from espalier.config.project import Config
-from espalier.tasks import KNOWN
 
 
 def schema() -> dict[str, Any]:

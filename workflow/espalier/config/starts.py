@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, PlainValidator
 
-from espalier.config.base import Block, Name, nearest
+from espalier.config.blocks import Block, Name, nearest
 from espalier.config.targets import Target
 
 

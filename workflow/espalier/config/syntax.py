@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from espalier.config.base import ConfigError
+from espalier.config.blocks import ConfigError
 
 MERGE = "tag:yaml.org,2002:merge"
 """Tag of the key `<<`, whose keys may be written again: that is what it is for."""

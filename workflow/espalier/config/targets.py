@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, StringConstraints, TypeAdapter
 
-from espalier.config.base import Block, nearest
+from espalier.config.blocks import Block, nearest
 
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
 Goal = Literal["sparsity", "parameters", "latency"]

@@ -16,7 +16,7 @@ Symbols                  Names
 
 Steps: pre-pruning epochs without gates (first stage of a path only, with a learning-rate schedule of their own); pruning
 epochs with gates, from a fresh optimiser state; the decision, exact folding and slicing (`shrink`); `recover`. Where paper and
-code differ (specification, section 7): 1 epochs, 4 and 4b existence by the layer's own index, 6 squared error for regression, 8
+code differ (docs/methods/cofi.md §7): 1 epochs, 4 and 4b existence by the layer's own index, 6 squared error for regression, 8
 all gates start open, 9 an empty sublayer is absent, 10 exact folding. No data augmentation.
 """
 
@@ -30,18 +30,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from espalier.config.structured import CofiPlan, L0Plan
-from espalier.core.batches import Batch
-from espalier.core.budget import Budget, LatencyBudget, SizeBudget, check_reach, land
-from espalier.core.fold import folded
-from espalier.core.gates import GateState, attach
-from espalier.core.hard_concrete_gates import HardConcreteGates
-from espalier.core.lagrangian import lagrangian, ramped
-from espalier.core.losses import distance, soft_label_loss, task_loss
-from espalier.core.masks import Masks, embedding_parameters
-from espalier.core.matching import evenly_spaced, one_per_block, pairs
-from espalier.core.method import Method, Outputs
-from espalier.core.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, prunable_shape, within
+from espalier.config.methods.structured import CofiPlan, L0Plan
+from espalier.data.batches import Batch
+from espalier.losses.layer_matching import evenly_spaced, one_per_block, pairs
+from espalier.losses.terms import distance, soft_label_loss, task_loss
+from espalier.methods.base import Method
+from espalier.models.encoder import embedding_parameters
+from espalier.models.outputs import Outputs
+from espalier.pruning.budget import Budget, LatencyBudget, SizeBudget, check_reach, land
+from espalier.pruning.fold import folded
+from espalier.pruning.gates import GateState, attach
+from espalier.pruning.hard_concrete import HardConcreteGates
+from espalier.pruning.lagrangian import lagrangian, ramped
+from espalier.pruning.masks import Masks
+from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, prunable_shape, within
 
 PAPER_RATE = 0.01
 """Learning rate of gates and multipliers in the authors' script."""
@@ -99,7 +101,7 @@ class L0(Method):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Gates, and multipliers that ascend.
 
-        Source: specification, section 3.4.
+        Source: docs/methods/cofi.md §3.4.
         Differs from the authors' code: there the multipliers have a negative learning rate; rates fit the run's length.
         """
         if self.gates is None:
@@ -142,7 +144,7 @@ class L0(Method):
     def _lagrangian(self, step: int) -> dict[str, Float[Tensor, ""]]:
         """lambda_1 (s - t) + lambda_2 (s - t)^2 with the target of this step; nothing before pruning begins.
 
-        Source: specification, sections 2 and 3.3.
+        Source: docs/methods/cofi.md §2 and 3.3.
         Differs from the authors' code: a later stage of a path rises from where its student stands.
         """
         if self.gates is None:
@@ -168,7 +170,7 @@ class L0(Method):
 
     @torch.no_grad()
     def at_target(self, steps: int) -> bool:
-        """Whether expected sparsity is near enough to the target, or the stage is over (specification, section 3.5, step 4)."""
+        """Whether expected sparsity is near enough to the target, or the stage is over (docs/methods/cofi.md §3.5, step 4)."""
         if self.gates is None or steps >= self.stage.steps:
             return True
         expected = float(self.budget.saved(self.gates.probabilities()))
@@ -241,7 +243,7 @@ class Cofi(L0):
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
         """L_pred, L_layer and the Lagrangian.
 
-        Source: specification, section 2.
+        Source: docs/methods/cofi.md §2.
         Differs from the authors' code: mean squared error of the outputs for regression (point 6).
         """
         settings = self.settings
@@ -258,7 +260,7 @@ class Cofi(L0):
     ) -> Float[Tensor, ""]:
         """Sum over pairs of the mean squared difference of transformed student and teacher outputs.
 
-        Source: specification, section 2: the mean is over batch, length and width, padding included.
+        Source: docs/methods/cofi.md §2: the mean is over batch, length and width, padding included.
         Differs from the authors' code: `mask_padding` leaves padding out.
         """
         moved = [F.linear(each, self.transform.weight.to(each.dtype), self.transform.bias.to(each.dtype)) for each in student]

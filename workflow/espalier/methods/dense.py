@@ -5,8 +5,8 @@ The control of every comparison (the same number of updates, nothing removed), a
 
 from __future__ import annotations
 
-from espalier.config.plans import DensePlan
-from espalier.core.method import Method
+from espalier.config.methods.dense import DensePlan
+from espalier.methods.base import Method
 
 
 class Dense(Method):

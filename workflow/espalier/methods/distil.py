@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from espalier.config.plans import DistilPlan
-from espalier.core.distillation import LogitDistillation
+from espalier.config.methods.pruning import DistilPlan
+from espalier.methods.logit_distillation import LogitDistillation
 
 
 class Distil(LogitDistillation):

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from espalier.config.structured import HeadsPlan
-from espalier.core.budget import SizeBudget, check_reach, close_until
-from espalier.core.gates import attach
-from espalier.core.masks import Masks
-from espalier.core.method import Method
-from espalier.core.parts import describe, full_masks, heads_of, masks_of, prunable_shape, units_of, within
-from espalier.core.shrink import shrink
+from espalier.config.methods.structured import HeadsPlan
+from espalier.methods.base import Method
+from espalier.pruning.budget import SizeBudget, check_reach, close_until
+from espalier.pruning.gates import attach
+from espalier.pruning.masks import Masks
+from espalier.pruning.parts import describe, full_masks, heads_of, masks_of, prunable_shape, units_of, within
+from espalier.pruning.shrink import shrink
 
 
 class Heads(Method):

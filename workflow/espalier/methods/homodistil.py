@@ -11,16 +11,16 @@ Symbols                        Names
     L_MLM, L_pred               terms "mlm", "prediction"
     L_hidn, L_emb, L_attn       terms "hidden", "embedding", "attention"
     W_hidn^k, W_emb             projections
-    I U                         core.platon.Importance
-    RES, FFN, QK, VO            groups of core.widths
+    I U                         pruning.platon.Importance
+    RES, FFN, QK, VO            groups of pruning.widths
     r(t), t_i, t_f              remaining(...), first, last
 
 After every cut the student is physically smaller, and so are the optimiser's moments, the running scores and the
 projections: there are no masks, nothing comes back, and LayerNorms see what is kept alone. r_f follows from the target:
-widths at fraction r leave r^2 of the matrices; `core.widths.final_sizes` says how that is rounded.
+widths at fraction r leave r^2 of the matrices; `pruning.widths.final_sizes` says how that is rounded.
 
 Left out: removing whole heads; staged losses; heads in the ranking over all layers (`allocation: global` ranks FFN units,
-since all layers of a stock model have heads of one width). Choices that the paper leaves open: specification, section 7.
+since all layers of a stock model have heads of one width). Choices that the paper leaves open: docs/methods/homodistil.md §7.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from espalier.config.homodistil import HomodistilPlan
-from espalier.core.batches import Batch
-from espalier.core.losses import projected_loss, relation_loss, soft_label_loss, task_loss
-from espalier.core.masks import Masks
-from espalier.core.method import Method, Outputs
-from espalier.core.parts import HIDDEN, units_of, within
-from espalier.core.platon import Importance, unit_scores
-from espalier.core.relations import Embedding
-from espalier.core.runtime import UserError
-from espalier.core.schedules import remaining
-from espalier.core.widths import Sizes, Widths, between, choose, exported, final_sizes, queries_of, values_of, writers
+from espalier.config.methods.homodistil import HomodistilPlan
+from espalier.data.batches import Batch
+from espalier.losses.terms import projected_loss, relation_loss, soft_label_loss, task_loss
+from espalier.methods.base import Method
+from espalier.models.attention import Embedding
+from espalier.models.outputs import Outputs
+from espalier.pruning.masks import Masks
+from espalier.pruning.parts import HIDDEN, units_of, within
+from espalier.pruning.platon import Importance, unit_scores
+from espalier.pruning.schedules import remaining
+from espalier.pruning.widths import Sizes, Widths, between, choose, exported, final_sizes, queries_of, values_of, writers
+from espalier.runtime.errors import UserError
 
 EMBEDDING = "embedding.weight"
 """Name of the embeddings' projection; those of layers are `layer.{i}.weight`."""
@@ -121,7 +122,7 @@ class Homodistil(Method):
         return Importance(parameters, settings.importance, **betas, window=settings.window)
 
     def _start_at_random(self) -> None:
-        """Draw every weight anew and cut to the final widths, before the first step (specification, section 6.1)."""
+        """Draw every weight anew and cut to the final widths, before the first step (docs/methods/homodistil.md §6.1)."""
         with torch.random.fork_rng():
             torch.manual_seed(self.stage.seed)
             fresh = type(self.student)(copy.deepcopy(self.student.config))
@@ -189,7 +190,7 @@ class Homodistil(Method):
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Float[Tensor, ""]]:
         """L_MLM, L_pred, L_hidn, L_emb and L_attn; sums over layers are divided by their number.
 
-        Source: specification, section 2.
+        Source: docs/methods/homodistil.md §2.
         Differs from the authors' code: no code is public.
         """
         settings, mask = self.settings, batch.attention_mask

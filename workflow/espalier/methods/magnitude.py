@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from espalier.config.plans import MagnitudePlan
-from espalier.core.method import Method
+from espalier.config.methods.pruning import MagnitudePlan
+from espalier.methods.base import Method
 
 
 class Magnitude(Method):
-    """Rows `mp-layer` and `mp-global` of the SDP specification, section 3.5, by `allocation`.
+    """Rows `mp-layer` and `mp-global` of the docs/methods/sdp.md §3.5, by `allocation`.
 
     Criterion and loss are what the contract gives when a method says nothing.
     """

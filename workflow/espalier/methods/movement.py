@@ -14,10 +14,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from espalier.config.plans import MovementPlan
-from espalier.core.masks import Masks
-from espalier.core.method import Method
-from espalier.core.scores import movement_update
+from espalier.config.methods.pruning import MovementPlan
+from espalier.methods.base import Method
+from espalier.pruning.masks import Masks
+from espalier.pruning.scores import movement_update
 
 
 class Movement(Method):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from espalier.config.plans import RandomPlan
-from espalier.core.method import Method
+from espalier.config.methods.pruning import RandomPlan
+from espalier.methods.base import Method
 
 
 class Random(Method):
@@ -17,7 +17,7 @@ class Random(Method):
     def scores(self) -> dict[str, Tensor]:
         """Uniform in [0, 1).
 
-        Source: SDP specification, section 3.5, row `random`.
+        Source: docs/methods/sdp.md §3.5, row `random`.
         Differs from the authors' code: no code is public.
         """
         return {

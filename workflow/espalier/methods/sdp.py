@@ -3,7 +3,7 @@
 Paper: J. O'Neill, S. Dutta, H. Assem, "Deep Neural Compression Via Concurrent Pruning and Self-Distillation",
 arXiv 2109.15014 (2021). No public code, and the body of the paper was not at hand. From its abstract: the magnitude
 criterion, pruning in steps, the unpruned network as teacher, the cross-correlation objective. All else is inferred:
-the formulas below (section numbers are the project's own specification's; each loss in core/losses.py writes its own out)
+the formulas below (section numbers are the project's own specification's; each loss in losses/terms.py writes its own out)
 and the constants, which stand in the configuration and are marked `inferred` in `config.yaml`.
 
 Idea: a network is pruned by weight magnitude in repeated prune-then-retrain steps. While it retrains, the unpruned,
@@ -14,7 +14,7 @@ Symbols ↔ names
     f_Theta, f_theta      teacher, student
     s^T, s^S              teacher.logits, student.logits
     z^T, z^S              teacher.representation, student.representation (last hidden state, before pooler and dropout)
-    C                     core.losses.correlation_matrix
+    C                     losses.terms.correlation_matrix
     lambda, beta          settings.cc.off_diagonal, settings.cc.beta
     alpha, tau            settings.alpha, settings.temperature
     M                     pruner.masks (True = kept)
@@ -32,10 +32,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from espalier.config.plans import SdpPlan
-from espalier.core.batches import Batch
-from espalier.core.losses import cosine_distance, cross_correlation_loss, distillation_weights, soft_label_loss, task_loss
-from espalier.core.method import Method, Outputs, Representation
+from espalier.config.methods.sdp import SdpPlan
+from espalier.data.batches import Batch
+from espalier.losses.terms import cosine_distance, cross_correlation_loss, distillation_weights, soft_label_loss, task_loss
+from espalier.methods.base import Method
+from espalier.models.outputs import Outputs, Representation
 
 
 class Sdp(Method):
@@ -63,7 +64,7 @@ class Sdp(Method):
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
         """The objective's terms.
 
-        Source: SDP specification, sections 2.2 to 2.5.
+        Source: docs/methods/sdp.md §2.2 to 2.5.
         Differs from the authors' code: no code is public.
         """
         settings = self.settings

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from espalier.config.structured import SmallDensePlan
-from espalier.core.budget import SizeBudget
-from espalier.core.distillation import LogitDistillation
-from espalier.core.masks import Masks
-from espalier.core.matching import evenly_spaced
-from espalier.core.parts import describe, full_masks, heads_of, prunable_shape, units_of, within
-from espalier.core.shrink import shrink
+from espalier.config.methods.structured import SmallDensePlan
+from espalier.losses.layer_matching import evenly_spaced
+from espalier.methods.logit_distillation import LogitDistillation
+from espalier.pruning.budget import SizeBudget
+from espalier.pruning.masks import Masks
+from espalier.pruning.parts import describe, full_masks, heads_of, prunable_shape, units_of, within
+from espalier.pruning.shrink import shrink
 
 
 class SmallDense(LogitDistillation):

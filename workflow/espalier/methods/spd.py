@@ -9,13 +9,13 @@ Student layers first learn among healthy neighbours; when all weights are remove
 they work together. Every layer's output and attention, and the logits, are compared with the teacher's.
 
 Symbols                     Names
-    T_i, S_i, G              pairs of core.grafting.Grafts, grafted(bits)
+    T_i, S_i, G              pairs of models.grafting.Grafts, grafted(bits)
     b, p(t)                  bits, grafting_probability
     t1, t2                   ramp_begin, ramp_end
     L_hid, L_att, L_pred     terms "hidden", "attention", "prediction"; hard labels: "task"
     M, s_j                   pruner.masks (True = kept), stage.removals
 
-Choices (specification, section 7): 1 the probability reaches 1, `constant` is the README's; 3 `clip_scope`; 4 learning-rate
+Choices (docs/methods/spd.md §7): 1 the probability reaches 1, `constant` is the README's; 3 `clip_scope`; 4 learning-rate
 schedules follow the parts; 5 twelve removals; 7 attention before dropout; 10 the teacher is a plain model. The teacher's
 layers have no dropout in G either. A step is one draw, micro-batches share it. H_0, which has no gradient while embeddings
 are frozen, is left out, and so are data augmentation and a head that is trained in part 3 alone.
@@ -24,26 +24,31 @@ are frozen, is left out, and so are data augmentation and a head that is trained
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from espalier.config.spd import SpdPlan
-from espalier.core.batches import Batch
-from espalier.core.grafting import Grafts, draw, grafting_probability
-from espalier.core.losses import distance, map_loss, soft_cross_entropy, task_loss
-from espalier.core.masks import Masks, embedding_parameters, encoder_layers
-from espalier.core.method import Method, Outputs
-from espalier.core.relations import Recording
-from espalier.core.runtime import UserError
+from espalier.config.methods.spd import SpdPlan
+from espalier.data.batches import Batch
+from espalier.losses.terms import distance, map_loss, soft_cross_entropy, task_loss
+from espalier.methods.base import Method
+from espalier.models.attention import Recording
+from espalier.models.encoder import embedding_parameters, encoder_layers
+from espalier.models.grafting import Grafts
+from espalier.models.outputs import Outputs
+from espalier.pruning.masks import Masks
+from espalier.runtime.errors import UserError
+
+Ramp = Literal["constant", "linear", "constant-linear", "constant-jump-linear"]
+"""How the probability of a student layer goes on from its first value."""
 
 LOOK_EVERY = 20
 """Steps between two looks for divergence."""
 PATIENCE = 200
-"""Steps on end for which a term may be too high (specification, section 4)."""
+"""Steps on end for which a term may be too high (docs/methods/spd.md §4)."""
 LEAST = 0.1
 """What a term is compared with is at least this fraction of the teacher's mean square: a first value without dropout is 0."""
 
@@ -140,7 +145,7 @@ class Spd(Method):
             self.bits = draw(self.probability(step), len(self.grafts), self.generator)
 
     def at_target(self, steps: int) -> bool:
-        """Part 3 alone (specification, section 3.6)."""
+        """Part 3 alone (docs/methods/spd.md §3.6)."""
         return steps > self.ramp_end or steps >= self.stage.steps
 
     def around_forward(self) -> AbstractContextManager[None]:
@@ -150,7 +155,7 @@ class Spd(Method):
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Float[Tensor, ""]]:
         """L_hid and L_att, sums over layers; L_pred; the task's own loss.
 
-        Source: specification, section 2.2.
+        Source: docs/methods/spd.md §2.2.
         Differs from the authors' code: H_0 is left out; options of section 2.4.
         """
         on, terms = self.loss_weights, {}
@@ -178,7 +183,7 @@ class Spd(Method):
     ) -> Float[Tensor, ""]:
         """L_pred.
 
-        Source: specification, section 2.2.
+        Source: docs/methods/spd.md §2.2.
         Differs from the authors' code: options of section 2.4.
         """
         settings, kind = self.settings, self.stage.kind
@@ -191,7 +196,7 @@ class Spd(Method):
     def after_backward(self, step: int) -> None:
         """Layers that were not drawn have a gradient of 0, so that they move on by their momentum.
 
-        Source: specification, section 3.3.
+        Source: docs/methods/spd.md §3.3.
         Differs from the authors' code: gradients of removed weights are 0 before the norm is clipped, so they do not count
         in it; there they do. (Torch of its time set gradients to 0 where today's sets none.)
         """
@@ -212,7 +217,7 @@ class Spd(Method):
 
         The first value is that of one draw, and terms grow with the student layers in it: it is taken to the value of all.
 
-        Source: specification, section 4 (writer's recommendation).
+        Source: docs/methods/spd.md §4 (writer's recommendation).
         Differs from the authors' code: that one does not look.
 
         Raises:
@@ -237,3 +242,31 @@ class Spd(Method):
         """Take up what `state_dict` gave."""
         super().load_state_dict(state)
         self.reference, self.too_high = (state[name].to(self.student.device) for name in ("reference", "too_high"))
+
+
+def grafting_probability(step: int, first: float, begin: int, end: int, ramp: Ramp, jump: float) -> float:
+    """Probability in [0, 1] that a position takes the student's layer in this step.
+
+    Source: docs/methods/spd.md §3.2: p0 up to t1, then p0 + (1 - p0) (t - t1) / (t2 - t1), then 1.
+    Differs from the authors' code: there each ramp has a slope of its own; here all but `constant` are 1 from `end` on.
+
+    Args:
+        step: optimiser step, from 0.
+        first: p0, the probability at the beginning.
+        begin: t1, where the ramp begins.
+        end: t2, where it ends.
+        ramp: constant stays at p0; linear rises from step 0; constant-linear from `begin`; constant-jump-linear is `jump`
+            at `begin` and rises from there.
+        jump: for constant-jump-linear alone.
+    """
+    if ramp == "constant" or (ramp != "linear" and step < begin):
+        return first
+    if step >= end:
+        return 1.0
+    low, start = {"linear": (first, 0), "constant-linear": (first, begin), "constant-jump-linear": (jump, begin)}[ramp]
+    return low + (1.0 - low) * (step - start) / (end - start)
+
+
+def draw(probability: float, layers: int, generator: torch.Generator) -> Bool[Tensor, " layers"]:
+    """Independent bits, True with this probability: exactly one uniform number a layer, whatever the probability."""
+    return torch.rand(layers, generator=generator) < probability

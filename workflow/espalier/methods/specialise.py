@@ -1,6 +1,6 @@
 """Fine-tuning of a task-agnostic student on a task: nothing is removed, the head is new.
 
-The task's own fine-tuned teacher may teach its logits (core/distillation.py). alpha = 0, as in the paper of HomoDistil
+The task's own fine-tuned teacher may teach its logits (methods/logit_distillation.py). alpha = 0, as in the paper of HomoDistil
 (arXiv 2302.09632), is plain fine-tuning, and no teacher runs.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from espalier.config.specialise import SpecialisePlan
-from espalier.core.batches import Batch
-from espalier.core.distillation import LogitDistillation
-from espalier.core.losses import task_loss
-from espalier.core.method import Outputs
+from espalier.config.methods.specialise import SpecialisePlan
+from espalier.data.batches import Batch
+from espalier.losses.terms import task_loss
+from espalier.methods.logit_distillation import LogitDistillation
+from espalier.models.outputs import Outputs
 
 
 class Specialise(LogitDistillation):

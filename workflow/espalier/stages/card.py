@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.specs import CardSpec
-from espalier.core.card import Facts, render
-from espalier.core.runtime import atomic, read_json
+from espalier.config.job_specs import CardSpec
+from espalier.report.card import Facts, render
+from espalier.runtime.files import atomic, read_json
 
 
 def run(

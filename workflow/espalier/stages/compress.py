@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.core.aims import aim_of
-from espalier.core.handover import gone, taken_over
-from espalier.core.masks import read_masks, write_masks
-from espalier.core.models import open_base, open_student, write_model
-from espalier.core.runtime import write_json
-from espalier.core.training import Files, Run, read_plan
+from espalier.models.files import open_base, open_student, write_model
+from espalier.pruning.aims import aim_of
+from espalier.pruning.handover import gone, taken_over
+from espalier.pruning.masks import read_masks, write_masks
+from espalier.runtime.files import write_json
+from espalier.training.run import Files, Run, read_plan
 
 
 def run(

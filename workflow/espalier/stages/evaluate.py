@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from espalier.config.data import Kind
-from espalier.config.specs import EvaluateSpec
-from espalier.core.batches import Rows
-from espalier.core.models import open_student
-from espalier.core.packed import FIXED_SEED, Packed
-from espalier.core.predict import (
+from espalier.config.job_specs import EvaluateSpec
+from espalier.data.batches import Rows
+from espalier.data.packed import FIXED_SEED, Packed
+from espalier.data.spans import Examples
+from espalier.evaluation.predict import (
     Graded,
     all_logits,
     graded,
@@ -23,10 +23,10 @@ from espalier.core.predict import (
     scores_of,
     span_scores,
 )
-from espalier.core.runtime import atomic, read_json, write_json
-from espalier.core.spans import Examples
-from espalier.core.squad import METRICS
-from espalier.core.training import accelerator_for, open_tokens
+from espalier.evaluation.squad import METRICS
+from espalier.models.files import open_student
+from espalier.runtime.files import atomic, read_json, write_json
+from espalier.training.run import accelerator_for, open_tokens
 
 
 def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path, predictions: Path) -> None:

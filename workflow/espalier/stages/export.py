@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from espalier.config.specs import ExportSpec
-from espalier.core.models import open_student, write_compact
-from espalier.core.onnx import write_onnx
-from espalier.core.runtime import UserError, atomic
+from espalier.config.job_specs import ExportSpec
+from espalier.models.files import open_student, write_compact
+from espalier.models.onnx import write_onnx
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import atomic
 
 
 def run(

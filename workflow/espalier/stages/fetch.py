@@ -7,11 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from espalier.config.base import printable
+from espalier.config.blocks import printable
 from espalier.config.data import Base
-from espalier.config.specs import FetchSpec
-from espalier.core import bases
-from espalier.core.runtime import atomic, sha256, write_json
+from espalier.config.job_specs import FetchSpec
+from espalier.models import bases
+from espalier.runtime.files import atomic, sha256, write_json
 
 
 def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_config: Path, source: Path) -> None:

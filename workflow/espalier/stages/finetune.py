@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.specs import FinetuneSpec
-from espalier.core.models import open_base, write_model
-from espalier.core.training import Files, Run
+from espalier.config.job_specs import FinetuneSpec
 from espalier.methods.dense import Dense
+from espalier.models.files import open_base, write_model
+from espalier.training.run import Files, Run
 
 
 def run(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from espalier.config.specs import LatencySpec
-from espalier.core.device import pick_device, seed_everything
-from espalier.core.runtime import write_json
-from espalier.core.timing import measure_table
+from espalier.config.job_specs import LatencySpec
+from espalier.evaluation.sublayer_times import measure_table
+from espalier.runtime.device import pick_device, seed_everything
+from espalier.runtime.files import write_json
 
 
 def run(spec: str, *, config: Path, table: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from espalier.config.data import Kind
-from espalier.config.specs import MeasureSpec
-from espalier.core.cost import Candidate, cost_of
-from espalier.core.device import pick_device
-from espalier.core.models import open_student
-from espalier.core.runtime import write_json
+from espalier.config.job_specs import MeasureSpec
+from espalier.evaluation.cost import Candidate, cost_of
+from espalier.models.files import open_student
+from espalier.runtime.device import pick_device
+from espalier.runtime.files import write_json
 
 
 def run(spec: str, *, model: list[Path], dense: list[Path], cost: Path) -> None:

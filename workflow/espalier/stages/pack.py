@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.specs import PackSpec
-from espalier.core.packing import Packer
-from espalier.core.runtime import UserError
-from espalier.core.tokenizer import open_tokenizer
+from espalier.config.job_specs import PackSpec
+from espalier.data.packing import Packer
+from espalier.data.tokenizer import open_tokenizer
+from espalier.runtime.errors import UserError
 
 
 def run(

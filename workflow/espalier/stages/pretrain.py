@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.specs import PretrainSpec
-from espalier.core.models import open_with_head, write_model
-from espalier.core.runtime import UserError
-from espalier.core.training import Files, Run
+from espalier.config.job_specs import PretrainSpec
 from espalier.methods.dense import Dense
+from espalier.models.files import open_with_head, write_model
+from espalier.runtime.errors import UserError
+from espalier.training.run import Files, Run
 
 
 def run(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.core.handover import gone
-from espalier.core.masks import read_masks
-from espalier.core.models import open_student, write_model
-from espalier.core.training import Files, Run, read_plan
+from espalier.models.files import open_student, write_model
+from espalier.pruning.handover import gone
+from espalier.pruning.masks import read_masks
+from espalier.training.run import Files, Run, read_plan
 
 
 def run(

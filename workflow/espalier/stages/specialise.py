@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from espalier.core.models import open_base, write_model
-from espalier.core.runtime import atomic
-from espalier.core.training import Files, Run, read_plan
+from espalier.models.files import open_base, write_model
+from espalier.runtime.files import atomic
+from espalier.training.run import Files, Run, read_plan
 
 
 def run(

@@ -5,17 +5,17 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from espalier.config.specs import ReportSpec
-from espalier.core.results import COLUMNS, gather, read_table
-from espalier.core.runtime import atomic, write_json
-from espalier.core.summary import groups, nested
+from espalier.config.job_specs import ReportSpec
+from espalier.results.summary import groups, nested
+from espalier.results.table import COLUMNS, gather, read_table
+from espalier.runtime.files import atomic, write_json
 
 
 def run(spec: str, *, scores: list[Path], costs: list[Path], records: list[Path], table: Path, metrics: Path) -> None:
     """Join scores, costs and records into table.csv and metrics.json.
 
     `train_seconds` of a student is the sum of all training that led to it, the teacher's fine-tuning left out:
-    `core.results.gather` says how. Latencies of a batch size that was not measured are empty.
+    `results.table.gather` says how. Latencies of a batch size that was not measured are empty.
 
     Args:
         spec: a `ReportSpec` as JSON.

@@ -8,10 +8,10 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
-from espalier.config.specs import TokeniseSpec
-from espalier.core.runtime import atomic
-from espalier.core.tokenizer import open_tokenizer
-from espalier.core.windows import Cutting, write_windows
+from espalier.config.job_specs import TokeniseSpec
+from espalier.data.span_windows import Cutting, write_windows
+from espalier.data.tokenizer import open_tokenizer
+from espalier.runtime.files import atomic
 
 TYPES = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
 """Columns that are kept of what the tokenizer gives, and how they are stored."""
@@ -28,7 +28,7 @@ def run(
 ) -> None:
     """Write input_ids (and token_type_ids, where the tokenizer gives them) beside label and set, without padding.
 
-    Span tasks have a row a window, and columns of their own: see core/windows.py.
+    Span tasks have a row a window, and columns of their own: see data/span_windows.py.
     """
     settings = TokeniseSpec.model_validate_json(spec)
     encoder = open_tokenizer(tokenizer, settings.max_length)

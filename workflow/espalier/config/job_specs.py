@@ -1,0 +1,300 @@
+"""What one job reads: its resolved part of the configuration, passed as JSON in `params.spec`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from espalier.config.blocks import Block
+from espalier.config.chains import Student, epochs_to, source_of, student_before, students_of, target_of
+from espalier.config.data import Base, Kind, Metric, Task, TextMetric
+from espalier.config.methods import METHODS
+from espalier.config.methods.spd import Grafting, grafting_ablations
+from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
+from espalier.config.targets import Target, stage_of
+from espalier.config.training import Pretrain, Teacher
+
+
+class FetchSpec(Block):
+    """Get a base."""
+
+    base: Base
+
+
+class PrepareSpec(Block):
+    """Read and check a task's rows."""
+
+    name: str
+    task: Task
+
+
+class TokeniseSpec(Block):
+    """Turn rows into token ids."""
+
+    kind: Kind
+    max_length: int
+    stride: int | None
+    """Kind span: tokens by which windows overlap."""
+    max_answer_length: int | None
+    """Kind span: longest answer, in tokens."""
+
+
+class PackSpec(Block):
+    """Turn a corpus into rows of one length."""
+
+    max_length: int
+    rows: int | None
+    """Training rows to write; all where nothing is said."""
+    evaluation_rows: int | None
+    """The same of each evaluation set."""
+
+
+class Machine(Block):
+    """How to compute."""
+
+    device: Device
+    precision: Precision
+
+
+class TaskGoal(Block):
+    """What training and selection need to know of a task."""
+
+    kind: Kind
+    metric: Metric | TextMetric
+
+
+class TrainingSpec(Block):
+    """What every training stage reads."""
+
+    seed: int
+    goal: TaskGoal
+    machine: Machine
+    progress: Progress
+    first_epoch: int = 0
+    """Passes over the rows that were begun before on the same path."""
+
+
+class FinetuneSpec(TrainingSpec):
+    """Train a teacher."""
+
+    settings: Teacher
+
+
+class PretrainSpec(TrainingSpec):
+    """Make the teacher of a text task."""
+
+    settings: Pretrain
+
+
+class CompressSpec(TrainingSpec):
+    """Run one stage of a path, or recover its student."""
+
+    method: str
+    """`module:Class`."""
+    plan: dict[str, Any]
+    """The plan's settings; checked again by the method's own settings class."""
+    new_head: bool
+    """Whether the student's head is new: it comes from the base, or from a text task."""
+    before: Target | None
+    """Target that the student which the stage starts from has reached; None for the base and the teacher."""
+    target: Target
+
+
+class LatencySpec(Block):
+    """Time a base's sublayers."""
+
+    device: Device
+    batch_size: int
+    length: int
+
+
+class ExportSpec(Block):
+    """Write a model that others can open."""
+
+    kind: Kind
+
+
+class EvaluateSpec(Block):
+    """Score a model on every evaluation set."""
+
+    kind: Kind
+    metrics: tuple[Metric | TextMetric, ...]
+    """The first one is the score."""
+    machine: Machine
+
+
+class AnalyseSpec(Block):
+    """Analyse a student."""
+
+    kind: Kind
+    metric: Metric
+    machine: Machine
+    analyses: tuple[Analysis, ...]
+
+
+class MeasureSpec(Block):
+    """Count and time a model."""
+
+    kind: Kind
+    machine: Machine
+    measure: Measure
+
+
+class CardSpec(Block):
+    """Describe a model to whoever takes it away."""
+
+    project: str
+    base: str
+    licence: str | None
+    """Of the base."""
+    task: str
+    kind: Kind
+    max_length: int
+    plan: str
+    method: str
+    seed: int
+    target: Target | None
+    """None for a teacher."""
+    start: str | None = None
+    """Student of another plan that the path began with."""
+
+
+class ReportSpec(Block):
+    """Gather a project's results."""
+
+    project: str
+    methods: dict[str, str]
+    """Plan → method."""
+    starts: dict[str, str] = Field(default_factory=dict)
+    """Student → student of another plan that its path began with, where there is one; both as task/plan/percent."""
+    grafting: list[Grafting] = Field(default_factory=list)
+    """Ablations of grafting: plans with at least three first probabilities."""
+
+
+def _goal(task: Task) -> TaskGoal:
+    return TaskGoal(kind=task.kind, metric=task.metrics[0])
+
+
+def _machine(config: Config) -> Machine:
+    return Machine(device=config.device, precision=config.precision)
+
+
+def _training(config: Config, task: str, seed: int) -> dict[str, Any]:
+    """What every training stage reads."""
+    return {"seed": seed, "goal": _goal(config.tasks[task]), "machine": _machine(config), "progress": config.progress}
+
+
+def fetch_spec(config: Config, base: str) -> FetchSpec:
+    """What `fetch` reads; the licence is the card's business."""
+    return FetchSpec(base=config.bases[base].model_copy(update={"licence": None}))
+
+
+def prepare_spec(config: Config, task: str) -> PrepareSpec:
+    """What `prepare` reads; how many packed rows of a corpus are used is the business of `pack`."""
+    block, whole = config.tasks[task], {"rows": None, "evaluation_rows": None}
+    return PrepareSpec(name=task, task=block.model_copy(update=whole) if block.kind == "text" else block)
+
+
+def tokenise_spec(config: Config, task: str) -> TokeniseSpec:
+    """What `tokenise` reads."""
+    block = config.tasks[task]
+    return TokeniseSpec(
+        kind=block.kind, max_length=block.max_length, stride=block.stride, max_answer_length=block.max_answer_length
+    )
+
+
+def pack_spec(config: Config, task: str) -> PackSpec:
+    """What `pack` reads."""
+    block = config.tasks[task]
+    return PackSpec(max_length=block.max_length, rows=block.rows, evaluation_rows=block.evaluation_rows)
+
+
+def pretrain_spec(config: Config, task: str, seed: int) -> PretrainSpec:
+    """What `pretrain` reads."""
+    return PretrainSpec(**_training(config, task, seed), settings=config.pretrain_for(task))
+
+
+def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
+    """What `finetune` reads."""
+    return FinetuneSpec(**_training(config, task, seed), settings=config.teacher_for(task))
+
+
+def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
+    """A stage does not depend on how its student is recovered afterwards."""
+    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "chain", "per_task", "recover"})
+
+
+def recover_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
+    """The stage's spec and how to recover."""
+    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "chain", "per_task"})
+
+
+def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str, leave_out: set[str]) -> CompressSpec:
+    settings, here = config.plan_for(plan, task), Student(task, plan, percent)
+    student = student_before(config, here)
+    return CompressSpec(
+        **_training(config, task, seed),
+        method=METHODS[settings.method],
+        plan=settings.model_dump(mode="json", exclude=leave_out),
+        new_head=settings.start == "pretrained" if student is None else student.task != task,
+        before=target_of(config, student) if student else None,
+        target=stage_of(settings.path, percent)[0],
+        first_epoch=epochs_to(config, here, included="recover" not in leave_out),
+    )
+
+
+def latency_spec(config: Config, batch: str, length: str) -> LatencySpec:
+    """What `latency` reads."""
+    return LatencySpec(device=config.device, batch_size=int(batch), length=int(length))
+
+
+def export_spec(config: Config, task: str) -> ExportSpec:
+    """What `export` reads."""
+    return ExportSpec(kind=config.tasks[task].kind)
+
+
+def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
+    """What `evaluate` reads."""
+    block = config.tasks[task]
+    return EvaluateSpec(kind=block.kind, metrics=block.metrics, machine=_machine(config))
+
+
+def analyse_spec(config: Config, task: str, plan: str) -> AnalyseSpec:
+    """What `analyse` reads."""
+    block, analyses = config.tasks[task], config.analyses[plan]
+    return AnalyseSpec(kind=block.kind, metric=block.metrics[0], machine=_machine(config), analyses=analyses)
+
+
+def measure_spec(config: Config, task: str) -> MeasureSpec:
+    """What `measure` reads."""
+    return MeasureSpec(kind=config.tasks[task].kind, machine=_machine(config), measure=config.measure)
+
+
+def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percent: str) -> CardSpec:
+    """What `card` reads."""
+    block, settings = config.tasks[task], config.plans.get(plan)  # a teacher has no plan
+    return CardSpec(
+        project=config.project,
+        base=base,
+        licence=config.bases[base].licence,
+        task=task,
+        kind=block.kind,
+        max_length=block.max_length,
+        plan=plan,
+        method=settings.method if settings else plan,
+        seed=seed,
+        target=stage_of(settings.path, percent)[0] if settings else None,
+        start=str(source) if settings and (source := source_of(config, Student(task, plan, percent))) else None,
+    )
+
+
+def report_spec(config: Config) -> ReportSpec:
+    """What `table` and `report` read."""
+    starts = {str(student): source_of(config, student) for student in students_of(config)}
+    return ReportSpec(
+        project=config.project,
+        methods={name: plan.method for name, plan in config.plans.items()},
+        starts={student: str(source) for student, source in starts.items() if source is not None},
+        grafting=grafting_ablations(config.plans),
+    )

@@ -1,0 +1,65 @@
+"""Settings of methods that remove single weights step by step: random, magnitude, movement, distil."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from espalier.config.training import Epochs, Fraction, Positive, PrunedPlan
+
+
+class IterativePlan(PrunedPlan):
+    """Iterative pruning of single weights: remove a little, train, remove more (docs/methods/sdp.md §3.1)."""
+
+    dense_epochs: Epochs = 1.0
+    """Training before the first removal; in the first stage only."""
+    epochs_per_step: Positive = 1.0
+    """Training after each removal."""
+
+    def parts(self, first_stage: bool) -> list[float]:
+        """The dense epochs, where there are any, then one part after each removal."""
+        dense = [self.dense_epochs] if self.begins_dense(first_stage) else []
+        return dense + [self.epochs_per_step] * self.prune_steps
+
+    def begins_dense(self, first_stage: bool) -> bool:
+        """Whether a part comes before the first removal."""
+        return first_stage and self.dense_epochs > 0
+
+    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+        """A part begins with a removal, but for the dense epochs."""
+        return [0, *bounds[:-1]][self.begins_dense(first_stage) :]
+
+
+class RandomPlan(IterativePlan):
+    """Random scores: the floor under every criterion."""
+
+    method: Literal["random"]
+
+
+class MagnitudePlan(IterativePlan):
+    """Iterative magnitude pruning with the task loss alone."""
+
+    method: Literal["magnitude"]
+
+
+class MovementPlan(IterativePlan):
+    """Movement pruning: remove what training moves towards zero (Sanh et al. 2020, arXiv 2005.07683)."""
+
+    method: Literal["movement"]
+    dense_epochs: Positive = 1.0
+    """Training before the first removal of every stage: scores are gathered there."""
+
+    def begins_dense(self, first_stage: bool) -> bool:
+        """Every stage begins with its dense epochs."""
+        return True
+
+
+class DistilPlan(IterativePlan):
+    """Magnitude pruning with logit distillation (Hinton et al. 2015, arXiv 1503.02531)."""
+
+    method: Literal["distil"]
+    trains_whole: ClassVar[bool] = True
+    alpha: Fraction = 0.5
+    """Weight of the distillation term; the task loss has 1 - alpha."""
+    temperature: Positive = 2.0
+    """Softens both distributions."""

@@ -1,0 +1,88 @@
+"""Docstrings → questions on parameters: numpydoc's "Parameters" sections, as text, with the place of what is asked for."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from espalier.data.builtin.text import clean, first_sentence, prose
+
+ENTRIES = (2, 8)
+"""Fewest and most parameters of a context: one alone would leave no choice."""
+CONTEXT_WORDS = 160
+"""Most words of a context."""
+MEANING_WORDS, TYPE_WORDS = 20, 8
+"""Most words of an answer."""
+
+_SECTION = re.compile(r"^Parameters\n-{5,}\n(.*?)(?=\n[^\n]+\n-{3,}\n|\Z)", re.MULTILINE | re.DOTALL)
+_ENTRY = re.compile(r"^([A-Za-z_]\w*) ?: ([^\n]+)\n((?:[ \t]+[^\n]*(?:\n|\Z))+)", re.MULTILINE)
+_NOT_THE_TYPE = re.compile(r",? *(?:\(?optional|\(?default|keyword|\(?required|=).*", re.IGNORECASE)
+_NOT_PLAIN = re.compile(r"[{}<>|\\$`*]")
+
+
+class Entry(NamedTuple):
+    """One parameter: what is said of it, and what can be asked."""
+
+    name: str
+    text: str
+    """`name : type. Description`, as it stands in the context."""
+    type: str | None
+    """What its values are, without what is said of defaults; None where that is no plain text."""
+    meaning: str | None
+    """First sentence of its description; None where it has fewer than five words, or too many."""
+
+
+class Question(NamedTuple):
+    """A row of the task."""
+
+    question: str
+    context: str
+    answer: str
+    start: int
+    """Of the answer, in characters of the context."""
+
+
+def entries(docstring: str) -> list[Entry]:
+    """The parameters of a docstring whose descriptions are natural text, each name once."""
+    section = _SECTION.search(docstring)
+    found: dict[str, Entry] = {}
+    for name, said, description in _ENTRY.findall(section[1] + "\n" if section else ""):
+        text = prose(re.sub(r"\s+", " ", description.split("\n\n")[0]).strip(), words=(3, 60))
+        said = clean(said).rstrip(".")
+        if text and said and not _NOT_PLAIN.search(said) and name not in found:
+            found[name] = Entry(name, f"{name} : {said}. {text}", _type(said), _meaning(text))
+    return list(found.values())
+
+
+def _type(said: str) -> str | None:
+    plain = _NOT_THE_TYPE.sub("", said).strip(" ,")
+    return plain if 1 <= len(plain.split()) <= TYPE_WORDS else None
+
+
+def _meaning(text: str) -> str | None:
+    sentence = first_sentence(text)
+    return sentence if sentence and text.startswith(sentence) and len(sentence.split()) <= MEANING_WORDS else None
+
+
+def context_of(found: list[Entry]) -> list[Entry]:
+    """The first entries, as many as a context takes; none where they are too few."""
+    kept: list[Entry] = []
+    for entry in found[: ENTRIES[1]]:
+        if sum(len(each.text.split()) for each in (*kept, entry)) <= CONTEXT_WORDS:
+            kept.append(entry)
+    return kept if len(kept) >= ENTRIES[0] else []
+
+
+def ask_type(kept: list[Entry], entry: Entry) -> Question:
+    """What the values of a parameter are; it has a type."""
+    return _question(kept, entry, f"What type is {entry.name}?", entry.type, entry.text.index(" : ") + 3)
+
+
+def ask_meaning(kept: list[Entry], entry: Entry) -> Question:
+    """What a parameter stands for; it has a meaning."""
+    return _question(kept, entry, f"What is {entry.name}?", entry.meaning, entry.text.rindex(entry.meaning))
+
+
+def _question(kept: list[Entry], entry: Entry, question: str, answer: str, start: int) -> Question:
+    before = sum(len(each.text) + 1 for each in kept[: kept.index(entry)])
+    return Question(question, " ".join(each.text for each in kept), answer, before + entry.text.index(answer, start))

@@ -1,0 +1,152 @@
+"""A text task's rows, read and checked piece by piece: memory does not grow with the corpus.
+
+Rows without text are left out and counted: they say nothing, and many corpora have them where a heading stood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from espalier.config.data import Task
+from espalier.data import labelled
+from espalier.data.files import check_column, files_of, read_file, reading_parquet, text_column
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import atomic
+
+PIECE = 2048
+"""Rows that are in memory at once."""
+LONGEST = 100_000
+"""Characters of a paragraph from which on it ends with its line: some files have no blank line at all."""
+TXT_COLUMN = "text"
+"""Column of a .txt file's paragraphs."""
+Texts = Iterator[pa.Array | pa.ChunkedArray]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a corpus."""
+
+    place: str
+    """File or data set and split, for messages."""
+    pieces: Texts
+
+
+@dataclass
+class Count:
+    """What was found while a split was written."""
+
+    rows: int = 0
+    blank: int = 0
+    shared: int = 0
+    """Rows whose text is known from another split."""
+
+
+def read(name: str, task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
+    """The splits of a text task, the training rows first, and where they come from.
+
+    Raises:
+        UserError: a file or column is missing; what is wrong with a row is said when it is read.
+    """
+    if task.source == "files":
+        paths, sources = files_of(task)
+        return {split: Split(str(path), _file(path, task.text[0])) for split, path in paths.items()}, sources
+    if task.source == "hub":
+        found, sources = labelled.read_hub(task)  # memory-mapped
+        return {
+            split: Split(each.place, _table(each.place, each.table, task.text[0])) for split, each in found.items()
+        }, sources
+    built = labelled.read(name, task)
+    tables = {"train": built.train, **built.evaluation}
+    return {split: Split(name, _table(name, table, "text_a")) for split, table in tables.items()}, built.sources
+
+
+def _file(path: Path, column: str) -> Texts:
+    if path.suffix == ".parquet":
+        return _parquet(path, column)
+    if path.suffix == ".txt":
+        check_column(str(path), [TXT_COLUMN], column)
+        return _paragraphs(path)
+    return _table(str(path), read_file(path), column)
+
+
+def _parquet(path: Path, column: str) -> Texts:
+    with reading_parquet(path):
+        file = pq.ParquetFile(path, pre_buffer=False)  # or it would hold the whole file in the end
+        check_column(str(path), file.schema_arrow.names, column)
+        for batch in file.iter_batches(batch_size=PIECE, columns=[column]):
+            yield text_column(str(path), column, batch[column])
+
+
+def _paragraphs(path: Path) -> Texts:
+    """Paragraphs of a text file, each as one line; blank lines lie between them, and the longest go on as another."""
+    found: list[str] = []
+    lines: list[str] = []
+    length = 0
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for line in file:
+                if text := line.strip():
+                    lines.append(text)
+                    length += len(text)
+                if text and length < LONGEST:
+                    continue
+                found += [" ".join(lines)] if lines else []
+                lines, length = [], 0
+                if len(found) == PIECE:
+                    yield pa.array(found, pa.string())
+                    found = []
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error.reason}); save the file as UTF-8") from error
+    found += [" ".join(lines)] if lines else []
+    if found:
+        yield pa.array(found, pa.string())
+
+
+def _table(place: str, table: pa.Table, column: str) -> Texts:
+    check_column(place, table.column_names, column)
+    for batch in table.select([column]).to_batches(max_chunksize=PIECE):
+        yield text_column(place, column, batch[column])
+
+
+def write(path: Path, splits: dict[str, Split], *, named: bool, known: dict[str, set[int]]) -> dict[str, Count]:
+    """Write splits one after another as the column text_a, with the column `set` where they are named.
+
+    Args:
+        path: a parquet file.
+        splits: by name.
+        named: whether the rows tell their split.
+        known: texts of other splits, by `hash`; those of the splits that are named are added.
+
+    Raises:
+        UserError: a split has no text.
+    """
+    schema = pa.schema([("text_a", pa.string()), *([("set", pa.string())] if named else [])])
+    counts = {name: Count() for name in splits}
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for name, split in splits.items():
+            for texts in _with_text(split.pieces, counts[name]):
+                hashes = {hash(text) for text in texts.to_pylist()}
+                counts[name].shared += sum(len(hashes & others) for others in known.values())
+                if named:
+                    known.setdefault(name, set()).update(hashes)
+                columns = [texts, pa.array([name] * len(texts), pa.string())] if named else [texts]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+            if not counts[name].rows:
+                raise UserError(f"{split.place}: got no row with text; at least 1 is needed")
+    return counts
+
+
+def _with_text(pieces: Iterable[pa.Array], count: Count) -> Iterator[pa.Array]:
+    for piece in pieces:
+        full = pc.fill_null(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(piece)), 0), False)
+        texts = piece.filter(full)
+        count.rows += len(texts)
+        count.blank += len(piece) - len(texts)
+        if len(texts):
+            yield texts

@@ -1,0 +1,1 @@
+"""Scores, sizes and times of a finished model."""

@@ -1,0 +1,153 @@
+"""What a model costs: parameters, multiply-accumulates, file size, latency."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from espalier.config.project import Measure
+from espalier.models.encoder import count_weights, prunable_weights
+from espalier.models.modeling_espalier import FAMILIES, shape_of
+from espalier.models.onnx import Inputs, Runner, input_names, onnx_runner
+
+WARMUP = 3
+"""Untimed forward passes of each model before the timed ones."""
+WARMUP_SECONDS = 0.5
+"""After this time no further warm-up begins: a long pass is warm after one."""
+
+
+class Candidate(NamedTuple):
+    """A model with its files."""
+
+    model: PreTrainedModel
+    weights: Path
+    onnx: Path
+
+
+def parameter_counts(model: PreTrainedModel) -> dict[str, int]:
+    """All parameters, the encoder's matrices among them, and how many of each are not zero."""
+    return {
+        "params_total": sum(parameter.numel() for parameter in model.parameters()),
+        "params_encoder": count_weights(model),
+        "params_nonzero": sum(int(parameter.count_nonzero()) for parameter in model.parameters()),
+        "params_encoder_nonzero": sum(int(matrix.count_nonzero()) for matrix in prunable_weights(model).values()),
+    }
+
+
+def sparsities(student: Mapping[str, int], dense: Mapping[str, int]) -> dict[str, float]:
+    """Fractions removed, in [0, 1), against the dense model: of the encoder's matrices and of every parameter."""
+    return {
+        "sparsity_encoder": 1.0 - student["params_encoder_nonzero"] / dense["params_encoder_nonzero"],
+        "sparsity_total": 1.0 - student["params_nonzero"] / dense["params_nonzero"],
+    }
+
+
+def macs(model: PreTrainedModel, length: int) -> int:
+    """Multiply-accumulates of the encoder for one row of `length` tokens: its matrices, and queries with keys and values.
+
+    Zeros count, because dense kernels multiply them.
+    """
+    return length * count_weights(model) + 2 * length * length * _attention_width(model)
+
+
+def _attention_width(model: PreTrainedModel) -> int:
+    """Heads x head size, summed over the layers; those of families that are not pruned structurally are all alike."""
+    config = model.config
+    if config.model_type.removeprefix("compact-") not in FAMILIES:
+        return config.hidden_size * config.num_hidden_layers
+    shape = shape_of(config)
+    return shape.head_dim * sum(heads for heads, _ in shape.layers)
+
+
+def size_mib(weights: Path) -> float:
+    """Size of a file."""
+    return weights.stat().st_size / 2**20
+
+
+def full_batch(model: PreTrainedModel, batch: int, length: int) -> Inputs:
+    """Rows of random tokens without padding; always the same ones."""
+    ids = torch.randint(0, model.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
+    known = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
+    return {name: known[name] for name in input_names(model)}
+
+
+def eager_runner(model: PreTrainedModel, device: torch.device) -> Runner:
+    """A forward pass in PyTorch, fp32, that ends when the device has finished."""
+    model.eval().to(device)
+
+    def run(inputs: Inputs) -> object:
+        outputs = model(**inputs)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return outputs
+
+    return run
+
+
+@torch.inference_mode()
+def latencies_ms(runners: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of a call: name → median and quartiles.
+
+    The runners take turns, so that a drift of the machine's speed touches all alike.
+    """
+    _warm_up(runners)
+    times = {name: [] for name in runners}
+    for _ in range(repeats):
+        for name, run in runners.items():
+            began = time.perf_counter()
+            run()
+            times[name].append(1000.0 * (time.perf_counter() - began))
+    quartiles = {name: np.percentile(values, [50, 25, 75]).tolist() for name, values in times.items()}
+    return {name: dict(zip(("median", "q25", "q75"), values, strict=True)) for name, values in quartiles.items()}
+
+
+def _warm_up(runners: Mapping[str, Callable[[], object]]) -> None:
+    began = time.perf_counter()
+    for _ in range(WARMUP):
+        for run in runners.values():
+            run()
+        if time.perf_counter() - began > WARMUP_SECONDS:
+            return
+
+
+def _compared(student: Runner | None, dense: Runner | None, batches: Mapping[str, Inputs], repeats: int) -> dict[str, Any]:
+    """Latencies of student and dense model in one runtime at every batch size; nothing where it cannot run them."""
+    result: dict[str, dict[str, Any]] = {"latency_ms": {}, "dense_latency_ms": {}, "speedup": {}}
+    if student is None or dense is None:
+        return result
+    for size, inputs in tqdm(batches.items(), unit="batch size", mininterval=5.0):
+        times = latencies_ms({"student": partial(student, inputs), "dense": partial(dense, inputs)}, repeats)
+        result["latency_ms"][size], result["dense_latency_ms"][size] = times["student"], times["dense"]
+        result["speedup"][size] = times["dense"]["median"] / times["student"]["median"]
+    return result
+
+
+def cost_of(student: Candidate, dense: Candidate, settings: Measure, device: torch.device) -> dict[str, Any]:
+    """Everything that cost.json holds; each runtime is timed by itself, because their waiting threads disturb each other."""
+    counts, dense_counts = parameter_counts(student.model), parameter_counts(dense.model)
+    batches = {
+        str(size): {name: value.to(device) for name, value in full_batch(student.model, size, settings.length).items()}
+        for size in settings.batch_sizes
+    }
+    in_eager = _compared(eager_runner(student.model, device), eager_runner(dense.model, device), batches, settings.repeats)
+    in_onnx = _compared(onnx_runner(student.onnx, device), onnx_runner(dense.onnx, device), batches, settings.repeats)
+    return {
+        **counts,
+        **sparsities(counts, dense_counts),
+        "size_mib": size_mib(student.weights),
+        "macs": macs(student.model, settings.length),
+        "length": settings.length,
+        "repeats": settings.repeats,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        **in_eager,
+        "onnx": {**in_onnx, "size_mib": size_mib(student.onnx)},
+    }

@@ -1,0 +1,1 @@
+"""Loss terms: plain functions of tensors."""

@@ -1,0 +1,224 @@
+"""Loss terms as pure functions of tensors: named and unweighted; every row counts the same."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from espalier.config.data import Kind
+from espalier.data.batches import IGNORED
+from espalier.losses.vocabulary import token_cross_entropy, token_divergence
+
+
+def task_loss(
+    logits: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "rows length"],
+    kind: Kind,
+) -> Float[Tensor, ""]:
+    """Cross-entropy over classes or places, the mean squared error of a single output, or the cross-entropy a masked token.
+
+    Source: docs/methods/sdp.md §2.2; masked tokens: docs/methods/homodistil.md §2, L_MLM.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        logits: one line a row; for spans two, over starts and over ends, whose losses are averaged; for text one line a
+            masked token, in row-major order of the mask.
+        labels: one a line; for text the token at every masked place and `IGNORED` elsewhere.
+        kind: kind of the task.
+    """
+    if kind == "text":
+        wanted = labels[labels != IGNORED]
+        return token_cross_entropy(logits, wanted) / max(1, len(wanted))
+    if kind in ("classification", "span"):
+        return F.cross_entropy(logits.float(), labels)
+    return F.mse_loss(logits.float().squeeze(-1), labels.float())
+
+
+def soft_label_loss(
+    student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"], *, temperature: float, kind: Kind
+) -> Float[Tensor, ""]:
+    """tau^2 KL(teacher || student) of the softened distributions; for regression the mean squared error of the outputs.
+
+    Source: Hinton et al. 2015, arXiv 1503.02531; docs/methods/sdp.md §2.3: sum over classes, mean over rows.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        student: logits.
+        teacher: logits; no gradient flows into them.
+        temperature: > 0; unused for regression.
+        kind: kind of the task.
+    """
+    if kind == "regression":
+        return F.mse_loss(student.float(), teacher.float())
+    if kind == "text":
+        return temperature**2 * token_divergence(student, teacher, temperature) / max(1, len(student))
+    student_log, teacher_log = (F.log_softmax(each.float() / temperature, dim=-1) for each in (student, teacher))
+    return -(temperature**2) * torch.einsum("bc,bc->b", teacher_log.exp(), student_log - teacher_log).mean()
+
+
+def distillation_weights(alpha: float) -> dict[str, float]:
+    """Weights of logit distillation: 1 - alpha of the task loss, alpha of the soft labels."""
+    return {"task": 1.0 - alpha, "kld": alpha}
+
+
+def soft_cross_entropy(
+    student: Float[Tensor, "batch classes"],
+    teacher: Float[Tensor, "batch classes"],
+    *,
+    temperature: float,
+    reduction: Literal["mean", "batchmean"],
+) -> Float[Tensor, ""]:
+    """-softmax(teacher / tau) log softmax(student / tau); its floor is the teacher's entropy, not 0.
+
+    Source: docs/methods/spd.md §2.2 (L_pred).
+    Differs from the authors' code: nothing, for `mean`.
+
+    Args:
+        student: logits.
+        teacher: logits; no gradient flows into them.
+        temperature: tau > 0; no factor tau^2.
+        reduction: mean over rows and classes, as coded; batchmean sums over classes.
+    """
+    expected = F.softmax(teacher.float() / temperature, dim=-1)
+    terms = -expected * F.log_softmax(student.float() / temperature, dim=-1)
+    return terms.mean() if reduction == "mean" else terms.sum() / len(terms)
+
+
+def cosine_distance(student: Float[Tensor, "rows hidden"], teacher: Float[Tensor, "rows hidden"]) -> Float[Tensor, ""]:
+    """Mean over rows of 1 - cos(student, teacher); in [0, 2].
+
+    Source: docs/methods/sdp.md §2.4.
+    Differs from the authors' code: no code is public.
+    """
+    return (1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()
+
+
+def correlation_matrix(
+    student: Float[Tensor, "rows hidden"], teacher: Float[Tensor, "rows hidden"], *, centre: bool = True, epsilon: float = 1e-6
+) -> Float[Tensor, "hidden hidden"]:
+    """C[i, j]: correlation over the rows of student feature i with teacher feature j; entries in [-1, 1].
+
+    Source: docs/methods/sdp.md §2.5. A feature that is constant over the rows gives a row or column of zeros.
+    Differs from the authors' code: no code is public.
+    """
+    return _unit_columns(student, centre, epsilon).T @ _unit_columns(teacher, centre, epsilon)
+
+
+def _unit_columns(states: Float[Tensor, "rows hidden"], centre: bool, epsilon: float) -> Float[Tensor, "rows hidden"]:
+    states = states.float()
+    if centre:
+        states = states - states.mean(dim=0)
+    return states / (states.norm(dim=0) + epsilon)
+
+
+def cross_correlation_loss(
+    student: Float[Tensor, "rows hidden"],
+    teacher: Float[Tensor, "rows hidden"],
+    *,
+    off_diagonal: float,
+    centre: bool = True,
+    normalise: bool = True,
+    epsilon: float = 1e-6,
+) -> Float[Tensor, ""]:
+    """Pushes the cross-correlation of student and teacher features to the identity.
+
+    Source: docs/methods/sdp.md §2.5: sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, divided by the hidden width
+    where `normalise` is set. It has a floor that depends on the number of rows (rank of C), so values of different batch
+    sizes do not compare. With fewer than 3 rows the term is 0.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        student: representations of the pruned network; gradient flows through centring and norm.
+        teacher: representations of the unpruned network for the same rows.
+        off_diagonal: lambda >= 0.
+        centre: subtract each feature's mean over the rows.
+        normalise: divide by the hidden width.
+        epsilon: added to each norm.
+    """
+    if len(student) < 3:
+        return student.float().sum() * 0.0
+    with torch.autocast(device_type=student.device.type, enabled=False):  # C needs fp32
+        matrix = correlation_matrix(student, teacher.detach(), centre=centre, epsilon=epsilon)
+    diagonal = matrix.diagonal()
+    on = (1.0 - diagonal).square().sum()
+    off = matrix.square().sum() - diagonal.square().sum()
+    loss = on + off_diagonal * off
+    return loss / matrix.shape[0] if normalise else loss
+
+
+def distance(
+    student: Float[Tensor, "batch length width"],
+    teacher: Float[Tensor, "batch length width"],
+    mask: Int[Tensor, "batch length"] | None,
+) -> Float[Tensor, ""]:
+    """Mean squared difference over batch, length and width; over real tokens only where their mask is given.
+
+    Source: docs/methods/cofi.md §2 (L_layer, one pair), and docs/methods/spd.md §2.2 (L_hid, one layer).
+    Differs from the authors' code: the mask.
+    """
+    squared = (student.float() - teacher.float()).square()
+    if mask is None:
+        return squared.mean()
+    return (squared.mean(dim=-1) * mask).sum() / mask.sum()
+
+
+def projected_loss(
+    student: Float[Tensor, "batch length hidden"],
+    teacher: Float[Tensor, "batch length width"],
+    projection: Float[Tensor, "hidden width"],
+    mask: Int[Tensor, "batch length"],
+) -> Float[Tensor, ""]:
+    """MSE(H_t, H_s W) over the real positions: the hidden term of one layer, and the embedding term.
+
+    Source: docs/methods/homodistil.md §2 (L_hidn, L_emb): mean over all elements, padding excluded.
+    Differs from the authors' code: no code is public.
+    """
+    return distance(student @ projection.to(student.dtype), teacher, mask)
+
+
+def relation_loss(
+    student: Float[Tensor, "batch length length"],
+    teacher: Float[Tensor, "batch length length"],
+    mask: Int[Tensor, "batch length"],
+    *,
+    softmax: bool,
+) -> Float[Tensor, ""]:
+    """MSE(A_t, A_s) over pairs of real positions: the attention term of one layer.
+
+    Source: docs/methods/homodistil.md §2 (L_attn). `softmax` compares the distributions that the averaged scores
+    give over the real keys, since maps of single heads are never formed.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        student: scaled scores, averaged over heads.
+        teacher: the same of the teacher.
+        mask: 1 at real positions.
+        softmax: compare after the softmax.
+    """
+    pairs = mask[:, :, None] * mask[:, None, :]
+    student, teacher = student.float(), teacher.float()
+    if softmax:
+        gone = mask[:, None, :] == 0
+        student, teacher = (scores.masked_fill(gone, -torch.inf).softmax(dim=-1) for scores in (student, teacher))
+    return ((student - teacher).square() * pairs).sum() / pairs.sum()
+
+
+def map_loss(
+    student: Float[Tensor, "batch heads length length"],
+    teacher: Float[Tensor, "batch heads length length"],
+    mask: Int[Tensor, "batch length"] | None,
+) -> Float[Tensor, ""]:
+    """Mean squared difference of attention probabilities over batch, heads, queries and keys.
+
+    Source: docs/methods/spd.md §2.2 (L_att, one layer): padding counts.
+    Differs from the authors' code: given a mask, the mean is over pairs of real positions.
+    """
+    squared = (student.float() - teacher.float()).square()
+    if mask is None:
+        return squared.mean()
+    pairs = mask[:, :, None] * mask[:, None, :]
+    return (squared.mean(dim=1) * pairs).sum() / pairs.sum()

@@ -1,0 +1,182 @@
+"""The contract between the loop and the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from espalier.config.data import Kind
+from espalier.config.training import PrunedPlan, Training
+from espalier.data.batches import Batch
+from espalier.losses.terms import task_loss
+from espalier.models.attention import Recording
+from espalier.models.outputs import Outputs, Representation
+from espalier.pruning.latency import LatencyGoal
+from espalier.pruning.masks import MaskKind, Masks, Pruner, structure_of
+from espalier.pruning.scores import magnitude
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a method knows of the run it is part of. A step is one optimiser step, counted from 0."""
+
+    kind: Kind
+    seed: int
+    sparsity_before: float
+    """What the stage before has reached, in [0, 1); 0 in the first one."""
+    target: float
+    """Fraction to remove, in [0, 1): of the encoder's weights, or of the dense model's latency where `latency` is given."""
+    bounds: tuple[int, ...]
+    """Steps at which learning-rate intervals end; the last one is the number of steps."""
+    removals: dict[int, float]
+    """Step → sparsity to reach before it runs; empty where masks stay as they are."""
+    latency: LatencyGoal | None = None
+    """The latency to reach, where the path aims at a speed."""
+    gone: float = 0.0
+    """Fraction of the base's weights that the student came without, in [0, 1), where masks are over single weights."""
+    first_epoch: int = 0
+    """Passes over the rows that earlier stages of the path have begun: order and masks of each pass are its own."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run."""
+        return self.bounds[-1]
+
+    @property
+    def removes(self) -> bool:
+        """Whether anything is to be removed; not so in recovery and in dense runs."""
+        return self.target > self.sparsity_before
+
+
+class Method:
+    """A method with empty answers; a method overrides what it needs.
+
+    A stage that removes calls `cut` first. The loop calls, in this order: `begin`, `parameter_groups`, then for each step
+    `before_step`, `around_forward` and `loss_terms` once a micro-batch, `after_backward`, `after_step`; at last `end`,
+    `structure` and `shrink` say what is left. With settings of pruning, `before_step` removes weights by `scores` when the
+    stage says so and `after_backward` keeps what is removed at zero.
+    """
+
+    settings_class: ClassVar[type[Training]]
+    masks_over: ClassVar[MaskKind] = "weights"
+    """What its masks name; those of another plan's student are taken over where they fit."""
+    needs_teacher: ClassVar[bool] = False
+    needs_hidden_states: ClassVar[bool] = False
+    """Whether `loss_terms` compares the outputs of encoder layers; the teacher then runs beside the student."""
+
+    def __init__(self, settings: Training, stage: Stage) -> None:
+        self.settings = settings
+        self.stage = stage
+        self.pruner: Pruner | None = None
+        self.optimizer: torch.optim.Optimizer  # set by the loop once it exists
+        self.teacher: nn.Module | None = None  # set by the loop before `begin`, where the method needs a teacher
+        self.generator = torch.Generator().manual_seed(stage.seed)
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether `loss_terms` reads the teacher's outputs, as all terms but "task" may; else its layers alone are used."""
+        return bool(self.loss_weights.keys() - {"task"})
+
+    @property
+    def representation(self) -> Representation | None:
+        """Which vector of each row `loss_terms` compares, if any."""
+        return None
+
+    @property
+    def relations(self) -> Recording | None:
+        """What `loss_terms` compares of attention and embeddings, if anything; the teacher then runs beside the student."""
+        return None
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Weight of each term of `loss_terms`."""
+        return {"task": 1.0}
+
+    def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:
+        """The student to train: a method that cuts before training returns a smaller one."""
+        return student
+
+    def begin(self, student: nn.Module, masks: Masks | None) -> None:
+        """Attach masks to the student: those that it comes with, or full ones."""
+        if isinstance(self.settings, PrunedPlan):
+            settings, gone = self.settings, self.stage.gone
+            self.pruner = Pruner(student, allocation=settings.allocation, embeddings=settings.prune_embeddings, gone=gone)
+            if masks is not None:
+                self.pruner.load(masks)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups of their own: parameters besides the student's, or some of the student's.
+
+        Keys besides AdamW's: `constant: True` leaves the group out of the learning-rate schedule, `clip: False` leaves
+        it out of gradient clipping.
+        """
+        return []
+
+    def scores(self) -> dict[str, Float[Tensor, "..."]]:
+        """Importance of every prunable weight, larger is kept: the magnitude, unless a method says otherwise."""
+        return {name: magnitude(weight) for name, weight in self.pruner.weights.items()}
+
+    def before_step(self, step: int) -> None:
+        """Remove weights where the stage says so."""
+        if self.pruner is not None and step in self.stage.removals:
+            self.pruner.remove(self.stage.removals[step], self.scores(), self.optimizer)
+
+    def around_forward(self) -> AbstractContextManager[None]:
+        """What surrounds every forward pass of the student in training."""
+        return nullcontext()
+
+    def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Float[Tensor, ""]]:
+        """Named, unweighted terms, each a mean over rows."""
+        return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
+
+    def after_backward(self, step: int) -> None:
+        """Read or change gradients, before they are clipped."""
+        if self.pruner is not None:
+            self.pruner.mask_gradients()
+
+    def gradients_to_read(self) -> Iterable[Tensor]:
+        """Tensors besides the parameters whose gradients `after_backward` reads."""
+        return ()
+
+    def after_step(self, step: int) -> dict[str, float | Float[Tensor, ""]]:
+        """What to log besides the losses."""
+        return {}
+
+    def at_target(self, steps: int) -> bool:
+        """Whether an evaluation after so many steps is one at the target, so that the best checkpoint may be there."""
+        return steps > max(self.stage.removals, default=-1)
+
+    def end(self) -> Masks:
+        """The masks, final."""
+        return self.pruner.masks if self.pruner else {}
+
+    def structure(self) -> dict[str, Any]:
+        """What is kept, for structure.json."""
+        return structure_of(self.end()) | {"sparsity": self.sparsity}
+
+    def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
+        """The student that the next stage starts from: itself where removed weights are zeros."""
+        return student
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of prunable weights removed so far."""
+        return self.pruner.sparsity if self.pruner else 0.0
+
+    def state_dict(self) -> dict[str, Tensor | Bool[Tensor, "..."]]:
+        """Everything that a resumed run needs, as tensors."""
+        masks = {f"mask/{name}": mask for name, mask in self.pruner.masks.items()} if self.pruner else {}
+        return {"generator": self.generator.get_state(), **masks}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state_dict` gave."""
+        self.generator.set_state(state["generator"])
+        if self.pruner is not None:
+            self.pruner.load({name.removeprefix("mask/"): mask for name, mask in state.items() if name.startswith("mask/")})

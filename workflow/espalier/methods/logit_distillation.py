@@ -1,0 +1,35 @@
+"""Logit distillation, which several methods train with.
+
+L = (1 - alpha) L_task + alpha tau^2 KL(teacher || student) (Hinton et al. 2015, arXiv 1503.02531); for regression the
+second term is the mean squared error of the outputs.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from espalier.data.batches import Batch
+from espalier.losses.terms import distillation_weights, soft_label_loss
+from espalier.methods.base import Method
+from espalier.models.outputs import Outputs
+
+
+class LogitDistillation(Method):
+    """A method whose settings have `alpha` and `temperature`; the fine-tuned, unpruned network teaches."""
+
+    needs_teacher = True
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """(1 - alpha) and alpha."""
+        return distillation_weights(self.settings.alpha)
+
+    def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
+        """Task loss and softened KL divergence.
+
+        Source: Hinton et al. 2015, arXiv 1503.02531.
+        Differs from the authors' code: no code is public.
+        """
+        options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
+        kld = soft_label_loss(student.logits, teacher.logits, **options)
+        return super().loss_terms(batch, student, teacher, step) | {"kld": kld}

@@ -1,0 +1,1 @@
+"""Encoders: opening, running, changing and writing them."""

@@ -1,0 +1,129 @@
+"""What HomoDistil and SPD compare besides logits and hidden states: attention of every layer, and the embeddings.
+
+Source: HomoDistil (Liang et al. 2023, arXiv 2302.09632; docs/methods/spd.md §2): A is averaged over heads, so numbers
+and widths of heads need not agree. The mean over heads of q_h k_h^T is one product of the concatenated heads.
+SPD (Huang et al. 2022, arXiv 2110.08190; docs/methods/spd.md §2.1): A is the probabilities of every head.
+
+While a model is recorded its attention goes through a function of our own, which is registered with its mask function
+(without that, padding would be attended to). Where scores are recorded it calls torch's kernel: outputs are the same to
+the last bit. Where maps are, no kernel gives them, and what follows from a map costs less than computing it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from espalier.models.grafting import acting
+from espalier.models.modeling_espalier import family_of, find
+from espalier.runtime.errors import UserError
+
+RECORDED = "espalier_recorded"
+"""Name of the attention function."""
+Embedding = Literal["output", "table"]
+"""The embedding block's output, after its LayerNorm; or the rows of the word table alone."""
+Recording = Embedding | Literal["maps"]
+"""Averaged scores and these embeddings; or the probabilities of every head."""
+
+
+@dataclass
+class Relations:
+    """What one forward pass left here, with gradients where the model has them."""
+
+    embedding: Float[Tensor, "batch length hidden"] | None = None
+    attention: list[Float[Tensor, "batch length length"]] = field(default_factory=list)
+    """Scaled scores before the softmax, averaged over heads, padded positions included; one a layer."""
+    maps: list[Float[Tensor, "batch heads length length"]] | None = None
+    """Probabilities of every head before dropout; one a layer. None where scores are recorded."""
+
+
+@contextmanager
+def recorded(model: PreTrainedModel, what: Recording = "output") -> Iterator[Relations]:
+    """Record the forward pass inside this context; the model is as before afterwards.
+
+    Args:
+        model: of a family whose attention is looked up by name; with torch's attention.
+        what: what to record.
+
+    Raises:
+        UserError: the family, or the attention in use, cannot be recorded.
+    """
+    family, config = family_of(model.config), model.config
+    found = Relations(maps=[] if what == "maps" else None)
+    used = config._attn_implementation
+    if not family.dispatches or used != "sdpa":
+        raise UserError(
+            f"attention of {family.stem} models with implementation {used!r} cannot be recorded; allowed: families that look "
+            "theirs up by name, with 'sdpa'; or set attention_weight, and embedding_weight of homodistil, to 0"
+        )
+    modules = [find(acting(layer), family.attention) for layer in find(model.base_model, family.layers)]
+    configs = [config, *(module.config for module in modules)]  # a grafted layer has its own
+    source = model.get_input_embeddings() if what == "table" else model.base_model.embeddings
+    hook = source.register_forward_hook(lambda module, inputs, output: setattr(found, "embedding", output))
+    for each in configs:
+        each._attn_implementation = RECORDED
+    for module in modules:
+        module.relations = found
+    try:
+        yield found
+    finally:
+        hook.remove()
+        for each in configs:
+            each._attn_implementation = used
+        for module in modules:
+            del module.relations
+
+
+def head_average(
+    query: Float[Tensor, "batch heads length head_size"], key: Float[Tensor, "batch heads length head_size"], scaling: float
+) -> Float[Tensor, "batch length length"]:
+    """Scaled scores, averaged over heads: (scaling / heads) sum_h q_h k_h^T as one product.
+
+    Source: docs/methods/homodistil.md §2 (A).
+    Differs from the authors' code: no code is public.
+    """
+    wide_query, wide_key = (states.transpose(1, 2).flatten(2) for states in (query, key))
+    return torch.matmul(wide_query, wide_key.transpose(1, 2)) * (scaling / query.shape[1])
+
+
+def attention_map(
+    query: Float[Tensor, "batch heads length head_size"],
+    key: Float[Tensor, "batch heads length head_size"],
+    mask: Bool[Tensor, "batch _ length length"] | None,
+    scaling: float,
+) -> Float[Tensor, "batch heads length length"]:
+    """softmax(scaling q k^T) over the keys that the mask allows.
+
+    Source: docs/methods/spd.md §2.1 (A_i).
+    Differs from the authors' code: theirs are the student's probabilities after dropout (section 7, point 7).
+    """
+    scores = torch.matmul(query * scaling, key.transpose(2, 3))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # finite: padding in a local window has no key at all
+    return scores.softmax(dim=-1).to(query.dtype)
+
+
+def recorded_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **keywords: Any
+) -> tuple[Float[Tensor, "batch length heads head_size"], None]:
+    """Torch's attention, and the scores are kept; or the same by way of the map, which is."""
+    if module.relations.maps is not None:
+        probabilities = attention_map(query, key, attention_mask, keywords["scaling"])
+        module.relations.maps.append(probabilities)
+        return (F.dropout(probabilities, keywords["dropout"]) @ value).transpose(1, 2).contiguous(), None
+    module.relations.attention.append(head_average(query, key, keywords["scaling"]))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **keywords)
+
+
+AttentionInterface.register(RECORDED, recorded_attention)
+AttentionMaskInterface.register(RECORDED, sdpa_mask)

@@ -1,0 +1,82 @@
+"""The forward pass: a batch in, the outputs that a method asked for out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers.utils import ModelOutput
+
+from espalier.data.batches import Batch
+from espalier.data.spans import place_logits
+from espalier.models.attention import Recording, recorded
+from espalier.models.outputs import Outputs, Representation
+
+
+def forward(
+    model: nn.Module,
+    batch: Batch,
+    representation: Representation | None = None,
+    hidden_states: bool = False,
+    relations: Recording | None = None,
+) -> Outputs:
+    """One forward pass; where labels are masked tokens, the head computes these alone.
+
+    Args:
+        model: with a head.
+        batch: padded rows.
+        representation: which vector of each row to give, if any.
+        hidden_states: give the outputs of all encoder layers.
+        relations: give the scores of all attention layers and these embeddings, or the maps of all heads.
+    """
+    states = hidden_states or representation is not None
+    with _asked_for(model, batch.masked), recorded(model, relations) if relations else nullcontext() as found:
+        raw = model(**batch.inputs(), output_hidden_states=states)
+    vectors = pool(raw.hidden_states[-1], batch.attention_mask, representation) if representation else None
+    return Outputs(
+        logits=_logits(raw, batch),
+        representation=vectors,
+        hidden_states=tuple(raw.hidden_states[1:]) if hidden_states else (),
+        embedding=found.embedding if relations else None,
+        attention=tuple(found.attention) if relations else (),
+        maps=tuple(found.maps or ()) if relations else (),
+    )
+
+
+def _logits(raw: ModelOutput, batch: Batch) -> Float[Tensor, "rows classes"]:
+    if batch.allowed is not None:
+        return place_logits(raw.start_logits, raw.end_logits, batch.allowed)
+    return raw.logits if batch.masked is None else raw.logits.squeeze(0)
+
+
+@contextmanager
+def _asked_for(model: nn.Module, masked: Bool[Tensor, "batch length"] | None) -> Iterator[None]:
+    """Let the head see the masked tokens only, as one row: logits of every token would need gigabytes.
+
+    Heads for masked-language modelling take each token by itself, so their logits are the same numbers.
+    """
+    if masked is None:
+        yield
+        return
+
+    def gather(module: nn.Module, arguments: object, outputs: ModelOutput) -> ModelOutput:
+        outputs.last_hidden_state = outputs.last_hidden_state[masked].unsqueeze(0)
+        return outputs
+
+    handle = model.base_model.register_forward_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def pool(
+    hidden: Float[Tensor, "batch length hidden"], mask: Int[Tensor, "batch length"], how: Representation
+) -> Float[Tensor, "batch hidden"]:
+    """The first token's state, or the mean over the real tokens."""
+    if how == "first-token":
+        return hidden[:, 0]
+    real = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * real).sum(dim=1) / real.sum(dim=1)

@@ -1,0 +1,1 @@
+"""Which code, settings, inputs and versions made a result."""

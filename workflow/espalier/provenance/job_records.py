@@ -1,0 +1,157 @@
+"""What each job left behind, by digest: written when it ends, read by the commands `trace` and `verify`.
+
+Snakemake notes for every output which rule, settings, code and inputs made it, and the digests of those inputs, but not
+the digests of the outputs, nor versions and commit. These records add that. They lie in `results/{project}/records/` and
+so travel with the results.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import platform
+import subprocess
+import sys
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json, sha256, write_json
+
+RESULTS = "results"
+RECORDS = "records"
+METADATA = Path(".snakemake/metadata")
+"""Where Snakemake keeps a record of every output; the folder is versioned by DVC, too."""
+LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "pyarrow", "numpy", "onnx", "onnxruntime")
+"""What decides results, where a job has loaded it."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What Snakemake noted about one job."""
+
+    rule: str
+    settings: str
+    """The spec that the stage read, as JSON."""
+    code: str
+    """Digest of the stage's code."""
+    inputs: dict[str, str]
+    """Path → SHA-256; empty where Snakemake noted none."""
+    outputs: tuple[str, ...]
+    started: float
+    ended: float
+    """Seconds since 1970."""
+
+
+@contextmanager
+def recorded(stage: str, paths: Iterable[Path]) -> Iterator[None]:
+    """Note, once the block has ended well, the digests of those of the `paths` under results/ that it wrote."""
+    candidates = [path for path in paths if path.parts[:1] == (RESULTS,) and len(path.parts) > 2]
+    before = {path: _state(path) for path in candidates}
+    yield
+    written = [path for path in candidates if path.is_file() and _state(path) != before[path]]
+    if written:
+        outputs = {str(path): sha256(path) for path in sorted(written)}
+        loaded = versions(name for name in LIBRARIES if name in sys.modules)
+        record = {"stage": stage, "outputs": outputs, "versions": loaded, "git_commit": git_commit()}
+        write_json(record_path(stage, written), {**record, "finished": datetime.now(UTC).isoformat(timespec="milliseconds")})
+
+
+def record_path(stage: str, outputs: Iterable[Path]) -> Path:
+    """Where the record of a job lies: its stage, then the folder that its outputs share, or its only output."""
+    common = Path(os.path.commonpath(list(outputs)))
+    results, project, *rest = common.parts
+    path = Path(results, project, RECORDS, stage, *rest)
+    return path.with_name(f"{path.name}.json")
+
+
+def read_records(jobs: Mapping[str, Job]) -> dict[str, dict[str, Any]]:
+    """Output → record of the job that wrote it, for all projects under results/.
+
+    A record that is older than Snakemake's is left out: the file has since come from the cache between workflows.
+    """
+    records = [read_json(path) for path in sorted(Path(RESULTS).glob(f"*/{RECORDS}/**/*.json"))]
+    found = {output: record for record in records for output in record["outputs"]}
+    return {
+        output: record
+        for output, record in found.items()
+        if output in jobs and datetime.fromisoformat(record["finished"]).timestamp() >= jobs[output].started - 1
+    }
+
+
+def read_jobs() -> dict[str, Job]:
+    """Output → job, as Snakemake noted them.
+
+    Raises:
+        UserError: there is nothing of the kind here.
+    """
+    if not METADATA.is_dir():
+        raise UserError(f"{METADATA.absolute()}: no such folder; stay in the repository and run snakemake or dvc pull first")
+    notes = {_output(path): read_json(path) for path in sorted(METADATA.rglob("*")) if path.is_file()}
+    by_log: dict[str, list[str]] = {}
+    for output, note in notes.items():
+        by_log.setdefault(note["log"][0], []).append(output)
+    return {output: _job(note, tuple(sorted(by_log[note["log"][0]]))) for output, note in notes.items()}
+
+
+def known_digests(jobs: Mapping[str, Job], records: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Artefact → SHA-256, as noted by the job that wrote it, else by the last one that read it; empty where neither did."""
+    read = {path: digest for job in sorted(jobs.values(), key=lambda job: job.started) for path, digest in job.inputs.items()}
+    written = {path: record["outputs"][path] for path, record in records.items()}
+    return {path: written.get(path) or read.get(path, "") for path in jobs}
+
+
+def from_here(path: Path) -> str:
+    """A path as records write it: relative to the repository, where commands are run."""
+    absolute, here = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
+
+
+def git_commit() -> str | None:
+    """The commit of the working folder, with '+' where tracked files differ from it."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of installed packages."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Changes whenever the file is written anew."""
+    if not path.is_file():
+        return None
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _output(path: Path) -> str:
+    """The output that a file of Snakemake's is about: its name in base64, cut into folders where it is long."""
+    name = "".join(part.removeprefix("@") for part in path.relative_to(METADATA).parts)
+    return urlsafe_b64decode(name).decode()
+
+
+def _job(note: dict[str, Any], outputs: tuple[str, ...]) -> Job:
+    """Parameters are noted without their names: the spec is the JSON object, the code the bare digest."""
+    parameters = [str(ast.literal_eval(text)) for text in note["params"]]
+    checksums = {path: digest.removeprefix("sha256:") for path, digest in (note["input_checksums"] or {}).items()}
+    return Job(
+        rule=note["rule"],
+        settings=next((text for text in parameters if text.startswith("{")), "{}"),
+        code=next((text for text in parameters if len(text) == 64 and set(text) <= set("0123456789abcdef")), ""),
+        inputs={path: checksums.get(path, "") for path in sorted(note["input"])},
+        outputs=outputs,
+        started=note["starttime"],
+        ended=note["endtime"],
+    )

@@ -1,0 +1,1 @@
+"""Removing weights, heads, units, columns and layers."""

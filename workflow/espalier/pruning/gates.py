@@ -1,0 +1,208 @@
+"""Multiplicative gates inside a running model: on heads, FFN units, sublayers and hidden dimensions.
+
+Source: CoFi (Xia, Zhong, Chen 2022, arXiv 2204.00408; docs/methods/cofi.md §2, masked forward):
+    e = (sum of embeddings) * z_hidden                      x = LN_z(e) * z_hidden
+    attention_i(x) = z_attention,i (concat_j z_head,ij head_ij(x)) W_O + b_O)
+    ffn_i(x) = z_ffn,i ((act(x W_U + b_U) * z_unit,i) W_D + b_D)
+    y = LN_z(dropout(sublayer(x) * z_hidden) + x) * z_hidden
+LN_z normalises over the dimensions whose gate is open. A sublayer that is closed, or of which all heads or all units
+are closed, is an identity, its LayerNorm included.
+
+Heads are gated in an attention function of our own, which is registered with its mask function (without that, padding
+would be attended to) and calls torch's kernel; families without that registry are gated where the output projection reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from espalier.models.modeling_espalier import Family, check, family_of, find, shape_of
+from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, heads_of, inside, units_of
+
+GATED = "espalier_gated"
+"""Name of the attention function."""
+
+
+def sublayer_gate(values: Parts, kind: Sublayer, layer: int) -> Float[Tensor, ""] | None:
+    """The gate of a whole sublayer, None where it is open; closed where all that it holds is closed."""
+    outer, inner = values.get(kind), values.get(inside(kind, layer))
+    gate = None if outer is None else outer[layer]
+    if inner is not None:
+        some = (inner != 0).any().to(inner.dtype)
+        gate = some if gate is None else gate * some
+    return gate
+
+
+class GateState:
+    """What the modules of one model read during a forward pass."""
+
+    def __init__(self, source: Callable[[], Parts]) -> None:
+        self.source = source
+        self.values: Parts = {}
+        self.present: dict[tuple[Sublayer, int], bool] = {}
+        self.hidden_kept: Tensor | None = None
+        """Number of open hidden dimensions; None where all are open."""
+
+    def refresh(self, layers: Sequence[tuple[int, int]]) -> None:
+        """Take the gates of this forward pass; looks at their values once, here."""
+        self.values = self.source()
+        places = [(kind, i) for i, sizes in enumerate(layers) for kind, size in zip(SUBLAYERS, sizes, strict=True) if size]
+        gates = {place: sublayer_gate(self.values, *place) for place in places}
+        flags = iter(torch.stack([gate for gate in gates.values() if gate is not None] or [torch.ones(())]).ne(0).tolist())
+        self.present = {place: gate is None or next(flags) for place, gate in gates.items()}
+        hidden = self.values.get(HIDDEN)
+        self.hidden_kept = None
+        if hidden is not None and not bool((hidden != 0).all()):
+            self.hidden_kept = (hidden != 0).sum()
+
+
+class GatedNorm(nn.LayerNorm):
+    """LN_z and what follows it. It takes a LayerNorm's place without changing the names of its parameters."""
+
+    state: GateState
+    sublayer: tuple[Sublayer, int] | None
+    """The sublayer whose residual sum it normalises."""
+    scales_input: bool
+
+    def forward(self, states: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch hidden"]:
+        """Normalise over the open dimensions; nothing where the sublayer is closed."""
+        if self.sublayer is not None and not self.state.present[self.sublayer]:
+            return states
+        gate = self.state.values.get(HIDDEN)
+        if gate is None:
+            return super().forward(states)
+        if self.scales_input:
+            states = states * gate
+        if self.state.hidden_kept is None:
+            return F.layer_norm(states, self.normalized_shape, self.weight * gate, _times(self.bias, gate), self.eps)
+        return open_layer_norm(states, gate, self.state.hidden_kept, self.weight, self.bias, self.eps)
+
+
+def _times(bias: Tensor | None, gate: Tensor) -> Tensor | None:
+    return None if bias is None else bias * gate
+
+
+def open_layer_norm(
+    states: Float[Tensor, "*batch hidden"],
+    gate: Float[Tensor, " hidden"],
+    kept: Tensor,
+    weight: Float[Tensor, " hidden"],
+    bias: Float[Tensor, " hidden"] | None,
+    epsilon: float,
+) -> Float[Tensor, "*batch hidden"]:
+    """LayerNorm over the open dimensions, times the gate; `states` are 0 where the gate is.
+
+    Mean and variance over the kept k of d dimensions follow from those over all d, because the others are 0:
+    mean_k = (d / k) mean, var_k = (d / k) (var + mean^2) - mean_k^2.
+    """
+    states = states.to(torch.promote_types(states.dtype, torch.float32))
+    variance, mean = torch.var_mean(states, dim=-1, correction=0, keepdim=True)
+    share = states.shape[-1] / kept
+    open_mean = share * mean
+    open_variance = share * (variance + mean.square()) - open_mean.square()
+    scale = torch.rsqrt(open_variance.clamp_min(0.0) + epsilon)
+    normal = states * scale - open_mean * scale
+    return normal * (weight * gate) if bias is None else torch.addcmul(bias * gate, normal, weight * gate)
+
+
+def gated_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **keywords: Any
+) -> tuple[Float[Tensor, "batch length heads head_size"], None]:
+    """Torch's attention with each head times its gate."""
+    context, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **keywords)
+    state, index = module.gate
+    gate = state.values.get(heads_of(index))
+    return (context if gate is None else context * gate.to(context.dtype)[:, None]), None
+
+
+AttentionInterface.register(GATED, gated_attention)
+AttentionMaskInterface.register(GATED, sdpa_mask)
+
+
+def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
+    """Gate a model: `source` gives the gates at the beginning of every forward pass; what it leaves out is open.
+
+    The model's class of LayerNorm changes and hooks are set, so a gated model is for training; `pruning.shrink` makes the
+    model to keep.
+
+    Raises:
+        ValueError: the model's family, or a part of the model, cannot be pruned.
+    """
+    family, shape, base = family_of(model.config), shape_of(model.config), model.base_model
+    check(base, family)
+    state = GateState(source)
+    model.register_forward_pre_hook(lambda module, inputs: state.refresh(shape.layers))
+    for index, (layer, (heads, units)) in enumerate(zip(find(base, family.layers), shape.layers, strict=True)):
+        if heads:
+            _gate_heads(layer, family, state, index, shape.head_dim)
+            _gate_output(find(layer, family.from_heads), state, ("attention", index))
+        if units:
+            down = find(layer, family.ffn_out)
+            _gate_input(down, state, units_of(index))
+            _gate_output(down, state, ("ffn", index))
+        for kind, path, size in zip(SUBLAYERS, family.norms, (heads, units), strict=True):
+            if size and isinstance(norm := find(layer, path), nn.LayerNorm):
+                _gate_norm(norm, state, None if family.pre_norm else (kind, index))
+    if family.dispatches:
+        model.set_attn_implementation(GATED)
+    _gate_stream(base, family, state)
+    return state
+
+
+def _gate_heads(layer: nn.Module, family: Family, state: GateState, index: int, head_dim: int) -> None:
+    if family.dispatches:
+        find(layer, family.attention).gate = (state, index)
+    else:
+        _gate_input(find(layer, family.from_heads), state, heads_of(index), head_dim)
+
+
+def _gate_input(module: nn.Module, state: GateState, name: str, repeats: int = 1) -> None:
+    """Scale what a matrix reads."""
+
+    def read(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        gate = state.values.get(name)
+        return inputs if gate is None else (inputs[0] * gate.repeat_interleave(repeats).to(inputs[0].dtype),)
+
+    module.register_forward_pre_hook(read)
+
+
+def _gate_output(module: nn.Module, state: GateState, place: tuple[Sublayer, int]) -> None:
+    """Scale what a sublayer writes to the residual stream."""
+
+    def write(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        for gate in (sublayer_gate(state.values, *place), state.values.get(HIDDEN)):
+            output = output if gate is None else output * gate.to(output.dtype)
+        return output
+
+    module.register_forward_hook(write)
+
+
+def _gate_norm(norm: nn.LayerNorm, state: GateState, sublayer: tuple[Sublayer, int] | None, scales_input: bool = False) -> None:
+    norm.__class__ = GatedNorm
+    norm.state, norm.sublayer, norm.scales_input = state, sublayer, scales_input
+
+
+def _gate_stream(base: nn.Module, family: Family, state: GateState) -> None:
+    """Embeddings, or what projects them to the residual stream, and the LayerNorms outside the layers."""
+
+    def write(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        gate = state.values.get(HIDDEN)
+        return output if gate is None else output * gate.to(output.dtype)
+
+    projections = [module for path in family.projections if (module := find(base, path)) is not None]
+    for module in projections:
+        module.register_forward_hook(write)
+    for path in (*family.embedding_norms, *family.final_norms):
+        norm = find(base, path)
+        if norm is not None and norm.normalized_shape == (base.config.hidden_size,):
+            reads_table = path in family.embedding_norms and not (projections and path.startswith("embeddings."))
+            _gate_norm(norm, state, None, scales_input=reads_table)

@@ -1,0 +1,43 @@
+"""Importance scores of single weights: larger is kept."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def magnitude(weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Absolute value.
+
+    Source: Han et al. 2015, arXiv 1506.02626; docs/methods/sdp.md §3.2.
+    Differs from the authors' code: nothing.
+    """
+    return weight.detach().abs()
+
+
+def movement_update(weight: Float[Tensor, "..."], gradient: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """What one step adds to a weight's movement score: -w dL/dw, positive where training moves w away from zero.
+
+    Source: Sanh et al. 2020, arXiv 2005.07683, eq. 4 (S accumulates -alpha w dL/dw).
+    Differs from the authors' code: scores are summed as in the equation, where the code trains them with Adam.
+    """
+    return -(weight.detach() * gradient)
+
+
+def keep_highest(scores: Float[Tensor, "..."], removed: int) -> torch.Tensor:
+    """Mask, True = kept, that removes exactly `removed` entries with the lowest scores; of equal ones the first.
+
+    Args:
+        scores: any shape; -inf for what is removed already, so that masks nest.
+        removed: number of entries to remove, from 0 to all.
+    """
+    flat = scores.flatten()
+    if removed <= 0:
+        return torch.ones_like(scores, dtype=torch.bool)
+    threshold = flat.kthvalue(removed).values
+    kept = flat > threshold
+    spare = flat.numel() - removed - int(kept.sum())
+    ties = (flat == threshold).nonzero().flatten()
+    kept[ties[len(ties) - spare :]] = True
+    return kept.view_as(scores)

@@ -1,0 +1,1 @@
+"""Figures, the report page, model cards and the pages of studies."""

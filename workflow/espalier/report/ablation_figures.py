@@ -1,0 +1,93 @@
+"""Pictures that ablations ask for: plans one below the other at the target that they share; how SPD's plans graft."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from matplotlib.axes import Axes
+
+from espalier.config.methods.spd import Grafting
+from espalier.config.project import TEACHER
+from espalier.report.style import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style, looks
+from espalier.results.quality import Quality
+from espalier.results.summary import Group, Mean, goal
+
+MANY = 4
+"""Plans at one target from which on their points against sparsity hide each other."""
+WHOLE = "0"
+"""Target of plans that remove nothing."""
+
+
+def arms(quality: Quality) -> dict[str, list[Group]]:
+    """Targets that at least `MANY` plans share → their groups, in table order, after those that remove nothing."""
+    students = [group for group in quality.groups if group.plan != TEACHER and group.means["score"]]
+    found: dict[str, list[Group]] = {}
+    for group in students:
+        found.setdefault(group.percent, []).append(group)
+    whole = found.pop(WHOLE, [])
+    return {percent: [*whole, *own] for percent, own in found.items() if len(own) >= MANY}
+
+
+def draw_arms(axes: Axes, own: Sequence[Group], teacher: Mean | None, look: dict[str, Look]) -> None:
+    """A line a plan from top to bottom: its mean score, and the standard deviation over seeds."""
+    for place, group in enumerate(own):
+        score = group.means["score"]
+        axes.errorbar([score.mean], [place], xerr=score.sd, **line_style(look[group.plan]), **ERROR_BARS)
+    if teacher:
+        axes.axvline(teacher.mean, **TEACHER_LINE)
+    axes.set_yticks(range(len(own)), [group.plan for group in own])
+    axes.set_ylim(len(own) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(own[0].metric)
+    axes.margins(x=0.1)
+
+
+def arms_figures(quality: Quality, look: dict[str, Look]) -> Iterator[str]:
+    """A picture for each shared target."""
+    for percent, own in arms(quality).items():
+        with canvas((4.6, 0.9 + 0.3 * len(own))) as figure:
+            axes = figure.subplots()
+            draw_arms(axes, own, _teacher(quality), look)
+            axes.set_title(goal(percent), fontsize=9)
+            label = f"{quality.metric} of plans at {goal(percent)}, {quality.title}"
+            yield inline(figure, f"arms {percent} {quality.title}", label)
+
+
+def draw_grafting(axes: Axes, own: Sequence[Group], grafting: Grafting, teacher: Mean | None) -> None:
+    """A line a schedule: mean score, and its deviation over seeds, against the first probability of a student layer."""
+    look = looks(sorted({schedule for _, schedule in grafting.values()}))
+    for schedule in (name for name in look if name != TEACHER):
+        line = sorted((grafting[group.plan][0], group.means["score"]) for group in own if grafting[group.plan][1] == schedule)
+        axes.errorbar(
+            [place for place, _ in line],
+            [score.mean for _, score in line],
+            yerr=[score.bar for _, score in line],
+            label=schedule,
+            **line_style(look[schedule]),
+            **ERROR_BARS,
+        )
+    if teacher:
+        axes.axhline(teacher.mean, **TEACHER_LINE)
+    axes.set(xlabel="first probability of a student layer", ylabel=own[0].metric)
+    axes.legend(fontsize=7.5)
+
+
+def grafting_figures(quality: Quality, ablations: Sequence[Grafting]) -> Iterator[str]:
+    """A picture for each target of plans that differ in how they graft alone.
+
+    Source: docs/methods/spd.md §6.2; the definition is ours.
+    """
+    for grafting in ablations:
+        inside = [group for group in quality.groups if group.plan in grafting and group.means["score"]]
+        for percent in dict.fromkeys(group.percent for group in inside):
+            own = [group for group in inside if group.percent == percent]
+            with canvas((4.6, 3.3)) as figure:
+                axes = figure.subplots()
+                draw_grafting(axes, own, grafting, _teacher(quality))
+                axes.set_title(goal(percent), fontsize=9)
+                label = f"{quality.metric} against the first grafting probability at {goal(percent)}, {quality.title}"
+                yield inline(figure, f"grafting {percent} {own[0].plan} {quality.title}", label)
+
+
+def _teacher(quality: Quality) -> Mean | None:
+    return next((group.means["score"] for group in quality.groups if group.plan == TEACHER), None)

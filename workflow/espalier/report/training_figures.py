@@ -1,0 +1,185 @@
+"""Pictures of training: what was logged over the steps of a path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from espalier.report.style import LIGHT, TEACHER_LINE, Look, canvas, inline, legend, legend_entries, svg
+from espalier.results.comparisons import Comparison
+from espalier.results.curves import COMPARED, DISCREPANCY, RATE, Curves, Line, Panel
+from espalier.results.summary import goal
+
+LOG_FROM = 50.0
+"""A loss term, or widths, that span this factor are drawn on a logarithmic axis."""
+WIDTHS = "widths"
+"""Name of the panel of hidden, head and FFN widths."""
+MARKS = 12
+"""About so many markers along a line that is compared with others."""
+RECOVERY = (0, (3, 1.5))
+"""Dashes of a recovery."""
+STROKES = ("-", (0, (1, 1)), (0, (3, 1.5)), (0, (5, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+"""Of the quantities that share a panel, where no recovery is drawn."""
+TARGET: dict[str, Any] = {"color": LIGHT["ink"], "linestyle": (0, (4, 1.2)), "zorder": 1.9}
+
+
+def draw_panel(axes: Axes, panel: Panel, curves: Curves, look: Look) -> None:
+    """A thin line a seed, a thick one for the mean, recoveries dashed; several quantities have a legend of their own."""
+    for bundle in _bundles(panel.lines):
+        several = len(bundle) > 1
+        style = _style(panel, bundle[0], look)
+        for line in bundle:
+            thin = {"linewidth": 0.8, "alpha": 0.35, "marker": "", "label": "_"} if several else {"linewidth": 1.4}
+            axes.plot(line.steps, line.values, **style | thin)
+        if several:
+            axes.plot(*_mean_line(bundle), **style | {"linewidth": 1.6})
+    if (panel.kind == "loss" or panel.name == WIDTHS) and _spans_decades(panel.lines):
+        _logarithmic(axes)
+    axes.set_xlim(-0.02 * curves.last_step, 1.02 * curves.last_step)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("step")
+    _draw_borders(axes, curves)
+    if len(panel.quantities) > 1:
+        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        axes.legend(handles.values(), handles.keys(), fontsize=7.5, handlelength=2.4, labelspacing=0.25)
+
+
+def _style(panel: Panel, line: Line, look: Look) -> dict[str, Any]:
+    if line.quantity == "target":
+        return TARGET | {"label": line.quantity}
+    if len(panel.quantities) > 1:
+        drawn = [quantity for quantity in panel.quantities if quantity != "target"]
+        stroke = STROKES[drawn.index(line.quantity) % len(STROKES)]
+        return {"color": look.colour, "linestyle": stroke, "label": line.quantity}
+    style: dict[str, Any] = {"color": look.colour, "linestyle": RECOVERY if line.recovery else "-"}
+    return style | ({"marker": look.marker, "markersize": 3.5} if panel.kind == "score" else {})
+
+
+def _draw_borders(axes: Axes, curves: Curves) -> None:
+    """A line where a stage ends, its target above it."""
+    begin = 0.0
+    for percent, end in curves.borders:
+        if end < curves.last_step:
+            axes.axvline(end, color=LIGHT["muted"], linewidth=0.9)
+        if len(curves.borders) > 1:
+            style = {"ha": "center", "va": "bottom", "fontsize": 8, "color": LIGHT["muted"]}
+            axes.text((begin + end) / 2, 1.01, goal(percent), transform=axes.get_xaxis_transform(), **style)
+        begin = end
+
+
+def panel_title(axes: Axes, title: str) -> None:
+    """Above the targets of a path, where they have been drawn."""
+    axes.set_title(title, fontsize=9, pad=15 if axes.texts else 6)
+
+
+def _bundles(lines: Sequence[Line]) -> list[list[Line]]:
+    """Lines that differ in their seed alone."""
+    keys = dict.fromkeys((line.quantity, line.percent, line.recovery) for line in lines)
+    return [[line for line in lines if (line.quantity, line.percent, line.recovery) == key] for key in keys]
+
+
+def _mean_line(lines: Sequence[Line]) -> tuple[list[float], list[float]]:
+    """Means at the steps that every seed has logged; where all have the same, a step may come twice, as at removals."""
+    if all(line.steps == lines[0].steps for line in lines):
+        return lines[0].steps, [fmean(each) for each in zip(*(line.values for line in lines), strict=True)]
+    values = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
+    common = sorted(set.intersection(*(set(each) for each in values)))
+    return common, [fmean(each[step] for each in values) for step in common]
+
+
+def _spans_decades(lines: Sequence[Line]) -> bool:
+    values = [value for line in lines for value in line.values]
+    return min(values) > 0 and max(values) / min(values) > LOG_FROM
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Numbers as they are: powers would be formulas, which text in these pictures is not read as."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(10.0, (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def panel_figures(curves: Curves, look: dict[str, Look]) -> list[str]:
+    """The panels of one base, task and plan for the page, one picture each so that they wrap on narrow screens."""
+    found = []
+    for panel in curves.panels:
+        with canvas((3.7, 2.5)) as figure:
+            axes = figure.subplots()
+            draw_panel(axes, panel, curves, look[curves.plan])
+            panel_title(axes, panel.name)
+            place = f"{curves.base} {curves.task} {curves.plan} {panel.name}"
+            found.append(inline(figure, f"training {place}", f"{panel.name} over training steps, {curves.plan}"))
+    return found
+
+
+def training_file(found: Sequence[Curves], look: dict[str, Look]) -> str:
+    """A row for each base, task and plan and a column for each quantity, in one standalone picture."""
+    columns = max([1, *(len(curves.panels) for curves in found)])
+    rows = max(1, len(found))
+    with canvas((3.4 * columns, 2.3 * rows + 0.3), LIGHT["page"]) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flatten():
+            axes.set_axis_off()
+        for row, curves in zip(grid, found, strict=False):
+            for axes, panel in zip(row, curves.panels, strict=False):
+                axes.set_axis_on()
+                draw_panel(axes, panel, curves, look[curves.plan])
+                panel_title(axes, f"{curves.base} · {curves.task} · {curves.plan}\n{panel.name}")
+        return svg(figure, "training")
+
+
+def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Look]) -> None:
+    """A colour a plan, a thin line a seed, a thick one for the mean; the teacher's own loss beside held-out losses."""
+    every: list[Line] = []
+    for curves in shown.curves:
+        style = {"color": look[curves.plan].colour, "linewidth": 1.6}
+        for bundle in _bundles([line for panel in curves.compared if panel.name == name for line in panel.lines]):
+            for line in bundle if len(bundle) > 1 else []:
+                axes.plot(line.steps, line.values, **style | {"linewidth": 0.7, "alpha": 0.3})
+            steps, values = _mean_line(bundle)
+            marks = {"marker": look[curves.plan].marker, "markersize": 4.5, "markevery": max(1, len(steps) // MARKS)}
+            axes.plot(steps, values, label=curves.plan, **style, **marks)
+            every += bundle
+    if name == COMPARED[DISCREPANCY] and _spans_decades(every):
+        _logarithmic(axes)
+    if name == COMPARED["loss"] and shown.teacher_loss is not None:
+        axes.axhline(shown.teacher_loss, **TEACHER_LINE)
+    axes.set_ylim(bottom=0.0 if name == RATE[1] else None)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.set_xlabel("step")
+    if len({tuple(curves.borders) for curves in shown.curves}) == 1:
+        _draw_borders(axes, shown.curves[0])
+    panel_title(axes, name)
+
+
+def comparison_figures(shown: Comparison, look: dict[str, Look]) -> Iterator[str]:
+    """For the page, a picture a quantity."""
+    for name in shown.names:
+        with canvas((4.3, 3.0)) as figure:
+            draw_comparison(figure.subplots(), shown, name, look)
+            label = f"{name} over training steps of {', '.join(curves.plan for curves in shown.curves)}, {shown.title}"
+            yield inline(figure, f"distance {shown.title} {name}", label)
+
+
+def comparison_key(found: Sequence[Comparison], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
+    """Picture and name of every line in them."""
+    plans = [curves.plan for shown in found for curves in shown.curves]
+    return legend_entries(plans, [TEACHER_LINE] * any(shown.teacher_loss is not None for shown in found), look)
+
+
+def distance_file(found: Sequence[Comparison], look: dict[str, Look]) -> str:
+    """A row for each base and text task and a column for each quantity, in one standalone picture."""
+    columns = max(len(shown.names) for shown in found)
+    with canvas((4.2 * columns, 3.1 * len(found) + 0.5), LIGHT["page"]) as figure:
+        grid = figure.subplots(len(found), columns, squeeze=False)
+        for row, shown in zip(grid, found, strict=True):
+            for axes, name in zip(row, shown.names, strict=True):
+                draw_comparison(axes, shown, name, look)
+                panel_title(axes, f"{shown.title}\n{name}")
+        legend(figure, list(grid.flatten()))
+        return svg(figure, "distance")

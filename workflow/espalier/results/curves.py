@@ -1,0 +1,230 @@
+"""Training histories of a path, its stages one after another on one axis of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+import pyarrow.parquet as parquet
+
+from espalier.config.data import TRAIN
+from espalier.results.recovery import (Recovery, recoveries)
+from espalier.results.places import (Place, split_recoveries)
+
+LONGEST = 250
+"""Points a line is drawn with at most; longer histories are thinned evenly."""
+EXPECTED = "expected_"
+"""What a column begins with that holds an expectation over random gates."""
+GROUPS = {"lambda/": ("multipliers", "λ"), "kept/": ("fraction kept", ""), "width/": ("widths", "")}
+"""Prefix of columns → panel, and what stands for it in the legend. Other prefixes, such as `match/`, are not drawn."""
+DISCREPANCY = "discrepancy"
+COMPARED = {DISCREPANCY: "KL from the teacher (nats a masked token)", "loss": "held-out loss (nats a masked token)"}
+"""What the plans of a text task are compared by, and how it is said; logged with every evaluation."""
+RATE = ("samples_per_second", "throughput in training (rows a second)")
+"""The same, logged with every row of history."""
+
+
+class Line(NamedTuple):
+    """One seed's values of one quantity in one stage, or in one recovery."""
+
+    seed: int
+    percent: str
+    recovery: bool
+    steps: list[float]
+    values: list[float]
+    quantity: str = ""
+    """Which of a panel's quantities; empty where it shows one."""
+
+
+class Panel(NamedTuple):
+    """One quantity over the steps of a path, or several that belong together."""
+
+    name: str
+    kind: Literal["loss", "score", "goal", "group"]
+    """A goal is a quantity as expected and as measured, with its target; a group is logged under one prefix."""
+    lines: list[Line]
+
+    @property
+    def quantities(self) -> list[str]:
+        """What its lines show, in order."""
+        return list(dict.fromkeys(line.quantity for line in self.lines))
+
+
+class Curves(NamedTuple):
+    """Everything that was logged for one base, task and plan."""
+
+    base: str
+    task: str
+    plan: str
+    borders: list[tuple[str, float]]
+    """Percent → step at which that stage ends, in path order."""
+    panels: list[Panel]
+    """Loss terms in the order in which they were logged, the score, goals with their targets, groups."""
+    compared: tuple[Panel, ...] = ()
+    """What is compared among plans; nothing where no distance from a teacher was logged."""
+    recoveries: tuple[tuple[int, str, tuple[Recovery, ...]], ...] = ()
+    """Seed, percent, and how the score came back after each removal; nothing where removals were not evaluated."""
+    overfitting: tuple[Panel, ...] = ()
+    """Loss and score on training and on held-out rows; nothing where training rows were not scored."""
+    turns: tuple[float, ...] = ()
+    """Steps, as logged, from which on nothing is removed and from which on the student runs alone, where stages have any."""
+    removals: tuple[float, ...] = ()
+    """Steps of the removals that were evaluated just before and just after."""
+
+    @property
+    def seeds(self) -> int:
+        """Number of seeds drawn."""
+        return len({line.seed for panel in self.panels for line in panel.lines})
+
+    @property
+    def last_step(self) -> float:
+        """Where the axis ends: the last stage, or a recovery after it."""
+        drawn = [line.steps[-1] for panel in self.panels for line in panel.lines]
+        return max([1.0, *(step for _, step in self.borders), *drawn])
+
+
+class _Run(NamedTuple):
+    place: Place
+    recovery: bool
+    offset: float
+    history: pd.DataFrame
+
+
+def read_curves(
+    histories: Sequence[Path], steps: Mapping[Place, int], goals: Mapping[tuple[str, str], tuple[str, str]]
+) -> list[Curves]:
+    """The curves of every base, task and plan, in table order.
+
+    A recovery begins where its stage ends and leaves the next stage's start alone, so it is a line of its own.
+
+    Args:
+        histories: history.parquet of every stage, teacher and recovery.
+        steps: place → steps of that stage, from its record.
+        goals: (base, task) → set and metric that give the score.
+    """
+    stages, recoveries = split_recoveries(histories)
+    found = []
+    for base, task, plan in dict.fromkeys((place.base, place.task, place.plan) for place in stages):
+        here = [place for place in stages if (place.base, place.task, place.plan) == (base, task, plan)]
+        borders = _borders(here, steps)
+        end, begin = dict(borders), dict(zip(dict(borders), [0.0, *dict(borders).values()], strict=False))
+        runs = [_Run(place, False, begin[place.percent], _read(stages[place])) for place in here]
+        runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
+        goal = goals.get((base, task))
+        more = (tuple(each(runs, goal)) for each in (_compared, _recoveries, _overfitting))
+        turns, removals = (tuple(sorted(set(each))) for each in (_turns(runs), _removals(runs, goal)))
+        found.append(Curves(base, task, plan, borders, _panels(runs, goal), *more, turns, removals))
+    return found
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return parquet.read_table(path).to_pandas()
+
+
+def _borders(places: Sequence[Place], steps: Mapping[Place, int]) -> list[tuple[str, float]]:
+    borders, last = [], 0.0
+    for percent in dict.fromkeys(place.percent for place in places):
+        last += max(float(steps.get(place, 0)) for place in places if place.percent == percent)
+        borders.append((percent, last))
+    return borders
+
+
+def _panels(runs: Sequence[_Run], score: tuple[str, str] | None) -> list[Panel]:
+    panels = [Panel(column.removeprefix("loss/"), "loss", _lines(runs, column)) for column in _columns(runs, "loss/")]
+    column = _score_column(runs, score)
+    if column:
+        panels.append(Panel(column.replace("/", " ", 1), "score", _lines(runs, column)))
+    stages = [run for run in runs if not run.recovery]
+    panels += [*_goals(stages), *_groups(stages)]
+    return [panel for panel in panels if panel.lines]
+
+
+def _goals(stages: Sequence[_Run]) -> Iterator[Panel]:
+    """`expected_x`, `target_x` and the measured `x` in one panel."""
+    for column in _columns(stages, EXPECTED):
+        name = column.removeprefix(EXPECTED)
+        shown = {"expected": column, "target": f"target_{name}", "measured": name}
+        lines = [line for quantity, each in shown.items() for line in _lines(stages, each, quantity)]
+        yield Panel(name.replace("_", " "), "goal", lines)
+
+
+def _groups(stages: Sequence[_Run]) -> Iterator[Panel]:
+    """The columns of one prefix in one panel."""
+    for prefix, (name, sign) in GROUPS.items():
+        lines = [line for each in _columns(stages, prefix) for line in _lines(stages, each, sign + each.removeprefix(prefix))]
+        yield Panel(name, "group", lines)
+
+
+def _compared(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
+    """The quantities of `COMPARED` on the set that gives the score, and the rate."""
+    stages = [run for run in runs if not run.recovery]
+    if score and _score_column(stages, (score[0], DISCREPANCY)):
+        for name, said in COMPARED.items():
+            yield Panel(said, "loss", _lines(stages, str(_score_column(stages, (score[0], name)))))
+        column, said = RATE
+        yield Panel(said, "group", _lines(stages, column))
+
+
+def _recoveries(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[tuple[int, str, tuple[Recovery, ...]]]:
+    """Of every stage with removals that were evaluated."""
+    column = _score_column(runs, score)
+    for run in runs:
+        rows: Any = run.history[["step", column]].dropna() if column in run.history and not run.recovery else []
+        if len(rows) and (found := recoveries(rows["step"].tolist(), rows[column].tolist())):
+            yield run.place.seed, run.place.percent, tuple(found)
+
+
+def _removals(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[float]:
+    """Steps that were evaluated more than once."""
+    column = _score_column(runs, score)
+    for run in (run for run in runs if not run.recovery and column in run.history):
+        steps = run.history[["step", column]].dropna()["step"]
+        yield from (run.offset + float(step) for step in steps[steps.duplicated()])
+
+
+def _overfitting(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
+    """The same quantity on training rows and on those that give the score."""
+    stages = [run for run in runs if not run.recovery]
+    if score and any(f"{TRAIN}/{score[1]}" in run.history for run in stages):
+        for name in ("loss", score[1]):
+            yield Panel(name, "loss", [line for part in (TRAIN, score[0]) for line in _lines(stages, f"{part}/{name}", part)])
+
+
+def _turns(runs: Sequence[_Run]) -> Iterator[float]:
+    """Where a stage's sparsity has its last value, and where its grafting probability has: inside the stage."""
+    for run in (run for run in runs if not run.recovery):
+        for column in sorted({"sparsity", "grafting_probability"} & set(run.history)):
+            rows: Any = run.history[["step", column]].dropna()
+            steps, values = rows["step"].to_numpy(), rows[column].to_numpy()
+            moving = [row for row, value in enumerate(values) if value != values[-1]]
+            if moving and steps[moving[-1] + 1] < steps[-1]:
+                yield run.offset + float(steps[moving[-1] + 1])
+
+
+def _columns(runs: Sequence[_Run], prefix: str) -> list[str]:
+    """The logged columns that begin like this, in the order in which they were first logged."""
+    return list(dict.fromkeys(str(column) for run in runs for column in run.history if str(column).startswith(prefix)))
+
+
+def _score_column(runs: Sequence[_Run], score: tuple[str, str] | None) -> str | None:
+    """The metric on the set that gives the score; where that was not watched, on another set."""
+    if not score:
+        return None
+    chosen, metric = score
+    there = [str(column) for run in runs for column in run.history if str(column).endswith(f"/{metric}")]
+    return f"{chosen}/{metric}" if f"{chosen}/{metric}" in there else next(iter(there), None)
+
+
+def _lines(runs: Sequence[_Run], column: str, quantity: str = "") -> list[Line]:
+    lines = []
+    for run in runs:
+        rows: Any = run.history[["step", column]].dropna() if column in run.history else []
+        if len(rows):
+            kept = [*range(0, len(rows) - 1, -(-len(rows) // LONGEST)), len(rows) - 1]  # the last one is what a stage ends with
+            rows = rows.iloc[kept]
+            steps = [float(step) + run.offset for step in rows["step"]]
+            values = [float(value) for value in rows[column]]
+            lines.append(Line(run.place.seed, run.place.percent, run.recovery, steps, values, quantity))
+    return lines

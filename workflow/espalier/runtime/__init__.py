@@ -1,0 +1,1 @@
+"""What every stage needs and no paper describes: errors, files, processes, devices."""

@@ -1,0 +1,279 @@
+"""From prepared files to a trained model and its record: what all stages that train share, and some of it others, too."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedModel
+
+from espalier.config.data import TRAIN, Kind
+from espalier.config.job_specs import CompressSpec, Machine, TrainingSpec
+from espalier.config.training import Plan, PrunedPlan, Training
+from espalier.data.batches import Rows
+from espalier.data.packed import FIXED_SEED, Packed
+from espalier.evaluation.predict import Scores, evaluator
+from espalier.methods.base import Method, Stage
+from espalier.models.files import open_student
+from espalier.provenance.code_digest import code_digest
+from espalier.provenance.job_records import git_commit, versions
+from espalier.pruning.aims import Aim
+from espalier.pruning.latency import LatencyGoal
+from espalier.pruning.masks import Masks
+from espalier.pruning.schedules import sparsity_steps
+from espalier.runtime import distributed
+from espalier.runtime.device import pick_device, pick_precision, seed_everything
+from espalier.runtime.errors import UserError, WorkerDone
+from espalier.runtime.files import check_writable, read_json, reading, sha256, sha256_text, write_json
+from espalier.runtime.process import exclusive, termination
+from espalier.training.history import History
+from espalier.training.loop import Loop
+from espalier.training.saves import Saves
+from espalier.training.schedule import interval_bounds, steps_of_epoch
+from espalier.training.teachers import AnyTeacher, LiveTeacher, teacher_for
+
+PACKAGES = ("torch", "transformers", "accelerate", "numpy", "espalier")
+
+
+def accelerator_for(machine: Machine) -> Accelerator:
+    """Accelerate, set up for the device and the precision."""
+    device = pick_device(machine.device)
+    precision = pick_precision(machine.precision, device)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+    if device.type == "cpu" and accelerator.num_processes > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // accelerator.num_processes))
+    return accelerator
+
+
+def check_finite(model: nn.Module, what: str) -> None:
+    """See that all weights are numbers.
+
+    Raises:
+        UserError: some are not.
+    """
+    for name, weight in model.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            count = int((~torch.isfinite(weight)).sum())
+            raise UserError(f"{what}: {count} of {weight.numel()} values of {name} are infinite or not a number")
+
+
+def method_class(entry: str) -> type[Method]:
+    """The class that `module:Class` names; no other method is imported."""
+    module, symbol = entry.split(":")
+    return getattr(import_module(module), symbol)
+
+
+def open_tokens(path: Path, pad: int, seed: int) -> Rows | Packed:
+    """Tokenised rows in memory, or packed rows on disk under the masks of a seed."""
+    with reading(path, pa.ArrowException):
+        return Packed(path, seed) if path.suffix == ".arrow" else Rows.read(path, pad)
+
+
+def read_plan(spec: str) -> tuple[CompressSpec, type[Method], Plan]:
+    """A student's spec, its method, and the plan's settings as the method's own class checks them."""
+    wanted = CompressSpec.model_validate_json(spec)
+    method = method_class(wanted.method)
+    path = [wanted.model_dump(mode="json")["target"]]
+    return wanted, method, method.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": path}))
+
+
+def pruning_stage(
+    plan: Plan,
+    kind: Kind,
+    seed: int,
+    steps_per_epoch: int,
+    first: bool,
+    before: float,
+    target: float,
+    latency: LatencyGoal | None = None,
+    gone: float = 0.0,
+) -> Stage:
+    """A stage of a plan's path: lengths in epochs become steps, the schedule becomes sparsities.
+
+    Args:
+        plan: the method's settings.
+        kind: kind of the task.
+        seed: of the run.
+        steps_per_epoch: optimiser steps in one pass over the rows.
+        first: whether this is the path's first stage.
+        before: fraction that the stage before has removed.
+        target: fraction to remove.
+        latency: the latency to reach, where the path aims at a speed.
+        gone: fraction of the base's weights that the student comes without, where masks are over single weights.
+    """
+    bounds = interval_bounds(plan.parts(first), steps_per_epoch)
+    removals: dict[int, float] = {}
+    if isinstance(plan, PrunedPlan):
+        starts = plan.removal_steps(first, bounds)
+        if target > before:
+            removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.prune_schedule), strict=True))
+        bounds = bounds if plan.restart_schedule else bounds[-1:]
+    return Stage(kind, seed, before, target, tuple(bounds), removals, latency, gone)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Input files of a training stage, and where it keeps what it needs to resume."""
+
+    task: Path
+    tokens: Sequence[Path]
+    """train.parquet and evaluation.parquet; packed rows end in .arrow."""
+    work: Path
+    models: Sequence[Path] = ()
+    """Files of the teacher and the starting model, and the latency table, for the record."""
+
+
+@dataclass
+class Run:
+    """One training stage: opens the data, drives the loop, writes history and record."""
+
+    stage_name: str
+    spec: TrainingSpec
+    settings: Training
+    files: Files
+
+    def __post_init__(self) -> None:
+        seed_everything(self.spec.seed)
+        self.accelerator = accelerator_for(self.spec.machine)
+        self.is_main = self.accelerator.is_main_process
+        self.task: dict[str, Any] = read_json(self.files.task)
+
+    def open_rows(self, pad: int) -> None:
+        """Read the tokenised rows."""
+        train, evaluation = self.files.tokens
+        self.train_rows = open_tokens(train, pad, self.spec.seed)
+        self.evaluation_rows = open_tokens(evaluation, pad, FIXED_SEED)
+
+    def fixed_stage(self, epochs: float, gone: float = 0.0) -> Stage:
+        """A run of so many epochs in which nothing is removed, of a student that came without a fraction of its base."""
+        bounds = interval_bounds([epochs], self._steps_per_epoch) if epochs else [0]
+        first = self.spec.first_epoch
+        return Stage(self.spec.goal.kind, self.spec.seed, 0.0, 0.0, tuple(bounds), {}, gone=gone, first_epoch=first)
+
+    def pruning_stage(self, plan: Plan, first: bool, aim: Aim) -> Stage:
+        """A stage of a plan's path."""
+        stage = pruning_stage(plan, self.spec.goal.kind, self.spec.seed, self._steps_per_epoch, first, *aim)
+        return replace(stage, first_epoch=self.spec.first_epoch)
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return steps_of_epoch(len(self.train_rows), self.settings.batch_size)
+
+    def train(
+        self,
+        student: PreTrainedModel,
+        method: Method,
+        *,
+        teacher: Sequence[Path] | None = None,
+        masks: Masks | None = None,
+        learning_rate: float | None = None,
+        history: Path,
+    ) -> dict[str, Any]:
+        """Train the student in place, write its history, and return the record."""
+        check_writable(history.parent)
+        with self._alone():
+            distributed.mains(None)  # nobody goes on before the main process holds the folder
+            saves = Saves(self.files.work, self._fingerprint(method) if self.is_main else {})
+            taught = None
+            if method.needs_teacher and teacher:
+                taught = teacher_for(method, open_student(teacher, self.spec.goal.kind), self.train_rows, self.accelerator)
+            check_finite(student, "the model to start from")
+            seed_everything(self.spec.seed)
+            loop = Loop(
+                student=student,
+                method=method,
+                rows=self.train_rows,
+                settings=self.settings,
+                learning_rate=learning_rate or self.settings.learning_rate,
+                progress=self.spec.progress,
+                accelerator=self.accelerator,
+                evaluate=self._evaluator(taught),
+                metric=self.spec.goal.metric,
+                saves=saves,
+                history=History(self.files.work / "history.jsonl"),
+                teacher=taught,
+                masks=masks,
+            )
+            with termination() as loop.stop:
+                loop.run()
+            check_finite(student, "the trained model")
+            distributed.finish()
+            if not self.is_main:
+                raise WorkerDone
+            loop.history.write(history)
+            return self._record(loop, method)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """The main process holds the work folder for all; where it is refused, the launcher ends the others."""
+        return exclusive(self.files.work) if self.is_main else nullcontext()
+
+    def _evaluator(self, taught: AnyTeacher | None) -> Callable[[nn.Module], Scores]:
+        goal, teacher = self.spec.goal, taught.logits if isinstance(taught, LiveTeacher) else None
+        tables = [self.evaluation_rows, *self._train_sample()]
+        scorers = [evaluator(rows, goal.kind, [goal.metric], self.accelerator, teacher) for rows in tables]
+        return lambda model: {name: values for scorer in scorers for name, values in scorer(model).items()}
+
+    def _train_sample(self) -> list[Rows]:
+        """A fixed part of the training rows, as large as the set that gives the score, where it is to be scored, too.
+
+        Source: docs/methods/spd.md §6.1.
+        """
+        if not self.settings.evaluate_train:
+            return []
+        return [self.train_rows.sample(int((self.evaluation_rows.sets == self.task["sets"][0]).sum()), TRAIN)]
+
+    def finish(self, path: Path, record: dict[str, Any]) -> None:
+        """Write the record, last of all outputs, and drop what was kept for resuming."""
+        write_json(path, record)
+        self.files.work.joinpath("fingerprint.json").unlink()  # first: killed in between, a run finds all states or takes none
+        shutil.rmtree(self.files.work)
+
+    def _fingerprint(self, method: Method) -> dict[str, Any]:
+        """What the run is; a saved state with another fingerprint is not taken up.
+
+        Device and threads are left out: a run that moves to another machine goes on, if not to the same last bit.
+        """
+        inputs = [self.files.task, *self.files.tokens, *self.files.models]
+        return {
+            "spec_sha256": sha256_text(self.spec.model_dump_json()),
+            "code_sha256": code_digest(
+                f"espalier.stages.{self.stage_name}", f"{type(method).__module__}:{type(method).__name__}"
+            ),
+            "inputs": {str(path): sha256(path) for path in inputs},
+            "versions": versions(PACKAGES),
+        }
+
+    def _record(self, loop: Loop, method: Method) -> dict[str, Any]:
+        selected = {
+            "checkpoint": self.settings.checkpoint,
+            "set": loop.best.get("set"),
+            "step": loop.best.get("step", loop.step),
+        }
+        return {
+            "stage": self.stage_name,
+            "spec": self.spec.model_dump(mode="json"),
+            "seed": self.spec.seed,
+            **loop.saves.fingerprint,
+            "device": str(self.accelerator.device),
+            "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
+            "processes": self.accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "train_seconds": round(loop.seconds, 3),
+            "samples_per_second": round(loop.step * self.settings.batch_size / loop.seconds, 2) if loop.step else 0.0,
+            "steps": loop.step,
+            "resumed_at": loop.saves.resumed_at,
+            "selected": selected,
+            "git_commit": git_commit(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }

@@ -1,0 +1,32 @@
+"""Learning rate and sparsity as plain functions of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal
+
+
+def steps_of_epoch(rows: int, batch_size: int) -> int:
+    """Optimiser steps in one pass over the rows; the last one may be over fewer."""
+    return math.ceil(rows / batch_size)
+
+
+def interval_bounds(epochs: Sequence[float], steps_per_epoch: int) -> list[int]:
+    """Optimiser steps at which learning-rate intervals of these lengths end; each has at least one step."""
+    return list(accumulate(max(1, round(length * steps_per_epoch)) for length in epochs))
+
+
+def learning_rate_factor(step: int, bounds: Sequence[int], warmup: float, schedule: Literal["linear", "constant"]) -> float:
+    """Factor in [0, 1] on the peak learning rate at optimiser step `step`, counted from 0.
+
+    Each interval rises linearly from 0 over its first `warmup` fraction, then falls linearly to 0 at its end or stays.
+    """
+    begin = max((bound for bound in bounds if bound <= step), default=0)
+    end = next((bound for bound in bounds if bound > step), bounds[-1])
+    length, position = end - begin, step - begin
+    warm = round(warmup * length)
+    if position < warm:
+        return (position + 1) / (warm + 1)
+    return 1.0 if schedule == "constant" else max(0.0, (length - position) / max(1, length - warm))

@@ -1,0 +1,78 @@
+"""One batch, several processes: each computes its rows, all of them get the outputs for the whole batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.distributed as group
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from espalier.data.batches import Batch
+from espalier.models.outputs import Outputs
+from espalier.runtime import distributed
+
+
+@dataclass(frozen=True)
+class Share:
+    """What this process computes of a batch: consecutive rows, in the order of the processes."""
+
+    whole: Batch
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Rows of each process; they differ by at most one."""
+        return [len(part) for part in np.array_split(np.empty(len(self.whole)), distributed.count())]
+
+    @cached_property
+    def own(self) -> Batch:
+        """The rows of this process, padded like the whole; the first row where there are fewer rows than processes."""
+        if distributed.count() == 1:
+            return self.whole
+        first, size = sum(self.sizes[: distributed.index()]), self.sizes[distributed.index()]
+        rows = slice(first, first + size) if size else slice(0, 1)
+        values = {field.name: getattr(self.whole, field.name) for field in fields(self.whole)}
+        taken = {name: value[rows] for name, value in values.items() if value is not None}
+        if self.whole.allowed is not None:  # spans have two labels a row
+            taken["labels"] = self.whole.labels.unflatten(0, (-1, 2))[rows].flatten()
+        return replace(self.whole, **taken)
+
+    def join(self, outputs: Outputs) -> Outputs:
+        """The outputs for the whole batch; the gradient goes to the rows of this process."""
+        if distributed.count() == 1:
+            return outputs
+        values = {field.name: getattr(outputs, field.name) for field in fields(outputs) if field.name != "logits"}
+        joined = {name: _each_joined(value, self.sizes) for name, value in values.items()}
+        return Outputs(self._logits(outputs.logits), **joined)
+
+    def _logits(self, own: Float[Tensor, "own classes"]) -> Float[Tensor, "whole classes"]:
+        if self.whole.allowed is not None:  # two lines a row
+            return _joined(own, [2 * size for size in self.sizes])
+        if self.whole.masked is None:
+            return _joined(own, self.sizes)
+        tokens = self.whole.masked.sum(dim=1).cpu()  # one line a masked token
+        return _joined(own, [int(part.sum()) for part in tokens.split(self.sizes)])
+
+
+def _each_joined(value: Tensor | tuple[Tensor, ...] | None, sizes: list[int]) -> Tensor | tuple[Tensor, ...] | None:
+    if isinstance(value, tuple):
+        return tuple(_joined(each, sizes) for each in value)
+    return None if value is None else _joined(value, sizes)
+
+
+def _joined(own: Shaped[Tensor, "..."], sizes: list[int]) -> Shaped[Tensor, "..."]:
+    """The rows of all processes, of which `sizes` says how many there are."""
+    own = own[: sizes[distributed.index()]]
+    parts = [own.new_zeros((max(sizes), *own.shape[1:])) for _ in sizes]
+    filled = torch.zeros_like(parts[0])
+    filled[: len(own)] = own.detach()
+    group.all_gather(parts, filled)
+    parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+    if own.requires_grad:
+        own = own.view_as(own)
+        own.register_hook(lambda gradient: gradient * distributed.count())
+        parts[distributed.index()] = own
+    return torch.cat(parts)
