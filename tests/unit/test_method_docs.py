@@ -11,13 +11,13 @@ import torch
 import yaml
 from pydantic import BaseModel, TypeAdapter
 
+from espalier.analyses.statistics import class_separability, signal_to_noise_db
+from espalier.config.methods import METHODS as METHOD_CLASSES
 from espalier.config.methods import AnyPlan
-from espalier.config.plans import Teacher
 from espalier.config.project import Analysis
-from espalier.core.analysis import class_separability, signal_to_noise_db
-from espalier.core.losses import correlation_matrix, cross_correlation_loss, soft_cross_entropy, soft_label_loss, task_loss
-from espalier.core.schedules import sparsity_steps
-from espalier.methods import METHODS as METHOD_CLASSES
+from espalier.config.training import Teacher
+from espalier.losses.terms import correlation_matrix, cross_correlation_loss, soft_cross_entropy, soft_label_loss, task_loss
+from espalier.pruning.schedules import sparsity_steps
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/methods"

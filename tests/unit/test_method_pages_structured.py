@@ -10,10 +10,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
-from espalier.config.homodistil import HomodistilPlan
-from espalier.config.structured import CofiPlan
-from espalier.core.budget import SizeBudget
-from espalier.core.hard_concrete import (
+from espalier.config.methods.homodistil import HomodistilPlan
+from espalier.config.methods.structured import CofiPlan
+from espalier.losses.layer_matching import ordered, unrestricted
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.budget import SizeBudget
+from espalier.pruning.hard_concrete import (
     EPSILON,
     LIMIT,
     LOWER,
@@ -24,12 +26,10 @@ from espalier.core.hard_concrete import (
     kept_probability,
     sample,
 )
-from espalier.core.matching import ordered, unrestricted
-from espalier.core.parts import full_masks
-from espalier.core.platon import smoothed
-from espalier.core.schedules import remaining
-from espalier.core.structure import shape_of
-from espalier.core.widths import Sizes, final_sizes
+from espalier.pruning.parts import full_masks
+from espalier.pruning.platon import smoothed
+from espalier.pruning.schedules import remaining
+from espalier.pruning.widths import Sizes, final_sizes
 
 ROOT = Path(__file__).parents[2]
 PAGES = {"cofi": CofiPlan, "homodistil": HomodistilPlan}

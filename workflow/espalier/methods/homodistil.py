@@ -1,7 +1,7 @@
 """HomoDistil: a pre-trained encoder is narrowed little by little while it is distilled on unlabelled text.
 
 Paper: C. Liang, H. Jiang, Z. Li, X. Tang, B. Yin, T. Zhao, "HomoDistil: Homotopic Task-Agnostic Distillation of
-Pre-trained Transformers", ICLR 2023, arXiv 2302.09632; no code is public. `../shared/methods/homodistil.md` is the
+Pre-trained Transformers", ICLR 2023, arXiv 2302.09632; no code is public. docs/methods/homodistil.md is the
 specification.
 
 Idea: the student begins as a copy of its teacher, so the gap is zero, and stays small while the least important units of

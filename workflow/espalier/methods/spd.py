@@ -2,7 +2,7 @@
 
 Paper: S. Huang, D. Xu, I. Yen, Y. Wang, S.-E. Chang, B. Li, S. Chen, M. Xie, S. Rajasekaran, H. Liu, C. Ding, "Sparse
 Progressive Distillation: Resolving Overfitting under Pretrain-and-Finetune Paradigm", ACL 2022, arXiv 2110.08190; code
-shaoyiHusky/SparseProgressiveDistillation at 5535890. `../shared/methods/spd.md` is the specification.
+shaoyiHusky/SparseProgressiveDistillation at 5535890. The specification is docs/methods/spd.md.
 
 Idea: in every step a coin decides for each position whether the pruned student layer or the frozen teacher layer runs.
 Student layers first learn among healthy neighbours; when all weights are removed the coin's probability rises to 1, and
