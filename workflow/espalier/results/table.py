@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from espalier.config.project import TEACHER
-from espalier.config.targets import (PERCENT, position)
+from espalier.results.places import Place, by_place, read_fields, split_recoveries
 from espalier.runtime.errors import UserError
-from espalier.runtime.files import read_json
-from espalier.results.places import (Place, by_place, read_fields, split_recoveries)
 from espalier.runtime.files import digits
 
 RUNTIMES = {"PyTorch eager": "", "onnxruntime": "onnx_"}
