@@ -61,6 +61,6 @@ def test_a_pair_has_features_of_both_texts_and_of_what_they_share() -> None:
 
 
 @pytest.mark.parametrize(("labels", "kind"), [([0, 0, 1], "classification"), ([0.5], "regression")])
-def test_too_few_rows_are_refused(labels: list[float], kind: str) -> None:
+def test_too_few_rows_are_refused(labels: list[int | float], kind: str) -> None:
     with pytest.raises(ValueError, match="cross-validation needs two rows"):
         linear.fit([("some words",)] * len(labels), labels, kind)

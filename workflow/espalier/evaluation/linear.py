@@ -51,7 +51,7 @@ class LinearModel:
         return self.estimator.predict(features(self.vectorisers, texts))
 
 
-def fit(texts: Texts, labels: Sequence[float], kind: Literal["classification", "regression"]) -> LinearModel:
+def fit(texts: Texts, labels: Sequence[int | float], kind: Literal["classification", "regression"]) -> LinearModel:
     """Fit the features and the model to training rows.
 
     Args:
