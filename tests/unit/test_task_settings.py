@@ -45,7 +45,7 @@ def test_what_is_not_built_in(small, name):
     small["tasks"][name] = {"kind": "classification", "source": "builtin", "text": ["a"], "label": "b", "metric": "accuracy"}
     with pytest.raises(ConfigError, match=f"tasks.{name}.source: there is no built-in task of this name") as error:
         parse(small)
-    assert "built in: docs-library, docs-pair, docs-span, docs-corpus" in str(error.value)
+    assert "built in: docs-library, docs-pair, docs-order, docs-span, docs-corpus" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,16 @@ KNOWN: dict[str, dict[str, Any]] = {
         "also": ("f1",),
         "max_length": 128,
     },
+    "docs-order": {
+        "source": "builtin",
+        "kind": "classification",
+        "text": ("text",),
+        "label": "label",
+        "classes": ("as-written", "swapped"),
+        "metric": "accuracy",
+        "also": ("f1",),
+        "max_length": 64,
+    },
     "docs-span": {
         "source": "builtin",
         "kind": "span",

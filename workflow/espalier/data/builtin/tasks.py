@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from espalier.data.builtin.questions import Entry, Question, ask_meaning, ask_type, context_of, entries
 from espalier.data.builtin.text import ALIASES, first_sentence, key, mask, paragraphs, passages, prose
+from espalier.data.builtin.word_order import swap, swappable
 
 DISTRIBUTIONS = {name: {"sklearn": "scikit-learn"}.get(name, name) for name in ALIASES}
 """Library → distribution that installs it."""
@@ -33,6 +34,7 @@ LIBRARIES = ("matplotlib", "networkx", "pandas", "scipy", "sklearn", "sympy", "t
 CLASSES: dict[str, tuple[str, ...] | None] = {
     "docs-library": LIBRARIES,
     "docs-pair": ("unrelated", "follows"),
+    "docs-order": ("as-written", "swapped"),
     "docs-span": None,
     "docs-corpus": None,
 }
@@ -40,10 +42,14 @@ CLASSES: dict[str, tuple[str, ...] | None] = {
 
 TRAIN_PER_CLASS, VALIDATION_PER_CLASS = 1250, 200
 """Rows of docs-library; together below the smallest library's number of sentences."""
-VALIDATION_FILES = {"docs-pair": 0.12, "docs-span": 0.12, "docs-corpus": 0.05}
+VALIDATION_FILES = {"docs-pair": 0.12, "docs-order": 0.12, "docs-span": 0.12, "docs-corpus": 0.05}
 """Fraction of the Python files whose texts are validation rows, in (0, 1)."""
 PAIR_WORDS, CORPUS_WORDS = (5, 200), (8, 200)
 """Fewest and most words of a paragraph."""
+ORDER_ROWS = {"train": 10_000, "validation": 1_000}
+"""Rows of docs-order; even numbers, below the number of sentences in the files of each split."""
+ORDER_WORDS = (7, 25)
+"""Fewest and most words of a sentence of docs-order."""
 LEFT_OUT = {"tests", "test", "testing", "_testing", "_vendor", "externals"}
 """Folders of tests and of other projects' code."""
 
@@ -60,7 +66,14 @@ def build(name: str) -> dict[str, pa.Table]:
     Labels index into `CLASSES[name]`; spans have answers and id. The rows of a split are ordered by digest, which mixes
     libraries and classes.
     """
-    splits = {"docs-library": _library, "docs-pair": _pairs, "docs-span": _spans, "docs-corpus": _corpus}[name]()
+    makers = {
+        "docs-library": _library,
+        "docs-pair": _pairs,
+        "docs-order": _order,
+        "docs-span": _spans,
+        "docs-corpus": _corpus,
+    }
+    splits = makers[name]()
     ordered = {split: sorted(rows, key=lambda row: _digest(*row[:-1])) for split, rows in splits.items()}
     return {split: _table(rows, CLASSES[name]) for split, rows in ordered.items()}
 
@@ -160,6 +173,36 @@ def _neighbours(found: Iterable[str], seen: set[str]) -> Iterator[tuple[str, str
             if first and second and key(first) != key(second) and not seen & {key(first), key(second)}:
                 seen.update((key(first), key(second)))
                 yield first, second, number
+
+
+def _order() -> dict[str, Rows]:
+    """First sentence → is it as written, or have two neighbouring words changed places?
+
+    Each sentence occurs once, in one of the two forms, and every second one is swapped: both classes have equal words,
+    lengths and punctuation.
+    """
+    sentences: dict[str, list[str]] = {split: [] for split in ORDER_ROWS}
+    seen: set[str] = set()
+    for file, found in docstrings().items():
+        for sentence in filter(None, map(first_sentence, found)):
+            few, most = ORDER_WORDS
+            # Words in alphabetical order: sentences that differ in their order alone would look like a swap.
+            words = " ".join(sorted(key(sentence).split()))
+            if few <= len(sentence.split()) <= most and swappable(sentence) and words not in seen:
+                seen.add(words)
+                sentences[_split(file, "docs-order")].append(sentence)
+
+    splits: dict[str, Rows] = {}
+    for split, count in ORDER_ROWS.items():
+        chosen = sorted(sentences[split], key=_digest)[:count]
+        as_written: Rows = [(sentence, "as-written") for sentence in chosen[::2]]
+        splits[split] = as_written + [(_swapped(sentence), "swapped") for sentence in chosen[1::2]]
+    return splits
+
+
+def _swapped(sentence: str) -> str:
+    places = swappable(sentence)
+    return swap(sentence, places[int(_digest("docs-order", sentence)[:8], 16) % len(places)])
 
 
 def _spans() -> dict[str, Rows]:
