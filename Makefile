@@ -15,6 +15,9 @@ demo: .venv/.installed ## Run the shipped configuration, from raw text to the re
 test: .venv/.installed ## All tests but those of the cluster, on every core
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
+test-fast: .venv/.installed ## Unit tests without the slow files, under two minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit
+
 test-versioning: .venv/.installed ## Of these, git, DVC and clones: who knows what is done
 	$(BIN)/python -m pytest -m versioning tests/versioning
 
@@ -68,4 +71,4 @@ clean: ## Remove the environment, logs, checkpoints and the site; results stay
 .venv/tools/.installed: envs/install.py envs/tools.lock
 	$(PYTHON) envs/install.py .venv/tools envs/tools.lock
 
-.PHONY: help demo test test-versioning test-cluster faults lint docs bench schema share lock clean
+.PHONY: help demo test test-fast test-versioning test-cluster faults lint docs bench schema share lock clean

@@ -14,6 +14,8 @@ from espalier.data.builtin import tasks as docs
 from espalier.data.builtin.questions import Entry, entries
 from espalier.data.builtin.text import clean, first_sentence, key, mask, passages, prose
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
