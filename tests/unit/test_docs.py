@@ -17,6 +17,8 @@ from espalier.data.builtin.questions import Entry, entries
 from espalier.data.builtin.text import clean, first_sentence, key, mask, passages, prose
 from espalier.data.builtin.word_order import swap, swappable
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -16,7 +16,7 @@ rule analyse:
     log:
         f"logs/analyse/{STUDENT}.log",
     benchmark:
-        f"benchmarks/analyse/{STUDENT}.tsv"
+        f"logs/benchmarks/analyse/{STUDENT}.tsv"
     wildcard_constraints:
         plan=one_of(study.analyses),
     conda:

@@ -20,7 +20,7 @@ except ConfigError as error:
 tell_jobs(study.processes, study.measure.length)
 layout = Layout(study)
 PLAN = f"(?!{TEACHER}/){NAME}"  # in rules that teachers do not go through
-LOCK = "envs/requirements.lock"
+LOCK = f"{CLONE}/envs/requirements.lock" if IS_MODULE else "envs/requirements.lock"
 RESULTS = layout.root
 BASE = layout.base("{base}")
 PREPARED = layout.prepared("{task}")

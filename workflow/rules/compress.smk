@@ -23,7 +23,7 @@ rule compress:
     log:
         f"logs/compress/{STUDENT}.log",
     benchmark:
-        f"benchmarks/compress/{STUDENT}.tsv"
+        f"logs/benchmarks/compress/{STUDENT}.tsv"
     wildcard_constraints:
         plan=one_of(name for name, plan in study.plans.items() if plan.rule == "compress"),
     conda:

@@ -18,7 +18,7 @@ rule pack:
     log:
         f"logs/pack/{TOKENS}.log",
     benchmark:
-        f"benchmarks/pack/{TOKENS}.tsv"
+        f"logs/benchmarks/pack/{TOKENS}.tsv"
     wildcard_constraints:
         task=CORPUS,
     conda:
@@ -53,7 +53,7 @@ rule pretrain:
     log:
         f"logs/pretrain/{TEACHER_FOLDER}.log",
     benchmark:
-        f"benchmarks/pretrain/{TEACHER_FOLDER}.tsv"
+        f"logs/benchmarks/pretrain/{TEACHER_FOLDER}.tsv"
     wildcard_constraints:
         task=CORPUS,
     conda:

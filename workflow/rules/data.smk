@@ -15,6 +15,7 @@ rule prepare:
         task=f"{PREPARED}/task.json",
     log:
         f"logs/prepare/{PREPARED}.log",
+    localrule: True
     conda:
         "../../envs/espalier.yaml"
     params:
@@ -43,7 +44,7 @@ rule tokenise:
     log:
         f"logs/tokenise/{TOKENS}.log",
     benchmark:
-        f"benchmarks/tokenise/{TOKENS}.tsv"
+        f"logs/benchmarks/tokenise/{TOKENS}.tsv"
     conda:
         "../../envs/espalier.yaml"
     params:

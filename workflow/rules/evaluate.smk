@@ -16,7 +16,7 @@ rule evaluate:
     log:
         f"logs/evaluate/{STUDENT}.log",
     benchmark:
-        f"benchmarks/evaluate/{STUDENT}.tsv"
+        f"logs/benchmarks/evaluate/{STUDENT}.tsv"
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
@@ -48,7 +48,7 @@ rule measure:
     log:
         f"logs/measure/{STUDENT}.log",
     benchmark:
-        f"benchmarks/measure/{STUDENT}.tsv"
+        f"logs/benchmarks/measure/{STUDENT}.tsv"
     conda:
         "../../envs/espalier.yaml"
     threads: ALL_THREADS

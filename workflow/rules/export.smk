@@ -19,7 +19,7 @@ rule export:
     log:
         f"logs/export/{STUDENT}.log",
     benchmark:
-        f"benchmarks/export/{STUDENT}.tsv"
+        f"logs/benchmarks/export/{STUDENT}.tsv"
     conda:
         "../../envs/espalier.yaml"
     resources:

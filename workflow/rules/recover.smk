@@ -19,7 +19,7 @@ rule recover:
     log:
         f"logs/recover/{STUDENT}.log",
     benchmark:
-        f"benchmarks/recover/{STUDENT}.tsv"
+        f"logs/benchmarks/recover/{STUDENT}.tsv"
     wildcard_constraints:
         plan=PLAN,
     conda:

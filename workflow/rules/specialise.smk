@@ -22,7 +22,7 @@ rule specialise:
     log:
         f"logs/specialise/{STUDENT}.log",
     benchmark:
-        f"benchmarks/specialise/{STUDENT}.tsv"
+        f"logs/benchmarks/specialise/{STUDENT}.tsv"
     wildcard_constraints:
         plan=one_of(name for name, plan in study.plans.items() if plan.rule == "specialise"),
     conda:

@@ -18,7 +18,7 @@ rule finetune:
     log:
         f"logs/finetune/{TEACHER_FOLDER}.log",
     benchmark:
-        f"benchmarks/finetune/{TEACHER_FOLDER}.tsv"
+        f"logs/benchmarks/finetune/{TEACHER_FOLDER}.tsv"
     wildcard_constraints:
         task=one_of(study.tasks_of("classification", "regression", "span")),
     conda:

@@ -15,7 +15,7 @@ _PATTERNS: dict[str, str] = {}
 """Pattern → how it is said."""
 
 
-def _text(pattern: str, said: str, **limits: int) -> Any:
+def _text(pattern: str, said: str, **limits: Any) -> Any:
     """A text that matches a pattern, which is said in words where one does not."""
     _PATTERNS[pattern] = said
     return Annotated[str, StringConstraints(pattern=pattern, **limits)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -170,7 +170,7 @@ class Task(Block):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        needed: dict[str, str | None] = {"label": self.label, "metric": self.metric}
+        needed: dict[str, Any] = {"label": self.label, "metric": self.metric}
         refused: tuple[str, ...] = ("stride", "max_answer_length")
         refused += () if self.kind == "text" else ("evaluation_rows",)
         if self.kind == "text":

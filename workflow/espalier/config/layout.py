@@ -140,7 +140,8 @@ def base_files(config: Config, base: str) -> list[str]:
 def _incomplete(config: Config, base: str) -> list[str]:
     """What a base in a local folder lacks besides config.json."""
     names = [Path(path).name for path in base_files(config, base)]
-    folder = Path(config.bases[base].path).absolute() if names else None
+    block = config.bases[base]
+    folder = Path(block.path).absolute() if names and isinstance(block, LocalBase) else None
     if not (folder and folder.is_dir()):
         return []
     needed = {"weights": (WEIGHTS, WEIGHTS_INDEX), "tokenizer": VOCABULARIES}

@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from espalier.config.blocks import Block, ConfigError, describe, nearest, printable
+from espalier.config.blocks import ConfigError, describe, nearest, printable
 from espalier.config.chains import chain_problems
 from espalier.config.data import METRICS, Kind
 from espalier.config.known_tasks import KNOWN, overlay
 from espalier.config.project import ANALYSED, Config, for_task
 from espalier.config.targets import Timed
+from espalier.config.training import Plan, Pretrain, Teacher, Training
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}")
 """Numbers that YAML 1.1 reads as text, such as 3e-5; `dvc exp run -S` writes them so."""
@@ -97,7 +98,7 @@ def _not_built_in(config: Config) -> list[str]:
 def _per_task_problems(config: Config) -> list[str]:
     """Check every combination of settings and task that will run."""
     problems = []
-    owners: list[tuple[str, Block, Iterable[Kind]]] = [
+    owners: list[tuple[str, Teacher | Pretrain | Plan, Iterable[Kind]]] = [
         ("teacher", config.teacher, METRICS),
         ("pretrain", config.pretrain, ("text",)),
         *((f"plans.{name}", plan, plan.kinds) for name, plan in config.plans.items()),
@@ -148,7 +149,11 @@ def _train_scores_without_labels(config: Config) -> list[str]:
     problems = []
     for task in config.tasks_of("span", "text"):
         kind = config.tasks[task].kind
-        settings = {"pretrain": config.pretrain_for(task)} if kind == "text" else {"teacher": config.teacher_for(task)}
+        settings: dict[str, Training] = {}
+        if kind == "text":
+            settings["pretrain"] = config.pretrain_for(task)
+        else:
+            settings["teacher"] = config.teacher_for(task)
         settings |= {f"plans.{name}": config.plan_for(name, task) for name, plan in config.plans.items() if kind in plan.kinds}
         problems += [
             f"{place}.evaluate_train: task {task} is of kind {kind}; allowed for classification, regression"

@@ -108,7 +108,7 @@ Target = Annotated[
 """One item of a path. The validator chooses the block, so that errors carry no names of union members."""
 
 
-def kind_of(target: Target) -> str:
+def kind_of(target: Target) -> Any:
     """The key by which the configuration asks for this kind of target."""
     return next((key for key, block in _BLOCKS.items() if isinstance(target, block)), "sparsity")
 
@@ -120,7 +120,7 @@ def goal_of(target: Target) -> Goal:
 
 def number_of(target: Target) -> float:
     """The number that the configuration gives."""
-    return getattr(target, kind_of(target), target)
+    return getattr(target, kind_of(target), target)  # type: ignore[arg-type]  # a block has the attribute
 
 
 def percent_of(target: Target) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -91,6 +91,8 @@ class Recover(Block):
 class Plan(Training):
     """What every method has."""
 
+    if TYPE_CHECKING:
+        method: str  # each plan's own literal, by which the classes are told apart
     goals: ClassVar[frozenset[Goal]] = frozenset({"sparsity", "parameters"})
     """What the method can aim at."""
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "regression", "span"})

@@ -103,7 +103,7 @@ class Method:
         """The student to train: a method that cuts before training returns a smaller one."""
         return student
 
-    def begin(self, student: nn.Module, masks: Masks | None) -> None:
+    def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Attach masks to the student: those that it comes with, or full ones."""
         if isinstance(self.settings, PrunedPlan):
             settings, gone = self.settings, self.stage.gone

@@ -22,7 +22,7 @@ all gates start open, 9 an empty sublayer is absent, 10 exact folding. No data a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from espalier.config.methods.structured import CofiPlan, L0Plan
+from espalier.config.methods.structured import CofiPlan, GatePlan, L0Plan
 from espalier.data.batches import Batch
 from espalier.losses.layer_matching import evenly_spaced, one_per_block, pairs
 from espalier.losses.terms import distance, soft_label_loss, task_loss
@@ -55,7 +55,8 @@ a shorter run needs a higher rate to close gates and to raise the multipliers as
 class L0(Method):
     """Gates under a Lagrangian with the task loss alone: the paper's row "without distillation"."""
 
-    settings_class = L0Plan
+    settings_class: ClassVar[type[GatePlan]] = L0Plan
+    settings: GatePlan
     masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
@@ -152,7 +153,7 @@ class L0(Method):
         if step < self.prune_from:
             return {"lagrangian": self.multipliers.sum() * 0.0}
         deviation = self.budget.saved(self.gates.probabilities()) - self._target(step)
-        return {"lagrangian": lagrangian(deviation, *self.multipliers, self.settings.deviation)}
+        return {"lagrangian": lagrangian(deviation, self.multipliers[0], self.multipliers[1], self.settings.deviation)}
 
     def _target(self, step: int) -> float:
         return ramped(self.started_at, self.budget.target, step - self.prune_from, self.ramp_steps)
@@ -215,6 +216,7 @@ class Cofi(L0):
     """Gates and distillation: prediction and layer terms, no hard labels."""
 
     settings_class = CofiPlan
+    settings: CofiPlan
     needs_teacher = True
     needs_hidden_states = True
 

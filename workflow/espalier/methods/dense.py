@@ -13,3 +13,4 @@ class Dense(Method):
     """Every answer of the contract is the empty one."""
 
     settings_class = DensePlan
+    settings: DensePlan

@@ -10,3 +10,4 @@ class Distil(LogitDistillation):
     """The fine-tuned, unpruned network teaches its pruned copy."""
 
     settings_class = DistilPlan
+    settings: DistilPlan

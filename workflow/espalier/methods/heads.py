@@ -31,6 +31,7 @@ class Heads(Method):
     """Gates of 1 that are read, never trained."""
 
     settings_class = HeadsPlan
+    settings: HeadsPlan
     masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:

@@ -55,11 +55,12 @@ class Homodistil(Method):
     """Five loss terms, running scores, and cuts in place."""
 
     settings_class = HomodistilPlan
+    settings: HomodistilPlan
     masks_over = "widths"
     needs_teacher = True
 
     @property
-    def needs_hidden_states(self) -> bool:
+    def needs_hidden_states(self) -> bool:  # type: ignore[override]  # here it depends on the settings
         """Whether the hidden term is on."""
         return self.settings.hidden_weight > 0
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from espalier.config.methods.pruning import DistilPlan
+from espalier.config.methods.specialise import SpecialisePlan
+from espalier.config.methods.structured import SmallDensePlan
 from espalier.data.batches import Batch
 from espalier.losses.terms import distillation_weights, soft_label_loss
 from espalier.methods.base import Method
@@ -17,6 +20,7 @@ from espalier.models.outputs import Outputs
 class LogitDistillation(Method):
     """A method whose settings have `alpha` and `temperature`; the fine-tuned, unpruned network teaches."""
 
+    settings: DistilPlan | SmallDensePlan | SpecialisePlan
     needs_teacher = True
 
     @property
@@ -30,6 +34,5 @@ class LogitDistillation(Method):
         Source: Hinton et al. 2015, arXiv 1503.02531.
         Differs from the authors' code: no code is public.
         """
-        options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
-        kld = soft_label_loss(student.logits, teacher.logits, **options)
+        kld = soft_label_loss(student.logits, teacher.logits, temperature=self.settings.temperature, kind=self.stage.kind)
         return super().loss_terms(batch, student, teacher, step) | {"kld": kld}

@@ -13,3 +13,4 @@ class Magnitude(Method):
     """
 
     settings_class = MagnitudePlan
+    settings: MagnitudePlan

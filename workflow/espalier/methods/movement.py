@@ -12,7 +12,8 @@ so that masks nest along a path.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from espalier.config.methods.pruning import MovementPlan
 from espalier.methods.base import Method
@@ -24,8 +25,9 @@ class Movement(Method):
     """Scores begin at 0 in every stage and grow over its dense epochs and after."""
 
     settings_class = MovementPlan
+    settings: MovementPlan
 
-    def begin(self, student: nn.Module, masks: Masks | None) -> None:
+    def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Start the sums."""
         super().begin(student, masks)
         self.movement = {name: torch.zeros_like(weight) for name, weight in self.pruner.weights.items()}

@@ -13,6 +13,7 @@ class Random(Method):
     """Draws new scores at each removal, from the method's own generator."""
 
     settings_class = RandomPlan
+    settings: RandomPlan
 
     def scores(self) -> dict[str, Tensor]:
         """Uniform in [0, 1).

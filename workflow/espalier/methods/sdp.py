@@ -43,6 +43,7 @@ class Sdp(Method):
     """Magnitude pruning under a self-distillation objective."""
 
     settings_class = SdpPlan
+    settings: SdpPlan
     needs_teacher = True
 
     @property

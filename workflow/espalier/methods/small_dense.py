@@ -25,6 +25,7 @@ class SmallDense(LogitDistillation):
     """Cut before training."""
 
     settings_class = SmallDensePlan
+    settings: SmallDensePlan
     masks_over = "parts"
 
     def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:

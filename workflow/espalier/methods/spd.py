@@ -57,16 +57,17 @@ class Spd(Method):
     """Grafting, distillation of every layer, and magnitude pruning in each matrix."""
 
     settings_class = SpdPlan
+    settings: SpdPlan
 
     @property
-    def needs_teacher(self) -> bool:
+    def needs_teacher(self) -> bool:  # type: ignore[override]  # here it depends on the settings
         """Whether a term or a graft is on."""
         settings = self.settings
         terms = settings.hidden_weight + settings.attention_weight + settings.prediction_weight
         return terms > 0 or settings.grafts
 
     @property
-    def needs_hidden_states(self) -> bool:
+    def needs_hidden_states(self) -> bool:  # type: ignore[override]  # here it depends on the settings
         """Whether the hidden term is on."""
         return self.settings.hidden_weight > 0
 
@@ -173,7 +174,10 @@ class Spd(Method):
         if "hidden" in on:
             self.hidden.append((len(batch), terms["hidden"].detach()))
             if step == 0:
-                self.reference = LEAST * sum(states.detach().float().square().mean() for states in teacher.hidden_states)
+                self.reference = LEAST * sum(
+                    (states.detach().float().square().mean() for states in teacher.hidden_states),
+                    start=torch.zeros((), device=self.reference.device),
+                )
         if not any(term.requires_grad for term in terms.values()):  # no student layer was drawn
             terms[next(iter(on))] += 0.0 * self.layers[-1].sum()
         return terms

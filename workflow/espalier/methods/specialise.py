@@ -19,9 +19,10 @@ class Specialise(LogitDistillation):
     """The task loss, with logit distillation where it is asked for."""
 
     settings_class = SpecialisePlan
+    settings: SpecialisePlan
 
     @property
-    def needs_teacher(self) -> bool:
+    def needs_teacher(self) -> bool:  # type: ignore[override]  # here it depends on the settings
         """Whether distillation is on."""
         return self.settings.alpha > 0
 

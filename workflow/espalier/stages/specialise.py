@@ -31,7 +31,7 @@ def run(
     session = Run("specialise", wanted, settings, Files(task, tokens, work, [*teacher, *start, kept]))
     student = open_base(start, wanted.goal.kind, session.task["classes"])
     session.open_rows(student.config.pad_token_id)
-    method = method_class(settings, session.fixed_stage(settings.epochs))
+    method = method_class(settings, session.fixed_stage(settings.epochs))  # type: ignore[attr-defined]
     result = session.train(student, method, teacher=teacher, history=history)
     write_model(student, config, weights)
     files = {path.name: path for path in start}

@@ -85,7 +85,8 @@ def read_plan(spec: str) -> tuple[CompressSpec, type[Method], Plan]:
     wanted = CompressSpec.model_validate_json(spec)
     method = method_class(wanted.method)
     path = [wanted.model_dump(mode="json")["target"]]
-    return wanted, method, method.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": path}))
+    settings: Any = method.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": path}))
+    return wanted, method, settings
 
 
 def pruning_stage(
@@ -231,7 +232,8 @@ class Run:
         """
         if not self.settings.evaluate_train:
             return []
-        return [self.train_rows.sample(int((self.evaluation_rows.sets == self.task["sets"][0]).sum()), TRAIN)]
+        rows: Any = self.train_rows
+        return [rows.sample(int((self.evaluation_rows.sets == self.task["sets"][0]).sum()), TRAIN)]
 
     def finish(self, path: Path, record: dict[str, Any]) -> None:
         """Write the record, last of all outputs, and drop what was kept for resuming."""

@@ -14,7 +14,7 @@ class SpecialisePlan(Plan):
     method: Literal["specialise"]
     rule: ClassVar[Literal["compress", "specialise"]] = "specialise"
     removes: ClassVar[Removal] = "nothing"
-    start: Source
+    start: Source  # type: ignore[assignment]  # narrower: never a teacher or the pre-trained base
     """A plan that works on text tasks."""
     recover: Recover = Recover(epochs=0.0)
     """Nothing was removed, so nothing is left to recover."""

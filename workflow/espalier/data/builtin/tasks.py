@@ -16,6 +16,7 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
@@ -57,7 +58,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 ANSWERS = pa.struct({"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int32())})
 """Answers in SQuAD's form; starts in characters of the context."""
-Rows = list[tuple[str, ...]] | list[Question]
+Rows = list[tuple[Any, ...]]
 
 
 def build(name: str) -> dict[str, pa.Table]:
@@ -94,7 +95,7 @@ def versions() -> dict[str, str]:
 @functools.lru_cache(maxsize=1)
 def docstrings() -> dict[str, list[str]]:
     """Path of each Python file below site-packages → its docstrings in the order of the file; files sorted."""
-    found = {}
+    found: dict[str, list[str]] = {}
     gc.disable()  # syntax trees have no cycles; looking for some takes a fifth of the time
     try:
         for library in sorted(ALIASES):
@@ -257,8 +258,9 @@ def _table(rows: Rows, classes: tuple[str, ...] | None) -> pa.Table:
     texts = {
         f"text_{letter}": pa.array(column, pa.string()) for letter, column in zip("ab", zip(*rows, strict=True), strict=False)
     }
-    if isinstance(rows[0], Question):
-        answers = pa.array([{"text": [row.answer], "answer_start": [row.start]} for row in rows], ANSWERS)
+    questions = [row for row in rows if isinstance(row, Question)]
+    if questions:
+        answers = pa.array([{"text": [row.answer], "answer_start": [row.start]} for row in questions], ANSWERS)
         return pa.table(texts | {"answers": answers, "id": pa.array([_digest(*row[:3])[:16] for row in rows])})
     if classes is None:
         return pa.table({"text_a": texts["text_a"]})
