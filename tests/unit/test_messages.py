@@ -31,7 +31,7 @@ WHEEL = {"source": "package", "package": "x", "folder": "x", "sha256": 64 * "0"}
         ({"teacher": None}, ["teacher: got None; needed: a block of keys"]),
         ({"teacher": {"evaluate_train": 3}}, ["teacher.evaluate_train: got 3; needed: true or false"]),
         ({"bases": [1]}, ["bases: got [1]; needed: a block of keys"]),
-        ({"bases": {"x": HUB}}, ["bases.x.id: got 'a b'; allowed: the hub's name of it: owner/name, or name"]),
+        ({"bases": {"x": HUB}}, ["bases.x.id: got 'a b'; allowed: a name on the hub: owner/name, or name"]),
         ({"bases": {"x": WHEEL}}, ["bases.x.package: got 'x'; allowed: a pinned requirement: name==version"]),
         (
             {"bases": {"x": {"source": "local", "path": "x", "licence": "a b"}}},

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-_PATTERNS: dict[str, str] = {}
-"""Pattern → how it is said."""
+PATTERN_WORDS: dict[str, str] = {}
+"""Pattern of a text → the pattern in words."""
 
 
 def _text(pattern: str, said: str, **limits: Any) -> Any:
     """A text that matches a pattern, which is said in words where one does not."""
-    _PATTERNS[pattern] = said
+    PATTERN_WORDS[pattern] = said
     return Annotated[str, StringConstraints(pattern=pattern, **limits)]
 
 
@@ -29,7 +29,7 @@ Commit = _text(r"^[0-9a-f]{40}$", "a full git commit: 40 hexadecimal digits")
 """So that the same configuration always reads the same files."""
 Sha256 = _text(r"^[0-9a-f]{64}$", "a SHA-256 digest: 64 hexadecimal digits")
 Requirement = _text(r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$", "a pinned requirement: name==version")
-HubId = _text(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", "the hub's name of it: owner/name, or name")
+HubId = _text(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", "a name on the hub: owner/name, or name")
 Licence = _text(r"^[A-Za-z0-9][A-Za-z0-9.+-]*$", "an SPDX identifier such as Apache-2.0")
 
 _BLOCK = "a block of keys"
@@ -111,7 +111,7 @@ def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
     if kind == "union_tag_not_found":
         return f"{place}.{context['discriminator'].strip(chr(39))}: missing; this key is required"
     if kind == "string_pattern_mismatch":
-        return f"{place}: got {got!r}; allowed: {_PATTERNS.get(context['pattern'], context['pattern'])}"
+        return f"{place}: got {got!r}; allowed: {PATTERN_WORDS.get(context['pattern'], context['pattern'])}"
     if kind == "value_error":
         return f"{place}: {context['error']}".removeprefix("(top level): ")
     if kind == "float_type" and isinstance(got, str):

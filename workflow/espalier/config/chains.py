@@ -9,7 +9,7 @@ from typing import NamedTuple
 from espalier.config.blocks import nearest
 from espalier.config.project import Config
 from espalier.config.starts import Source, SourceAt
-from espalier.config.targets import Target, kind_of, number_of, percent_of, position, stage_of
+from espalier.config.targets import Target, number_of, percent_of, position, stage_of, target_key
 from espalier.config.training import Plan
 
 
@@ -156,16 +156,17 @@ def _target_problems(place: str, plan: Plan, start: Source, source: Plan) -> Ite
     said = ", ".join(str(number_of(target)) for target in source.path)
     if not isinstance(start, SourceAt):
         for target in plan.path:
-            if percent_of(target) not in there or kind_of(target) != kind_of(source.path[0]):
+            if percent_of(target) not in there or target_key(target) != target_key(source.path[0]):
                 yield f"{place}.path: got {number_of(target)}; the path of plan {start.plan} has {said}"
         return
     if there.get(percent_of(start.at)) != start.at:
         yield f"{place}.start.at: got {number_of(start.at)}; the path of plan {start.plan} has {said}"
         return
     first, reached = plan.path[0], start.at
-    if number_of(reached) and kind_of(first) != kind_of(reached):
-        yield f"{place}.path: has targets of kind {kind_of(first)}, but plan {start.plan} has {kind_of(reached)}; use one kind"
-    elif kind_of(first) == kind_of(reached) and position(percent_of(first)) <= position(percent_of(reached)):
+    if number_of(reached) and target_key(first) != target_key(reached):
+        own, other = target_key(first), target_key(reached)
+        yield f"{place}.path: has targets of kind {own}, but plan {start.plan} has {other}; use one kind"
+    elif target_key(first) == target_key(reached) and position(percent_of(first)) <= position(percent_of(reached)):
         yield (
             f"{place}.path: got {number_of(first)}, which is not beyond {number_of(reached)}, where plan {start.plan} stands; "
             "targets count against the base"

@@ -1,4 +1,4 @@
-"""What a path aims at: a sparsity, or a number of parameters, a latency or a speed-up."""
+"""Targets of a path: a sparsity, a number of parameters, a latency or a speed-up."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, St
 from espalier.config.blocks import Block, nearest
 
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
-Goal = Literal["sparsity", "parameters", "latency"]
+TargetKind = Literal["sparsity", "parameters", "latency"]
 """What a plan may be able to aim at; a speed-up is a latency, too."""
 PERCENT = r"\d+(?:\.\d+)?(?:ms|x)?|\d+[kM]?-parameters"
 """Every word that stands for a target in a path: 60, 97.5, 12.5ms, 4x, 5M-parameters; no two kinds share a word."""
 
 _AMOUNT = r"^\d+(\.\d+)?[kM]?$"
-LONGEST = 12
+MOST_DIGITS = 12
 """Digits before the point of a number in a path: they become the name of a folder."""
 _UNITS = {"k": 1_000, "M": 1_000_000}
 _DIRECTIONS = {"": 1, "x": 1, "ms": -1, "-parameters": -1} | {f"{unit}-parameters": -size for unit, size in _UNITS.items()}
@@ -30,7 +30,7 @@ def _whole(amount: object) -> object:
     """'800k' and '5M' as whole numbers; what is no text stays as it is."""
     if not isinstance(amount, str):
         return amount
-    good = len(amount) <= 2 * LONGEST and re.fullmatch(_AMOUNT, amount, re.ASCII)
+    good = len(amount) <= 2 * MOST_DIGITS and re.fullmatch(_AMOUNT, amount, re.ASCII)
     number = Decimal(amount.rstrip("kM")) * _UNITS.get(amount[-1], 1) if good else Decimal("0.5")
     if number % 1:
         raise ValueError(f"got {amount!r}; allowed: a whole number such as 5000000, 800k or 5M")
@@ -45,33 +45,33 @@ Amount = Annotated[
 
 
 class Parameters(Block):
-    """A size of the encoder."""
+    """A number of weights."""
 
     parameters: Amount
-    """Weights in the encoder's matrices that stay: 5000000, 5M or 800k."""
+    """Weights of the encoder's matrices that are kept, such as 5000000, 5M or 800k. [weights]"""
 
 
 class Timed(Block):
-    """Where a speed is to hold; `measure` must time the same."""
+    """A speed on this machine, at one batch size and length. The block `measure` must time the same ones."""
 
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows at once."""
+    """Rows in the timed batch; measure.batch_sizes must name it. [rows; ours]"""
     length: Annotated[int, Field(ge=8)] = 128
-    """Tokens a row, all real."""
+    """Tokens of every timed row, without padding; the same as measure.length. [tokens; ours]"""
 
 
 class Latency(Timed):
-    """A time on this machine."""
+    """A time of one forward pass on this machine."""
 
     latency_ms: Annotated[float, Field(gt=0.0)]
-    """Milliseconds of a forward pass."""
+    """Time of a forward pass of the student. [milliseconds]"""
 
 
 class Speedup(Timed):
-    """A time on this machine, as a part of the dense model's."""
+    """A speed-up on this machine."""
 
     speedup: Annotated[float, Field(gt=1.0)]
-    """The dense model's latency over the student's."""
+    """Latency of the dense model divided by the student's. [ratio]"""
 
 
 _BLOCKS: dict[str, type[Block]] = {"parameters": Parameters, "latency_ms": Latency, "speedup": Speedup}
@@ -108,19 +108,19 @@ Target = Annotated[
 """One item of a path. The validator chooses the block, so that errors carry no names of union members."""
 
 
-def kind_of(target: Target) -> Any:
+def target_key(target: Target) -> Any:
     """The key by which the configuration asks for this kind of target."""
     return next((key for key, block in _BLOCKS.items() if isinstance(target, block)), "sparsity")
 
 
-def goal_of(target: Target) -> Goal:
+def target_kind(target: Target) -> TargetKind:
     """What a plan must be able to aim at for this target."""
-    return "latency" if isinstance(target, Timed) else kind_of(target)
+    return "latency" if isinstance(target, Timed) else target_key(target)
 
 
 def number_of(target: Target) -> float:
     """The number that the configuration gives."""
-    return getattr(target, kind_of(target), target)  # type: ignore[arg-type]  # a block has the attribute
+    return getattr(target, target_key(target), target)  # type: ignore[arg-type]  # a block has the attribute
 
 
 def percent_of(target: Target) -> str:
@@ -150,7 +150,7 @@ def check_path(path: Sequence[Target]) -> None:
     Raises:
         ValueError: it does not.
     """
-    if len(kinds := list(dict.fromkeys(map(kind_of, path)))) > 1:
+    if len(kinds := list(dict.fromkeys(map(target_key, path)))) > 1:
         raise ValueError(f"path must have one kind of target, got {' and '.join(kinds)}")
     places = {(target.batch_size, target.length): None for target in path if isinstance(target, Timed)}
     if len(places) > 1:
@@ -159,8 +159,8 @@ def check_path(path: Sequence[Target]) -> None:
     for number in map(number_of, path):
         if round(number, 3) != number:
             raise ValueError(f"path has at most three decimals, got {number}")
-        if number >= 10**LONGEST:
-            raise ValueError(f"path has numbers of at most {LONGEST} digits, got {Decimal(number):.3g}")
+        if number >= 10**MOST_DIGITS:
+            raise ValueError(f"path has numbers of at most {MOST_DIGITS} digits, got {Decimal(number):.3g}")
     rule = "ascend" if kinds[0] in ("sparsity", "speedup") else "descend"
     for earlier, later in pairwise(path):
         if position(percent_of(later)) <= position(percent_of(earlier)):
