@@ -22,7 +22,7 @@ WHEEL = {"source": "package", "package": "x", "folder": "x", "sha256": 64 * "0"}
     ("changes", "problems"),
     [
         ({"seeds": 42}, ["seeds: got 42; needed: a list, such as [42]"]),
-        ({"seeds": [1, 1]}, ["seeds: each seed once, got [1, 1]"]),
+        ({"seeds": [1, 1]}, ["seeds: a seed occurs twice, got [1, 1]"]),
         ({"seeds": None}, ["seeds: got None; needed: a list"]),
         ({"seeds": ["a"]}, ["seeds.[0]: got 'a'; needed: a whole number"]),
         ({"project": 5}, ["project: got 5; needed: a text"]),

@@ -224,9 +224,9 @@ class Task(Block):
     def _each_once(self) -> Self:
         for key, names in (("text", self.text), ("classes", self.classes or ())):
             if twice := next((name for name in names if names.count(name) > 1), None):
-                raise ValueError(f"{key}: each name once; got {twice!r} {names.count(twice)} times")
+                raise ValueError(f"{key}: a name occurs {names.count(twice)} times: {twice!r}")
         if self.label in self.text:
-            raise ValueError(f"label: got {self.label!r}, which is a text column, too; name the column of the labels")
+            raise ValueError(f"label: got {self.label!r}, which is also a text column; name the column of the labels")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The whole configuration: read, checked and resolved before Snakemake sees a job."""
+"""The whole configuration, checked and resolved before Snakemake plans a job."""
 
 from __future__ import annotations
 
@@ -86,36 +86,38 @@ class Config(Block):
         if TEACHER in self.plans:
             raise ValueError(f"plans.{TEACHER}: this name is taken by the teacher itself; choose another")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: each seed once, got {list(self.seeds)}")
+            raise ValueError(f"seeds: a seed occurs twice, got {list(self.seeds)}")
         return self
 
     @property
     def is_analysed(self) -> bool:
         """Whether students are analysed, or training is watched for overfitting or for recovery from removals."""
         settings = [self.teacher, *(self.plan_for(plan, task) for plan in self.plans for task in self.tasks)]
-        return bool(self.analyses) or any(each.evaluate_train or getattr(each, "evaluate_removals", False) for each in settings)
+        return bool(self.analyses) or any(run.evaluate_train or getattr(run, "evaluate_removals", False) for run in settings)
 
     def tasks_of(self, *kinds: Kind) -> list[str]:
-        """Tasks of these kinds."""
+        """Names of the tasks of these kinds."""
         return [name for name, task in self.tasks.items() if task.kind in kinds]
 
     def teacher_for(self, task: str) -> Teacher:
-        """The teacher's settings with what `per_task` says of this task."""
+        """The teacher's settings for a task, with `per_task` applied."""
         return for_task(self.teacher, task)
 
     def pretrain_for(self, task: str) -> Pretrain:
-        """The settings of a text task's teacher with what `per_task` says of this task."""
+        """The settings of a text task's teacher, with `per_task` applied."""
         return for_task(self.pretrain, task)
 
     def plan_for(self, plan: str, task: str) -> Plan:
-        """A plan's settings with what `per_task` says of this task."""
+        """A plan's settings for a task, with `per_task` applied."""
         return for_task(self.plans[plan], task)
 
 
 def for_task(settings: Settings, task: str) -> Settings:
-    """Settings with what their `per_task` says of a task; nothing is left in it."""
+    """Settings for a task, with `per_task` applied and then emptied."""
     if task not in settings.per_task:
         return settings.model_copy(update={"per_task": {}})  # type: ignore[return-value]  # Settings is one class of three
+
+    # through JSON, so that the block is validated again as if it came from the file
     fields = json.loads(settings.model_dump_json())
     changes = fields.pop("per_task")[task]
     return type(settings).model_validate(_merge(fields, changes))  # type: ignore[return-value]

@@ -29,7 +29,7 @@ class SourceAt(Source):
 
 
 def _reader(*words: str) -> Callable[[Any], Any]:
-    """Reads one of some words, or a block."""
+    """A validator that takes one of these words, or a block that names a student."""
     allowed = [*words, "{plan: …, at: …}"]
 
     def read(item: Any) -> Any:
@@ -42,20 +42,21 @@ def _reader(*words: str) -> Callable[[Any], Any]:
     return read
 
 
-def _write(start: Any) -> Any:
+def _write_start(start: Any) -> Any:
+    """A start as JSON can hold it."""
     return start.model_dump(mode="json") if isinstance(start, Block) else start
 
 
 Start = Annotated[
     Literal["pretrained", "teacher"] | SourceAt,
     PlainValidator(_reader("pretrained", "teacher"), json_schema_input_type=Literal["pretrained", "teacher"] | SourceAt),
-    PlainSerializer(_write),
+    PlainSerializer(_write_start),
 ]
 """The base with a new head, the fine-tuned teacher, or a student. The validator chooses, so that errors carry no names of union
 members."""
 TextStart = Annotated[
     Literal["teacher"] | SourceAt,
     PlainValidator(_reader("teacher"), json_schema_input_type=Literal["teacher"] | SourceAt),
-    PlainSerializer(_write),
+    PlainSerializer(_write_start),
 ]
 """Start of a plan on text tasks: the teacher or a student of another plan on text."""

@@ -21,14 +21,14 @@ Removal = Literal["nothing", "weights", "structure"]
 
 
 def _rows_or_auto(value: object) -> object:
-    """One message for what may be of three types."""
+    """A value that may have three types, with one message instead of three."""
     if value is None or value == "auto" or (type(value) is int and value >= 1):
         return value
     raise ValueError(f"got {value!r}; allowed: a whole number >= 1, auto, null")
 
 
 class Training(Block):
-    """What every training run has."""
+    """Settings that every training run has."""
 
     learning_rate: Positive = 3.0e-5
     """Peak learning rate of AdamW. [inferred: SDP]"""
@@ -100,15 +100,15 @@ class Plan(Training):
     if TYPE_CHECKING:
         method: str  # each plan's own literal, by which the classes are told apart
     target_kinds: ClassVar[frozenset[TargetKind]] = frozenset({"sparsity", "parameters"})
-    """What the method can aim at."""
+    """Kinds of target that the method can reach."""
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "regression", "span"})
     """Kinds of task that the method can work on."""
     rule: ClassVar[Literal["compress", "specialise"]] = "compress"
-    """What runs a stage."""
+    """Rule of the workflow that runs a stage."""
     removes: ClassVar[Removal] = "weights"
     """What the method removes."""
     trains_whole: ClassVar[bool] = False
-    """Whether the path may be [0.0]: training under the method's own objective, and nothing removed."""
+    """Whether the path may be [0.0], which trains under the method's objective and removes nothing."""
     learning_rate: Positive = 5.0e-5
     """Peak learning rate of AdamW; usually higher for sparsities above 0.7. [inferred: SDP, grid 2.0e-5, 5.0e-5, 1.0e-4]"""
     path: Annotated[tuple[Target, ...], Many, Field(min_length=1)]
@@ -150,7 +150,7 @@ class Plan(Training):
 
     @property
     def needs_whole(self) -> bool:
-        """Whether a student must have the base's own shape, because its states are compared with the teacher's as they are."""
+        """Whether a student must have the shape of the base, because its hidden states are compared with the teacher's."""
         return False
 
     def parts(self, first_stage: bool) -> list[float]:

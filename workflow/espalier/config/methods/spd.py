@@ -11,7 +11,7 @@ from espalier.config.blocks import Block
 from espalier.config.training import Epochs, Fraction, NonNegative, Plan, Positive, PrunedPlan, Recover
 
 Grafting = dict[str, tuple[float, str]]
-"""Plan → first probability of a student layer, and its schedule."""
+"""Plan → (initial probability of a student layer, its schedule)."""
 
 
 class Prediction(Block):
@@ -94,7 +94,7 @@ class SpdPlan(PrunedPlan):
 
     @property
     def grafts(self) -> bool:
-        """Whether a teacher's layer may ever stand in."""
+        """Whether a teacher layer may ever run in place of a student layer."""
         jumps = self.probability_schedule == "constant-jump-linear" and self.grafting_epochs > 0
         return self.initial_probability < 1 or (jumps and self.jump_probability < 1)
 
@@ -108,12 +108,13 @@ class SpdPlan(PrunedPlan):
 
 
 def grafting_ablations(plans: Mapping[str, Plan]) -> list[Grafting]:
-    """Plans that differ in how they graft alone, wherever there are at least three first probabilities."""
-    found: dict[str, Grafting] = {}
+    """Groups of plans that differ only in how they graft, and have at least three different initial probabilities."""
+    groups: dict[str, Grafting] = {}
     varied = {"initial_probability", "probability_schedule", "jump_probability", "grafting_epochs", "finetune_epochs"}
     for name, plan in plans.items():
         if isinstance(plan, SpdPlan):
             others = f"{plan.model_dump_json(exclude=varied)} {plan.grafting_epochs + plan.finetune_epochs}"
             schedule = plan.probability_schedule if plan.grafting_epochs else "constant, then 1"
-            found.setdefault(others, {})[name] = (plan.initial_probability, schedule)
-    return [own for own in found.values() if len({first for first, _ in own.values()}) > 2]
+            groups.setdefault(others, {})[name] = (plan.initial_probability, schedule)
+
+    return [group for group in groups.values() if len({first for first, _ in group.values()}) > 2]
