@@ -54,17 +54,15 @@ PLAN_BLOCKS: dict[type[Block], str] = {
     Recover: "Recovery",
 }
 """Blocks that plans of several methods contain → heading of their section."""
-SECTIONS = {
-    block.__name__: heading
-    for block, heading in (
-        *PLAN_BLOCKS.items(),
-        (Task, "Tasks"),
-        (Teacher, "Teacher"),
-        (Pretrain, "Pretrain"),
-        (Measure, "Measure"),
-        (Progress, "Progress"),
-    )
+BLOCK_SECTIONS: dict[type[Block], str] = {
+    Task: "Tasks",
+    Teacher: "Teacher",
+    Pretrain: "Pretrain",
+    Measure: "Measure",
+    Progress: "Progress",
 }
+"""Blocks of the file → heading of their section."""
+SECTIONS = {block.__name__: heading for block, heading in (PLAN_BLOCKS | BLOCK_SECTIONS).items()}
 """Name of a settings class → heading of its section, for links from the keys that hold such a block."""
 
 INTRODUCTION = """\
