@@ -44,6 +44,9 @@ bench: .venv/.installed ## Seconds a training step on this machine
 schema: .venv/.installed ## The JSON schema for editors, from the configuration's classes
 	$(BIN)/python -m espalier.config.schema > workflow/schemas/config.schema.json
 
+docs-pages: .venv/.installed ## The pages of docs/ that are generated from the package
+	$(BIN)/python -m espalier.config.reference > docs/configuration.md
+
 share: .venv/.installed ## Store all results elsewhere: make share REMOTE=/disk/store (or ssh://…, s3://bucket/path)
 	$(if $(REMOTE),,$(error say where: make share REMOTE=/disk/store, ssh://host/path or s3://bucket/path))
 	$(BIN)/dvc remote add --local --force --default store "$(REMOTE)"
@@ -71,4 +74,4 @@ clean: ## Remove the environment, logs, checkpoints and the site; results stay
 .venv/tools/.installed: envs/install.py envs/tools.lock
 	$(PYTHON) envs/install.py .venv/tools envs/tools.lock
 
-.PHONY: help demo test test-fast test-versioning test-cluster faults lint docs bench schema share lock clean
+.PHONY: help demo test test-fast test-versioning test-cluster faults lint docs bench schema docs-pages share lock clean

@@ -7,7 +7,7 @@
 rule compress:
     """Compress a student to the next target of its path, under its teacher."""
     input:
-        teacher=inside(TEACHER_FOLDER, MODEL),
+        teacher=paths_in(TEACHER_FOLDER, MODEL),
         start=lambda w: layout.start(*w),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),

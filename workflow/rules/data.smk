@@ -34,7 +34,7 @@ rule prepare:
 rule tokenise:
     """Turn the rows of a task into a base's token ids."""
     input:
-        tokenizer=inside(BASE, ("config.json", *TOKENIZER)),
+        tokenizer=paths_in(BASE, ("config.json", *TOKENIZER)),
         train=rules.prepare.output.train,
         evaluation=rules.prepare.output.evaluation,
         lock=LOCK,

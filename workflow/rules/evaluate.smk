@@ -41,7 +41,7 @@ rule measure:
     """Count a model's weights and time it against its teacher, alone on the machine."""
     input:
         model=[rules.export.output.config, rules.export.output.weights, rules.export.output.onnx],
-        dense=inside(f"{TEACHER_FOLDER}/compact", (*MODEL, "model.onnx")),
+        dense=paths_in(f"{TEACHER_FOLDER}/compact", (*MODEL, "model.onnx")),
         lock=LOCK,
     output:
         cost=f"{STUDENT}/cost.json",

@@ -6,8 +6,8 @@
 rule recover:
     """Train a student on at its final masks."""
     input:
-        teacher=inside(TEACHER_FOLDER, MODEL),
-        start=inside(STUDENT, STUDENT_FILES),
+        teacher=paths_in(TEACHER_FOLDER, MODEL),
+        start=paths_in(STUDENT, STUDENT_FILES),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),
         lock=LOCK,

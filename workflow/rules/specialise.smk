@@ -6,7 +6,7 @@
 rule specialise:
     """Fine-tune a task-agnostic student on a task."""
     input:
-        teacher=inside(TEACHER_FOLDER, MODEL),
+        teacher=paths_in(TEACHER_FOLDER, MODEL),
         start=lambda w: layout.start(*w),
         kept=lambda w: layout.kept(*w),
         task=rules.prepare.output.task,

@@ -6,7 +6,7 @@
 rule finetune:
     """Fine-tune a base on a task: the teacher."""
     input:
-        base=inside(BASE, MODEL),
+        base=paths_in(BASE, MODEL),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),
         lock=LOCK,

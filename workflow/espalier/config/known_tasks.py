@@ -115,7 +115,7 @@ KNOWN: dict[str, dict[str, Any]] = {
 }
 
 OF_A_SOURCE = ("train", "validation", "id", "name", "revision")
-"""Keys that say where the rows lie: they are dropped from a known task when the user gives another source."""
+"""Keys that say where the rows are. A known task loses them when the user gives another source."""
 
 
 def overlay(name: str, block: dict[str, Any]) -> dict[str, Any]:
