@@ -1,4 +1,4 @@
-"""docs/architecture.md: packages in import order, the files of a batch's walk, and the methods' contract are those of the code."""
+"""docs/architecture.md: packages, the files of a batch's walk, and the methods' contract are those of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/glossary.md: one table in alphabetical order, and every name in it is one of the code, the configuration or the results."""
+"""docs/glossary.md: one table in alphabetical order, and every name in it is in the code, a configuration or results."""
 
 from __future__ import annotations
 

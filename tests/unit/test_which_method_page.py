@@ -44,7 +44,10 @@ def span(values: pd.Series, form: str) -> str:
 def structured() -> list[str]:
     """cofi-small: mean score over four tasks; times and sizes from the smallest to the largest of the four."""
     rows = table("cofi-small")
-    lines = ["| plan | removed | mean score | times as fast, PyTorch | times as fast, onnxruntime | MiB |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| plan | removed | mean score | times as fast, PyTorch | times as fast, onnxruntime | MiB |",
+        "|---|---|---|---|---|---|",
+    ]
     for (plan, percent), of in rows.groupby(["plan", "percent"]):
         speeds = ["1", "1"] if plan == "teacher" else [span(of[name], ".1f") for name in ("speedup_b32", "onnx_speedup_b32")]
         size = f"{of['size_mib'].max():.1f}" if plan == "teacher" else span(of["size_mib"], ".1f")
@@ -65,7 +68,10 @@ def by_task() -> list[str]:
 def speed() -> list[str]:
     """cofi-speedup: what was asked for and what was measured."""
     rows = table("cofi-speedup")
-    lines = ["| asked for | times as fast, PyTorch | times as fast, onnxruntime | removed | accuracy |", "|---|---|---|---|---|"]
+    lines = [
+        "| asked for | times as fast, PyTorch | times as fast, onnxruntime | removed | accuracy |",
+        "|---|---|---|---|---|",
+    ]
     for _, row in rows.iterrows():
         asked = "the teacher" if row["plan"] == "teacher" else f"{row['percent'].removesuffix('x')} times"
         times = f"{row['speedup_b32']:.1f} | {row['onnx_speedup_b32']:.1f}"
@@ -166,9 +172,10 @@ CLAIMS: dict[str, Callable[[], bool]] = {
         and abs(value("cofi-small", "stsb", "cofi", "95", "size_mib") - 46.5) < 0.05
     ),
     "0.231 on STS-B, where CoFi has 0.835": lambda: (
-        near(value("cofi-small", "stsb", "small-layers", "95"), 0.231) and near(value("cofi-small", "stsb", "cofi", "95"), 0.835)
+        near(value("cofi-small", "stsb", "small-layers", "95"), 0.231)
+        and near(value("cofi-small", "stsb", "cofi", "95"), 0.835)
     ),
-    "between 0.9 and 1.1": lambda: 0.9 < dense_speeds().min() and dense_speeds().max() < 1.1,
+    "between 0.9 and 1.1": lambda: dense_speeds().min() > 0.9 and dense_speeds().max() < 1.1,
     "ahead of magnitude by 0.029 on both tasks": lambda: all(
         near(value("sdp-small", task, "sdp", "50") - value("sdp-small", task, "magnitude", "50"), ahead)
         for task, ahead in (("cola", 0.029), ("rte", 0.029))
@@ -195,7 +202,9 @@ CLAIMS: dict[str, Callable[[], bool]] = {
     "375 steps": lambda: "375 steps" in (STUDIES / "homodistil-novels/findings.md").read_text(),
 }
 """Words of the page → whether they are true."""
-NO_MEASUREMENT = re.compile(r"`[^`]*`|\]\([^)]*\)|SST-2|STS-B|MiniLM-L6-v2|batch size 32|22\.7 million|(?<![\d.])0\.08(?!\d)|\b(?:50|75|80|90|95) %")
+NO_MEASUREMENT = re.compile(
+    r"`[^`]*`|\]\([^)]*\)|SST-2|STS-B|L0|MiniLM-L6-v2|batch size 32|22\.7 million|(?<![\d.])0\.08(?!\d)|\b(?:50|75|80|90|95) %"
+)
 """Names, links, targets, the size of the base, and the margin that the findings of the studies give for RTE."""
 
 
