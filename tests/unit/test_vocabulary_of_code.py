@@ -13,7 +13,21 @@ ENTRY_POINTS = frozenset({"run", "main"})
 TO_RENAME = frozenset(
     {
         *("ATTENTION", "BATCH", "Block", "COLUMNS", "KEY", "LEFT_OUT", "LIBRARIES", "LONGEST", "MANY", "METRICS", "PACKAGES"),
-        *("PIECE", "RECORDED", "Rows", "SIZE", "Split", "TRAINING", "Teacher", "WEIGHTS", "WHOLE", "Weight", "as_text", "best"),
+        *(
+            "PIECE",
+            "RECORDED",
+            "Rows",
+            "SIZE",
+            "Split",
+            "TRAINING",
+            "Teacher",
+            "Texts",
+            "WEIGHTS",
+            "WHOLE",
+            "Weight",
+            "as_text",
+            "best",
+        ),
         *("by_place", "check", "collect", "describe", "draw", "finish", "inside", "kind_of", "positions", "read"),
         *("read_table", "recorded", "summary", "versions"),
     }
