@@ -22,10 +22,6 @@ PAGES = {
 TARGETS = set(re.findall(r"^([a-z./-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 SHELL = frozenset({"git", "tail", "cd", "export", ".", "squeue", "mkdir", "head"})
 """Programs whose options are not ours to check."""
-ARRIVING = frozenset(
-    {"study", "docs/configuration.md"}  # other parts of the same change
-)
-"""Targets and pages that are named before they are there."""
 
 
 def typed(text: str) -> Iterator[str]:
@@ -79,7 +75,7 @@ def test_a_command_parses(page, command):
         words.pop(0)
     program, arguments = words[0].removeprefix(".venv/bin/"), words[1:]
     if program == "make":
-        assert {word for word in arguments if "=" not in word} <= TARGETS | ARRIVING
+        assert {word for word in arguments if "=" not in word} <= TARGETS
     elif program == "snakemake":
         check_snakemake(arguments)
     elif program == "dvc":
@@ -98,7 +94,7 @@ def test_links_lead_to_files_of_the_repository(page):
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", without_code) if "://" not in link]
     targets = {(ROOT / page).parent.joinpath(link).resolve() for link in links if link}
     missing = {target.relative_to(ROOT).as_posix() for target in targets if not target.exists()}
-    assert missing <= ARRIVING
+    assert missing == set()
 
 
 def test_the_front_page_is_short():
