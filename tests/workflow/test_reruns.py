@@ -106,7 +106,7 @@ def move_module(finished, old: str, new: str) -> None:
         ("training.loop", "training.only_loop"),
         ("methods.sdp", "methods.self_distilled_pruning"),
         ("config.training", "config.general"),
-        ("evaluation.metrics", "elsewhere.metrics"),
+        ("evaluation.metrics", "runtime.metrics"),
     ],
 )
 def test_a_moved_module_runs_nothing_again(finished, old, new):
