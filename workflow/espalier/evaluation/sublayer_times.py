@@ -39,34 +39,33 @@ Layer = tuple[int, int]
 def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device: torch.device) -> dict[str, Any]:
     """Measure a base's sublayers; the result is the content of a latency table.
 
-    Random weights take the same time as trained ones. Times are medians in fp32 and PyTorch eager, without padding. They
-    are scaled by a few per cent so that their sum is the dense model's own latency.
+    Weights are random, as they do not change the time. Times are medians in fp32 and PyTorch eager, without padding.
 
     Args:
         config: configuration of the base.
         batch_size: rows at once.
-        length: tokens a row, all real.
+        length: tokens a row, without padding.
         device: where the models run.
 
     Raises:
         UserError: the base's family cannot be pruned structurally.
     """
     shape = prunable_shape(config)
-    heads, units = shape.layers[0]
     depth = len(shape.layers)
+    heads, units = shape.layers[0]
     head_counts = range(1, heads + 1)
     unit_counts = ffn_widths(units)
 
-    # One model for each kind of layer: without sublayers, dense, attention alone, FFN alone.
-    kinds = [(0, 0), (heads, units), *((count, 0) for count in head_counts), *((0, count) for count in unit_counts)]
-    times = _times_ms({layer: _model_of(config, shape, layer) for layer in kinds}, batch_size, length, device)
+    layers: list[Layer] = [(0, 0), (heads, units)]
+    layers += [(count, 0) for count in head_counts] + [(0, count) for count in unit_counts]
+    times = _times_ms({layer: _model_of(config, shape, layer) for layer in layers}, batch_size, length, device)
 
     rest_ms = times[0, 0]
     attention = _curve({count: (times[count, 0] - rest_ms) / depth for count in head_counts})
     ffn = _curve({count: (times[0, count] - rest_ms) / depth for count in unit_counts})
     table = LatencyTable(depth, attention, ffn, rest_ms)
 
-    # The curves' sum is scaled to the dense model's own time.
+    # A few per cent, so that all sublayers add up to the dense model's own time.
     scale = times[heads, units] / table.dense_ms
     return {
         **asdict(table.scaled(scale)),

@@ -39,6 +39,8 @@ def aim_of(wanted: CompressSpec, teacher: Sequence[Path], tables: Sequence[Path]
         table = read_latency_table(*tables)
         before = latency_target(table, wanted.before).removed if wanted.before else 0.0
         latency = latency_target(table, wanted.target)
+
+        # Both fractions are of the dense model's latency, so stages of a path follow one another.
         return Aim(before, latency.removed, latency)
 
     # The dense model is opened only where its size is needed.
@@ -66,4 +68,5 @@ def sparsity_target(target: Target, matrices: int) -> float:
     if target.parameters >= matrices:
         raise UserError(f"parameters: got {target.parameters:,}; the dense encoder's matrices have {matrices:,}, ask for fewer")
 
+    # s = 1 - weights to keep / M, with M the weights of the dense encoder's matrices.
     return 1.0 - target.parameters / matrices

@@ -58,6 +58,7 @@ class SizeBudget:
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
         """Expected sparsity, in [0, 1)."""
+        # s = 1 - size / M, where M counts the model that the path began with.
         return 1.0 - expected_size(kept, self.shape, self.head_weights, self.unit_weights) / self.dense
 
     @classmethod
@@ -115,6 +116,7 @@ class LatencyBudget:
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
         """Expected fraction of the dense latency that is saved."""
+        # Without hidden dimensions: they have no gates under this budget, because a table holds for one hidden width.
         table = self.latency.table
         return 1.0 - expected_latency(table, *expected_counts(kept, self.shape)) / table.dense_ms
 
@@ -125,6 +127,7 @@ def check_reach(budget: Budget, gated: Parts) -> None:
     Raises:
         UserError: the target is out of reach; the message says how much the gated parts are.
     """
+    # Masks of zeros give the exact saving, where probabilities would never reach 0.
     all_closed = {name: torch.zeros_like(values, dtype=torch.float32) for name, values in gated.items()}
     reachable = float(budget.saved(all_closed))
 
@@ -181,6 +184,7 @@ def _opening_order(values: Parts, soft: Parts) -> list[tuple[str, int]]:
         for name in names:
             for index in (values[name] == 0).nonzero().flatten().tolist():
                 closed.append((float(soft[name][index]), name, index))
+        # The highest soft value is the gate that was nearest to staying open.
         order += [(name, index) for _, name, index in sorted(closed, reverse=True)]
     return order
 
@@ -229,6 +233,7 @@ def _closing_order(values: Parts, soft: Parts, shape: Shape) -> list[tuple[str, 
     for kind in SUBLAYERS:
         for layer in range(len(shape.layers)):
             name = parts_in(kind, layer)
+            # Parts of a closed sublayer are gone already: closing them would save nothing.
             if name not in values or (kind in values and values[kind][layer] == 0):
                 continue
             for index, (value, score) in enumerate(zip(values[name].tolist(), soft[name].tolist(), strict=True)):

@@ -112,8 +112,10 @@ class GatedNorm(nn.LayerNorm):
         # Where every dimension is open, LN_z is the ordinary LayerNorm, and its affine map takes the gates:
         # (n w + b) z = n (w z) + b z.
         if self.state.hidden_kept is None:
+            # Weight before bias: autograd adds the gate's gradients in this order, and the order decides the last bit.
+            weight = self.weight * gate
             bias = None if self.bias is None else self.bias * gate
-            return F.layer_norm(states, self.normalized_shape, self.weight * gate, bias, self.eps)
+            return F.layer_norm(states, self.normalized_shape, weight, bias, self.eps)
 
         return open_layer_norm(states, gate, self.state.hidden_kept, self.weight, self.bias, self.eps)
 
@@ -161,6 +163,7 @@ def gated_attention(
     """Torch's attention with each head's context multiplied by the head's gate."""
     context, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **keywords)
 
+    # Contexts are [batch, length, heads, head_size]: one gate for each head, before the output matrix mixes heads.
     state, index = module.gate
     gate = state.values.get(heads_of(index))
     if gate is not None:

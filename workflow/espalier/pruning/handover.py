@@ -60,6 +60,7 @@ def parts_of(widths: Masks, shape: Shape) -> Masks:
     original_head_dim = widths[queries_of(0)].numel() // shape.layers[0][0]
     masks = {HIDDEN: widths[HIDDEN], HEAD: torch.arange(original_head_dim) < shape.head_dim}
 
+    # Narrowing keeps every head, and all heads are equally wide.
     for layer, (heads, _) in enumerate(shape.layers):
         masks[heads_of(layer)] = torch.ones(heads, dtype=torch.bool)
         masks[units_of(layer)] = widths[units_of(layer)]
@@ -78,6 +79,7 @@ def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings
     if not isinstance(settings, PrunedPlan):
         return 0.0
 
+    # Weights are counted by the shapes of tensors, so zeros inside them count as present.
     present = count_weights(student, settings.prune_embeddings)
     dense = count_weights(empty_model(teacher, kind), settings.prune_embeddings)
     return 1.0 - present / dense

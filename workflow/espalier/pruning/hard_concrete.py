@@ -138,8 +138,9 @@ class HardConcreteGates(nn.Module):
     @torch.no_grad()
     def decided(self) -> dict[str, Float[Tensor, " _"]]:
         """Deterministic gates; in a vector of sublayers every sublayer is decided by itself."""
-        gates = {}
+        gates: dict[str, Tensor] = {}
         for name, vector in self.items():
+            # n0 is counted in each vector; one sublayer is a vector with N = 1, closed where q < 0.5.
             if name in SUBLAYERS:
                 gates[name] = torch.cat([deterministic(sublayer) for sublayer in vector.split(1)])
             else:
@@ -154,7 +155,7 @@ class HardConcreteGates(nn.Module):
 
 def _vector_sizes(shape: Shape, kinds: Collection[GateKind]) -> dict[str, int]:
     """Name of each vector of gates → number of its gates; the order is that in which log alpha is drawn."""
-    sizes = {kind: len(shape.layers) for kind in SUBLAYERS if kind in kinds}
+    sizes: dict[str, int] = {kind: len(shape.layers) for kind in SUBLAYERS if kind in kinds}
     if "hidden" in kinds:
         sizes[HIDDEN] = shape.hidden
 

@@ -58,10 +58,12 @@ def expected_counts(kept: Parts, shape: Shape) -> Counts:
         full = torch.tensor([float(sizes[place]) for sizes in shape.layers], device=device)
         expected = []
         for layer, size in enumerate(full):
+            # sum_j q_ij; a layer without gates keeps all its parts.
             gates = kept.get(parts_in(kind, layer))
             expected.append(size if gates is None else gates.float().sum())
         counts.append(torch.stack(expected))
 
+    # Sublayers without gates are kept with probability 1.
     open_ = torch.ones_like(counts[0])
     return Counts(*counts, *(kept.get(kind, open_) for kind in SUBLAYERS))
 
@@ -73,6 +75,8 @@ def ramped(before: float, target: float, step: int, ramp_steps: int) -> float:
     """
     if step >= ramp_steps:
         return target
+
+    # t(k) = s_0 + (s - s_0) k / K_w
     return before + (target - before) * step / ramp_steps
 
 

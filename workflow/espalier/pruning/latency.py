@@ -56,6 +56,7 @@ class LatencyTable:
     @property
     def dense_ms(self) -> float:
         """The dense model's latency."""
+        # The last point of a curve is the whole sublayer.
         return self.rest_ms + self.layers * (self.attention.times_ms[-1] + self.ffn.times_ms[-1])
 
     def scaled(self, factor: float) -> LatencyTable:
@@ -97,6 +98,7 @@ def expected_latency(
         attention: probability that each layer's attention sublayer is kept.
         ffn: probability that each layer's FFN sublayer is kept.
     """
+    # A closed sublayer takes no time, so its time counts with the probability that it is open.
     attention_ms = (attention * table.attention.at(heads)).sum()
     ffn_ms = (ffn * table.ffn.at(units)).sum()
     return table.rest_ms + attention_ms + ffn_ms
@@ -121,6 +123,7 @@ def latency_target(table: LatencyTable, target: Latency | Speedup) -> LatencyTar
     dense_ms = table.dense_ms
     target_ms = dense_ms / target.speedup if isinstance(target, Speedup) else target.latency_ms
 
+    # Less than the rest is impossible even without any sublayer; the dense model's time needs no pruning.
     if not table.rest_ms < target_ms < dense_ms:
         raise UserError(
             f"a latency of {target_ms:.1f} ms at batch size {target.batch_size} and length {target.length} cannot be aimed at; "

@@ -97,6 +97,7 @@ class Pruner:
             names = sorted(dict(given.items() ^ needed.items()))
             raise UserError(f"the masks do not fit the model: {len(names)} matrices differ, such as {names[0]!r}")
 
+        # A removed weight is 0 in the model itself, so evaluation and saving need no masks.
         for name, weight in self.weights.items():
             self.masks[name] = masks[name].to(weight.device)
             weight.mul_(self.masks[name])

@@ -113,6 +113,7 @@ def original_shape(masks: Masks, head_dim: int) -> Shape:
         masks: masks over all parts of the model.
         head_dim: dimensions of one head in the model that the masks have led to.
     """
+    # The length of a mask is the size before, its sum the size after.
     hidden = masks[HIDDEN].numel()
     if HEAD in masks:
         head_dim = masks[HEAD].numel()

@@ -30,6 +30,7 @@ def sensitivity(weight: Float[Tensor, "..."], gradient: Float[Tensor, "..."]) ->
     Source: docs/methods/homodistil.md §3.1.
     Differs from the authors' code: the weight is the one that the gradient belongs to; PLATON's is one step newer.
     """
+    # Taylor around w: L(w) - L(0) is about w dL/dw.
     return (weight.detach() * gradient).abs_()
 
 

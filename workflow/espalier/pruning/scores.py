@@ -22,6 +22,7 @@ def movement_update(weight: Float[Tensor, "..."], gradient: Float[Tensor, "..."]
     Source: Sanh et al. 2020, arXiv 2005.07683, eq. 4 (S accumulates -alpha w dL/dw).
     Differs from the authors' code: scores are summed as in the equation, where the code trains them with Adam.
     """
+    # Gradient descent moves w by -alpha dL/dw; that has the sign of w where -w dL/dw > 0.
     return -(weight.detach() * gradient)
 
 
@@ -35,6 +36,7 @@ def keep_highest(scores: Float[Tensor, "..."], removed: int) -> torch.Tensor:
     if removed <= 0:
         return torch.ones_like(scores, dtype=torch.bool)
 
+    # The largest score that goes; no full sort is needed for it.
     flat = scores.flatten()
     threshold = flat.kthvalue(removed).values
     kept = flat > threshold

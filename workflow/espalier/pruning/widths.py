@@ -56,7 +56,8 @@ class Sizes(NamedTuple):
 
     @property
     def matrices(self) -> int:
-        """Weights of the encoder's matrices: queries, keys, values, output; both matrices of the FFN."""
+        """Weights of the encoder's matrices."""
+        # Queries, keys, values and output have d (h d_h) weights each, both matrices of the FFN d f.
         return sum(self.hidden * (4 * self.heads * self.head_dim + 2 * units) for units in self.units)
 
     def groups(self) -> dict[str, int]:
@@ -77,6 +78,7 @@ class Sizes(NamedTuple):
         shape = prunable_shape(config)
         heads = {heads for heads, _ in shape.layers}
 
+        # `Sizes` has one number of heads for all layers.
         if len(heads) != 1 or not all(map(all, shape.layers)):
             raise UserError(
                 "widths are narrowed where every layer has attention and FFN, and all have as many heads; "
@@ -141,6 +143,7 @@ def between(start: Sizes, final: Sizes, above: float, multiple: int = 1) -> Size
     """
 
     def width(first: int, last: int, step: int) -> int:
+        # last + (first - last) above, as r(t) = r_f + (1 - r_f) above says for ratios.
         exact = round(last + (first - last) * above)
         if exact <= last:
             return last
@@ -250,6 +253,7 @@ def choose(scores: Mapping[str, Float[Tensor, " _"]], wanted: Sizes, *, across_l
         across_layers: rank the FFN units of all layers together; at least one a layer stays. Heads stay alike, as an
             ordinary attention kernel needs them.
     """
+    # Hidden dimensions form one group for the whole model.
     masks: Masks = {HIDDEN: keep_highest(scores[HIDDEN], len(scores[HIDDEN]) - wanted.hidden)}
 
     ffn_scores = [scores[units_of(layer)] for layer in range(len(wanted.units))]
@@ -307,6 +311,7 @@ class Widths:
     @property
     def now(self) -> Sizes:
         """Present widths."""
+        # Heads are equally wide in all layers, so the first layer tells the width of a head.
         units = tuple(int(self.kept[units_of(layer)].sum()) for layer in range(len(self.start.units)))
         head_dim = int(self.kept[queries_of(0)].sum()) // self.start.heads
         return Sizes(int(self.kept[HIDDEN].sum()), self.start.heads, head_dim, units)
