@@ -93,7 +93,7 @@ def test_reasons_and_formulas_have_comments(package: str):
 
 def test_steps_of_functions_are_apart():
     shares = Shares(tuple(FILES))
-    low = {name: round(each.blanks, 1) for name, each in PACKAGES.items() if each.blanks < LEAST_BLANKS}
+    low = {name: round(package.blanks, 1) for name, package in PACKAGES.items() if package.blanks < LEAST_BLANKS}
     assert shares.blanks >= LEAST_BLANKS, f"packages below: {low}"
 
 

@@ -2,7 +2,7 @@
 
 Source: CoFi (Xia, Zhong, Chen 2022, arXiv 2204.00408; docs/methods/cofi.md §2, masked forward):
     e = (sum of embeddings) * z_hidden                      x = LN_z(e) * z_hidden
-    attention_i(x) = z_attention,i (concat_j z_head,ij head_ij(x)) W_O + b_O)
+    attention_i(x) = z_attention,i ((concat_j z_head,ij head_ij(x)) W_O + b_O)
     ffn_i(x) = z_ffn,i ((act(x W_U + b_U) * z_unit,i) W_D + b_D)
     y = LN_z(dropout(sublayer(x) * z_hidden) + x) * z_hidden
 LN_z normalises over the dimensions whose gate is open. A sublayer that is closed, or of which all heads or all units
