@@ -55,7 +55,6 @@ def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device
     heads, units = shape.layers[0]
     head_counts = range(1, heads + 1)
     unit_counts = ffn_widths(units)
-
     layers: list[Layer] = [(0, 0), (heads, units)]
     layers += [(count, 0) for count in head_counts] + [(0, count) for count in unit_counts]
     times = _times_ms({layer: _model_of(config, shape, layer) for layer in layers}, batch_size, length, device)
