@@ -11,7 +11,7 @@ from test_table import found, project, write
 from espalier.report.style import looks
 from espalier.report.training_figures import draw_panel
 from espalier.results.curves import LONGEST, Curves, Line, Panel, read_curves
-from espalier.results.places import by_place
+from espalier.results.places import files_by_place
 
 
 def curves(*lines: Line, borders: tuple[tuple[str, float], ...] = (("50", 10.0), ("90", 20.0))) -> Curves:
@@ -48,7 +48,7 @@ def test_a_steep_loss_has_a_logarithmic_axis(last, scale):
 
 def test_stages_stand_one_after_another(tmp_path: Path):
     root = project(tmp_path, seeds=(1, 2))
-    steps = dict.fromkeys(by_place(found(root, "scores.json")), 40)
+    steps = dict.fromkeys(files_by_place(found(root, "scores.json")), 40)
     read = read_curves(found(root, "history.parquet"), steps, {("base", "tiny"): ("validation", "accuracy")})
     assert [each.plan for each in read] == ["teacher", "dense", "magnitude", "sdp-cc"]
     sdp = read[-1]

@@ -64,7 +64,7 @@ def test_gaps_of_a_study_that_was_watched_stand_on_its_page(study):
     values = [{"plan": "sdp", "group": "50", "x": 0.5, "value": value} for value in (0.1, 0.3)]
     task = {"base": "b", "task": "fruit", "values": {"gap_loss": values, "separability": values}}
     (study / "results/mine/analyses.json").write_text(json.dumps({"tasks": [task], "fractions": []}))
-    evidence.collect("mine")
+    evidence.copy_results("mine")
     page = evidence.page(study / "workflow/experiments/mine")
     head = "**fruit** with b, loss: held-out less training rows (definition ours), at the end of each stage:"
     assert f"{head}\n\n| plan | 50 % removed |\n|---|---|\n| sdp | 0.200 ± 0.141 (2) |" in page
@@ -82,7 +82,7 @@ def test_speeds_stand_in_a_table_of_their_own_for_smaller_models_only(study):
         for size, eager, onnx in [sizes[plan]]
     ]
     table.write_text("\n".join([header, *lines]) + "\n")
-    evidence.collect("mine")
+    evidence.copy_results("mine")
     scores, speeds = evidence.tables(study / "workflow/experiments/mine").split(
         "Speed-up over the dense teacher at batch 32, PyTorch eager / onnxruntime"
     )
@@ -101,7 +101,7 @@ def test_a_study_of_several_tasks_ends_with_their_mean(study):
     ]
     table.write_text("\n".join([header, *lines]) + "\n")
     shutil.copytree(study / "results/mine/prepared/fruit", study / "results/mine/prepared/trees")
-    evidence.collect("mine")
+    evidence.copy_results("mine")
     last = evidence.tables(study / "workflow/experiments/mine").split("**Mean over tasks** with b (fruit, trees)")[1]
     assert last.splitlines()[2:] == [
         "| plan | dense | 50 % removed |",
@@ -121,7 +121,7 @@ def test_the_best_model_is_the_best_of_those_that_are_smaller(study):
         for seed in (2, 3)
     ]
     table.write_text("\n".join([header, *lines]) + "\n")
-    evidence.collect("mine")
+    evidence.copy_results("mine")
     evidence.renew(study / "README.md")
     best = json.loads((study / "workflow/experiments/mine/best.json").read_text())
     assert best == {"best": {"fruit": "results/mine/b/fruit/seed2/cofi/60/compact"}}
@@ -129,7 +129,7 @@ def test_the_best_model_is_the_best_of_those_that_are_smaller(study):
 
 def test_a_study_that_was_not_run_is_refused(study):
     with pytest.raises(UserError, match="yours: needs results/yours/report"):
-        evidence.collect("yours")
+        evidence.copy_results("yours")
 
 
 def test_the_readme_holds_the_results_of_the_committed_studies(monkeypatch):
@@ -298,5 +298,5 @@ def test_the_study_of_overfitting_on_more_tasks_has_what_its_findings_say():
 def test_the_shipped_study_s_artefacts_are_its_best_models(monkeypatch):
     monkeypatch.chdir(ROOT)
     best = json.loads((ROOT / "workflow/experiments/demo/best.json").read_text())["best"]
-    assert best == evidence.best(ROOT / "workflow/experiments/demo")
+    assert best == evidence.best_students(ROOT / "workflow/experiments/demo")
     assert set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]) == set(best)

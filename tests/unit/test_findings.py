@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from test_report import SMALL, make_report, study, words
@@ -15,10 +16,10 @@ from test_table import found, write
 from espalier.report.analysis_figures import draw_steps, error_pictures, fraction_pictures
 from espalier.report.style import looks
 from espalier.results.curves import read_curves
-from espalier.results.findings import Value, read_findings
-from espalier.results.fractions import read_fractions
-from espalier.results.places import by_place
-from espalier.results.table import read_table
+from espalier.results.findings import read_findings
+from espalier.results.fractions import numbers_of, read_fractions
+from espalier.results.places import files_by_place
+from espalier.results.table import read_results
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +45,7 @@ def analysis(separability: float, noise: float | None = 9.0, left_out: bool = Fa
 def analysed(folder: Path, train: bool = False) -> Path:
     """A study of two seeds whose SDP students were analysed, and whose histories tell of training rows."""
     root = study(folder, seeds=(1, 2), scores=SMALL)
-    for place, path in by_place(found(root, "scores.json")).items():
+    for place, path in files_by_place(found(root, "scores.json")).items():
         if place.plan == "sdp-cc":
             write(path.with_name("analysis.json"), analysis(0.5 + 0.1 * place.seed, left_out=place.seed == 2))
         if train and place.plan == "sdp-cc":
@@ -58,19 +59,22 @@ def analysed(folder: Path, train: bool = False) -> Path:
     return root
 
 
+def lines(table: pd.DataFrame) -> list[tuple[Any, ...]]:
+    return list(table.itertuples(index=False, name=None))
+
+
 @pytest.fixture
 def findings(tmp_path):
     root = analysed(tmp_path, train=True)
     make_report(root)
-    places = by_place(found(root, "scores.json"))
+    places = files_by_place(found(root, "scores.json"))
     curves = read_curves(found(root, "history.parquet"), dict.fromkeys(places, 40), GOALS)
-    [only] = read_findings(found(root, "analysis.json"), curves, read_table(root / "table.csv"), GOALS)
+    [only] = read_findings(found(root, "analysis.json"), curves, read_results(root / "table.csv"), GOALS)
     return only
 
 
 def test_numbers_of_students_stand_beside_their_measured_sparsity(findings):
-    values = [(each.plan, each.group, each.x, each.value) for each in findings.values["separability"]]
-    assert values == [("sdp-cc", "50", 0.5, 0.6), ("sdp-cc", "50", 0.5, 0.7)]
+    assert lines(findings.values["separability"]) == [("sdp-cc", "50", 0.5, 0.6), ("sdp-cc", "50", 0.5, 0.7)]
     assert findings.teacher == {"separability": pytest.approx(0.9)}, "what no teacher has is not drawn"
     assert findings.rows == 872 and findings.title == "base on tiny"
 
@@ -86,10 +90,10 @@ def test_noise_of_layers_is_the_mean_of_seeds(findings):
 
 
 def test_what_a_student_lost_stands_beside_its_last_layer_s_error(findings):
-    [lost] = findings.lost
-    assert (lost.plan, lost.error) == ("sdp-cc", 0.4) and lost.score == pytest.approx(0.9 - 0.88)
+    assert lines(findings.lost) == [("sdp-cc", 0.4, pytest.approx(0.9 - 0.88))]
     look = looks(["sdp-cc"])
-    one, several = (list(error_pictures(findings._replace(lost=[lost] * count), look)) for count in (1, 2))
+    lost = (pd.concat([findings.lost] * count) for count in (1, 2))
+    one, several = (list(error_pictures(findings._replace(lost=students), look)) for students in lost)
     assert len(several) == len(one) + 1 and "score lost against" in several[-1].label
 
 
@@ -97,11 +101,13 @@ def test_tasks_that_differ_in_their_rows_alone_show_the_gap_against_them(finding
     tasks = {name: {"sources": [{"sha256": "a"}], "rows": {"train": rows}} for name, rows in (("tiny", 400), ("tenth", 40))}
     tasks["other"] = {"sources": [{"sha256": "b"}], "rows": {"train": 10}}
     several = [findings, *(findings._replace(task=name) for name in ("tenth", "other"))]
-    [found] = read_fractions(several, tasks)
-    assert (found.base, found.percent, found.tasks) == ("base", "50", ["tenth", "tiny"])
-    assert [value.x for value in found.values["gap_loss"]] == [40, 40, 400, 400]
-    assert found.values["gap_metric"][0] == Value("sdp-cc", "tenth", 40, pytest.approx(0.05))
-    assert len(list(fraction_pictures(found, looks(["sdp-cc"])))) == 4
+    [fractions] = read_fractions(several, tasks)
+    assert (fractions.base, fractions.percent, fractions.tasks) == ("base", "50", ["tenth", "tiny"])
+    assert fractions.values["gap_loss"]["x"].tolist() == [40, 40, 400, 400]
+    assert lines(fractions.values["gap_metric"])[0] == ("sdp-cc", "tenth", 40, pytest.approx(0.05))
+    assert len(list(fraction_pictures(fractions, looks(["sdp-cc"])))) == 4
+    [part] = numbers_of([], [fractions], [])["fractions"]
+    assert part["values"]["gap_loss"][0] == {"plan": "sdp-cc", "group": "tenth", "x": 40, "value": 0.1}
     assert read_fractions(several[:1], tasks) == [] == read_fractions([findings._replace(values={})] * 2, tasks)
 
 
@@ -112,10 +118,9 @@ def test_weights_are_means_over_seeds(findings):
 
 
 def test_the_gap_is_that_of_the_last_evaluation(findings):
-    gaps = {key: [each.value for each in findings.values[key]] for key in ("gap_loss", "gap_metric")}
-    assert [each.value for each in findings.values["held_out_loss"]] == [0.5, 0.5]
-    assert [each.value for each in findings.values["train_score"]] == pytest.approx([0.85, 0.9])
-    assert gaps["gap_loss"] == pytest.approx([0.1, 0.2]) and gaps["gap_metric"] == pytest.approx([0.05, 0.1])
+    values = {key: table["value"].tolist() for key, table in findings.values.items()}
+    assert values["held_out_loss"] == [0.5, 0.5] and values["train_score"] == pytest.approx([0.85, 0.9])
+    assert values["gap_loss"] == pytest.approx([0.1, 0.2]) and values["gap_metric"] == pytest.approx([0.05, 0.1])
     assert [panel.name for panel in findings.curves[0].overfitting] == ["loss", "accuracy"]
     assert findings.curves[0].overfitting[0].quantities == ["train", "validation"]
 

@@ -85,7 +85,7 @@ def package(tmp_path, monkeypatch):
 
 
 def forget() -> None:
-    for cached in (code_digest, provenance._read, provenance._needs, provenance._text):
+    for cached in (code_digest, provenance._source_of, provenance._needs, provenance._canonical_text):
         cached.cache_clear()
 
 

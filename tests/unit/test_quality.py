@@ -6,10 +6,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from espalier.report.ablation_figures import arms, arms_figures, draw_arms
-from espalier.report.quality_figures import SIZE, SPARSITY, SPEEDS, draw, measured, points
+from espalier.report.quality_figures import SPARSITY, SPEEDS, STORED_SIZE, draw_quality, measured, points
 from espalier.report.style import looks
 from espalier.results.quality import Quality
-from espalier.results.summary import Group, Mean, goal
+from espalier.results.summary import Group, Mean, target_label
 
 
 def group(plan: str, sparsity: float, score: float, sd: float | None = 0.01, n: int = 3, **means: float) -> Group:
@@ -29,7 +29,7 @@ def compact(sparsity: float, score: float, millions: float, speedup: float) -> G
 
 def test_points_lie_at_measured_sparsity_and_the_teacher_is_a_line():
     axes = Figure().subplots()
-    draw(axes, quality(group("sdp", 0.498, 0.8), group("sdp", 0.9, 0.7)), SPARSITY, looks(["sdp"]))
+    draw_quality(axes, quality(group("sdp", 0.498, 0.8), group("sdp", 0.9, 0.7)), SPARSITY, looks(["sdp"]))
     drawn = {container.get_label(): container.lines[0].get_xydata().tolist() for container in axes.containers}
     assert drawn["sdp"] == [[pytest.approx(49.8), 0.8], [90.0, 0.7]]
     levels = {level.get_label(): level.get_ydata()[0] for level in axes.lines if len(level.get_ydata())}
@@ -38,7 +38,7 @@ def test_points_lie_at_measured_sparsity_and_the_teacher_is_a_line():
 
 def test_a_guess_far_below_is_written_instead_of_drawn():
     axes = Figure().subplots()
-    draw(axes, quality(group("sdp", 0.5, 0.88), majority=0.1), SPARSITY, looks(["sdp"]))
+    draw_quality(axes, quality(group("sdp", 0.5, 0.88), majority=0.1), SPARSITY, looks(["sdp"]))
     assert [text.get_text() for text in axes.texts] == ["↓ most frequent class: 0.100"]
     assert "most frequent class" not in axes.get_legend_handles_labels()[1]
     assert axes.get_ylim()[0] > 0.8
@@ -46,7 +46,7 @@ def test_a_guess_far_below_is_written_instead_of_drawn():
 
 def test_one_seed_has_no_error_bar():
     axes = Figure().subplots()
-    draw(axes, quality(group("sdp", 0.5, 0.8, sd=None, n=1)), SPARSITY, looks(["sdp"]))
+    draw_quality(axes, quality(group("sdp", 0.5, 0.8, sd=None, n=1)), SPARSITY, looks(["sdp"]))
     (bars,) = axes.containers[0].lines[2]
     assert not [segment for segment in bars.get_segments() if segment.size and (segment == segment).all()]
 
@@ -54,32 +54,32 @@ def test_one_seed_has_no_error_bar():
 def test_size_is_what_is_stored_and_the_smaller_ones_carry_their_target():
     axes = Figure().subplots()
     shown = quality(compact(0.6, 0.88, 10.0, 2.0), group("sdp", 0.5, 0.8, params_total=20e6, speedup_b32=1.01))
-    draw(axes, shown, SIZE, looks(["cofi", "sdp"]))
+    draw_quality(axes, shown, STORED_SIZE, looks(["cofi", "sdp"]))
     drawn = {container.get_label(): container.lines[0].get_xydata().tolist() for container in axes.containers}
     assert drawn == {"cofi": [[10.0, 0.88]], "sdp": [[20.0, 0.8]]}
     assert [text.get_text() for text in axes.texts if "%" in text.get_text()] == ["60 %"]
-    assert [point.smaller for point in points(shown, SIZE)] == [False, True, False]
+    assert [point.smaller for point in points(shown, STORED_SIZE)] == [False, True, False]
 
 
 @pytest.mark.parametrize(("fastest", "scale"), [(3.9, "linear"), (12.0, "log")])
 def test_far_speed_ups_stand_on_a_logarithmic_axis_and_the_dense_model_at_one(fastest, scale):
     axes = Figure().subplots()
-    draw(axes, quality(compact(0.6, 0.88, 10.0, 1.0), compact(0.95, 0.8, 5.0, fastest)), SPEEDS[0], looks(["cofi"]))
+    draw_quality(axes, quality(compact(0.6, 0.88, 10.0, 1.0), compact(0.95, 0.8, 5.0, fastest)), SPEEDS[0], looks(["cofi"]))
     assert axes.get_xscale() == scale
     assert [1.0, 1.0] in [list(line.get_xdata()) for line in axes.lines]
 
 
 def test_speeds_that_are_none_are_drawn_from_zero():
     axes = Figure().subplots()
-    draw(axes, quality(group("sdp", 0.5, 0.8, params_total=20e6, speedup_b32=1.03)), SPEEDS[0], looks(["sdp"]))
+    draw_quality(axes, quality(group("sdp", 0.5, 0.8, params_total=20e6, speedup_b32=1.03)), SPEEDS[0], looks(["sdp"]))
     assert axes.get_xlim()[0] == 0.0
 
 
 def test_a_runtime_is_drawn_where_students_were_timed_in_it():
     onnx = group("cofi", 0.6, 0.8, params_total=10e6, onnx_speedup_b32=2.0)
-    assert measured(quality()) == [SIZE]
-    assert measured(quality(compact(0.6, 0.88, 10.0, 2.0))) == [SIZE, SPEEDS[0]]
-    assert measured(quality(onnx)) == [SIZE, SPEEDS[1]]
+    assert measured(quality()) == [STORED_SIZE]
+    assert measured(quality(compact(0.6, 0.88, 10.0, 2.0))) == [STORED_SIZE, SPEEDS[0]]
+    assert measured(quality(onnx)) == [STORED_SIZE, SPEEDS[1]]
 
 
 def test_plans_that_share_a_target_stand_one_below_the_other():
@@ -100,4 +100,4 @@ def test_plans_that_share_a_target_stand_one_below_the_other():
     [("60", "60 %"), ("97.5", "97.5 %"), ("4x", "4×"), ("12.5ms", "12.5 ms"), ("5M-parameters", "5M parameters")],
 )
 def test_targets_are_said_in_their_own_unit(word, said):
-    assert goal(word) == said
+    assert target_label(word) == said

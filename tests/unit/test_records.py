@@ -46,7 +46,7 @@ def study(tmp_path, monkeypatch):
     note({WEIGHTS: "weights", "results/mine/b/run.json": '{"device": "cpu"}'}, "train", {ROWS: "rows"})
     note({CARD: "card"}, "card", {WEIGHTS: "weights"})
     Path(CARD).unlink()
-    with records.recorded("card", [Path(CARD), Path(WEIGHTS), Path("elsewhere.txt")]):
+    with records.job_record("card", [Path(CARD), Path(WEIGHTS), Path("elsewhere.txt")]):
         Path(CARD).write_text("card")
         Path("elsewhere.txt").write_text("")
 
@@ -75,7 +75,7 @@ def test_every_job_has_a_record_of_its_own(outputs, place):
 
 
 def test_a_block_that_fails_records_nothing():
-    with pytest.raises(OSError), records.recorded("other", [Path("results/mine/half.json")]):
+    with pytest.raises(OSError), records.job_record("other", [Path("results/mine/half.json")]):
         Path("results/mine/half.json").write_text("")
         raise OSError
     assert not Path("results/mine/records/other").exists()

@@ -13,7 +13,7 @@ import pytest
 from test_table import SPEC, found, make_table, project, write
 
 from espalier.results.summary import speeds
-from espalier.results.table import read_table
+from espalier.results.table import read_results
 from espalier.stages import report
 
 pytestmark = pytest.mark.slow
@@ -246,6 +246,6 @@ def test_both_runtimes_are_told_and_tabled(structured):
 
 def test_speeds_leave_out_the_teacher_and_the_control(two_seeds):
     root, _ = two_seeds
-    (speed,) = speeds(read_table(root / "table.csv"))
+    (speed,) = speeds(read_results(root / "table.csv"))
     assert (speed.runtime, speed.batch) == ("PyTorch eager", 1)
     assert (speed.batch, speed.structured, speed.students, speed.sparsest, speed.none) == (1, False, 8, 0.975, True)

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, MPNetConfig
 
 from espalier.models.classes import model_class
-from espalier.models.modeling_espalier import FAMILIES, Shape, check, compact_config, family_of, shape_of, stock_config
+from espalier.models.modeling_espalier import FAMILIES, Shape, check_covered, compact_config, family_of, shape_of, stock_config
 from tests import tiny
 
 UNEQUAL = Shape(hidden=27, head_dim=8, pooled=32, layers=((0, 5), (3, 0), (0, 0)))
@@ -108,7 +108,7 @@ def test_an_unsupported_family_is_refused_by_name_with_the_supported_ones():
 def test_parts_that_the_table_does_not_cover_are_refused_by_name(changes, part):
     model = tiny.encoder("deberta-v2", **changes)
     with pytest.raises(ValueError, match=f"this DebertaV2 model has {part}"):
-        check(model.base_model, family_of(model.config))
+        check_covered(model.base_model, family_of(model.config))
 
 
 def test_a_width_that_equals_the_number_of_classes_is_not_taken_for_it(model):

@@ -12,7 +12,7 @@ import pytest
 
 from espalier.results.places import Place, place_of
 from espalier.results.summary import groups
-from espalier.results.table import COLUMNS, read_table
+from espalier.results.table import COLUMNS, read_results
 from espalier.runtime.errors import UserError
 from espalier.stages import table
 
@@ -213,7 +213,7 @@ def test_a_plan_that_started_from_another_s_student(tmp_path):
     seconds = {key: float(row["train_seconds"]) for key, row in found.items()}
     assert seconds["dense", "90"] == 100.0 + 2 * 100.0 + 7.0, "the start, two stages, the own recovery"
     assert seconds["magnitude", "50"] == 207.0 and seconds["magnitude", "97.5"] == 307.0, "its own stage after two of sdp-cc"
-    shown = {(group.plan, group.percent): group for group in groups(read_table(root / "table.csv"))}
+    shown = {(group.plan, group.percent): group for group in groups(read_results(root / "table.csv"))}
     assert shown["dense", "80"].start == "tiny/sdp-cc/50" and shown["sdp-cc", "50"].start is None
 
 

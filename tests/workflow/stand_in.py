@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from espalier.provenance.job_records import recorded
+from espalier.provenance.job_records import job_record
 
 digest = hashlib.sha256("\0".join(sys.argv).encode()).hexdigest()
 number = int(digest[:4], 16) / 16**4
@@ -15,7 +15,7 @@ for word in sys.argv[2:]:
         option = word
     elif option not in ("--spec", "--work") and not Path(word).exists():  # Snakemake has removed old outputs
         outputs[Path(word)] = option
-with recorded(sys.argv[1], outputs):
+with job_record(sys.argv[1], outputs):
     for path, option in outputs.items():
         rows = f"plan,sparsity_encoder,score,size_mib,speedup_b32\nsdp,0.5,{number},1.0,1.0\n"
         texts = {".json": json.dumps({"score": number, option: digest}), ".csv": rows}

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from espalier.config.blocks import printable
 from espalier.provenance.job_environment import PROCESSES
-from espalier.provenance.job_records import recorded
+from espalier.provenance.job_records import job_record
 from espalier.runtime.errors import TRY_AGAIN, Interrupted, UserError, WorkerDone
 from espalier.runtime.process import keep_freed_memory
 
@@ -79,7 +79,7 @@ def run_stage(stage: str, arguments: list[str]) -> int:
         keep_freed_memory()
     run = import_module(f"espalier.stages.{stage}").run
     options = vars(parser_of(stage, run).parse_args(arguments))
-    with recorded(stage, _paths(options)):
+    with job_record(stage, _paths(options)):
         run(**options)
     return 0
 

@@ -14,7 +14,7 @@ from espalier.config.project import TEACHER
 from espalier.config.targets import position
 from espalier.evaluation.metrics import score
 from espalier.results.findings import DIFFERENCES, GAPS
-from espalier.results.summary import Group, Mean, goal, groups, over_tasks, panels, smaller
+from espalier.results.summary import Group, Mean, groups, over_tasks, panels, smaller, target_label
 from espalier.results.table import NAMES, RUNTIMES
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic, read_json, write_json
@@ -23,21 +23,24 @@ EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"
 """Project of the shipped configuration, whose tables the README shows."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+VALUE_COLUMNS = ["plan", "group", "x", "value"]
+"""Columns of the values in analyses.json."""
 COPIED = ("table.csv", "metrics.json", "analyses.json", "figures/*.svg", "prepared/*/task.json")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Collect the named projects, then write pages and README."""
+    """Copy the results of the named projects, then write pages and README."""
     parser = ArgumentParser("python -m espalier evidence", description=__doc__)
     help_text = "finished study, as its configuration names it; without names nothing is copied"
     parser.add_argument("projects", nargs="*", metavar="PROJECT", help=help_text)
+
     for project in parser.parse_args(arguments).projects:
-        collect(project)
+        copy_results(project)
     renew(Path("README.md"))
     return 0
 
 
-def collect(project: str) -> None:
+def copy_results(project: str) -> None:
     """Copy a project's small results beside its configuration, in place of the earlier ones.
 
     Raises:
@@ -46,6 +49,7 @@ def collect(project: str) -> None:
     source, target = Path("results") / project, EXPERIMENTS / project
     if not (source / "report.html").is_file() or not (target / "config.yaml").is_file():
         raise UserError(f"{project}: needs {source}/report.html and {target}/config.yaml; run the study first")
+
     for pattern in COPIED:
         for path in sorted(source.glob(pattern)):
             copy = target / path.relative_to(source)
@@ -55,7 +59,7 @@ def collect(project: str) -> None:
 
 
 def results_block() -> str:
-    """The README's results: the shipped configuration's tables, and where those of all studies are."""
+    """The README's results: the shipped configuration's tables, and links to the pages of all studies."""
     links = " · ".join(f"[{folder.name}]({folder}/README.md)" for folder in studies())
     return f"{tables(EXPERIMENTS / SHIPPED)}\n\nTables and figures of all studies: {links}."
 
@@ -67,36 +71,44 @@ def studies() -> list[Path]:
 
 def tables(folder: Path) -> str:
     """Scores for each base and task of a study that has been run, and speeds where matrices shrank."""
-    parts, rows = [], _rows(folder)
-    for (base, task), found in panels(groups(rows)):
+    rows = _committed_table(folder)
+    parts = []
+    for (base, task), inside in panels(groups(rows)):
         card = read_json(folder / f"prepared/{task}/task.json")
-        parts.append("\n".join(_task_table(base, task, found, card)))
-        if compact := [group for group in smaller(found) if group.means["speedup_b32"]]:
+        parts.append("\n".join(_task_table(base, task, inside, card)))
+        if compact := [group for group in smaller(inside) if group.means["speedup_b32"]]:
             parts.append("\n".join(_speed_table(base, task, compact)))
-    for (base, named), found in panels(over_tasks(rows)):
-        head = f"**Mean over tasks** with {base} ({named}), each with its own metric:"
-        parts.append("\n".join([head, "", *_score_grid(found)]))
+
+    for (base, tasks), inside in panels(over_tasks(rows)):
+        head = f"**Mean over tasks** with {base} ({tasks}), each with its own metric:"
+        parts.append("\n".join([head, "", *_score_grid(inside)]))
+
     return "\n\n".join([*parts, *_gaps(folder)])
 
 
 def _gaps(folder: Path) -> Iterator[str]:
-    """How much better students know the rows that they were trained on, where that was watched."""
+    """Tables of the overfitting gaps, for studies whose histories have scores on training rows."""
     numbers = folder / "analyses.json"
-    for task in read_json(numbers)["tasks"] if numbers.is_file() else []:
-        for key, said in GAPS.items():
-            values = pd.DataFrame(task["values"].get(key, []), columns=["plan", "group", "x", "value"])
+    if not numbers.is_file():
+        return
+
+    for task in read_json(numbers)["tasks"]:
+        for key, name in GAPS.items():
+            values = pd.DataFrame(task["values"].get(key, []), columns=VALUE_COLUMNS)
             means = {place: Mean.of(inside["value"]) for place, inside in values.groupby(["plan", "group"], sort=False)}
             if means:
                 ours = " (definition ours)" if key in DIFFERENCES else ""
-                head = f"**{task['task']}** with {task['base']}, {said}{ours}, at the end of each stage:"
+                head = f"**{task['task']}** with {task['base']}, {name}{ours}, at the end of each stage:"
                 yield "\n".join([head, "", *_grid({place: _cell(mean) for place, mean in means.items()})])
 
 
-def best(folder: Path) -> dict[str, str]:
-    """Task → compact model with the best mean score of those that store fewer parameters than their teacher."""
-    rows = _rows(folder)
-    students = [group for _, found in panels(groups(rows)) for group in smaller(found) if group.means["score"]]
+def best_students(folder: Path) -> dict[str, str]:
+    """Task → compact model with the best mean score among students that store fewer parameters than their teacher."""
+    rows = _committed_table(folder)
+    students = [group for _, inside in panels(groups(rows)) for group in smaller(inside) if group.means["score"]]
+    # ascending, so that in the dictionary the best student of a task replaces the others
     students.sort(key=lambda group: group.means["score"].mean)
+
     seed = rows["seed"].min()
     return {
         group.task: f"results/{folder.name}/{group.base}/{group.task}/seed{seed}/{group.plan}/{group.percent}/compact"
@@ -105,47 +117,53 @@ def best(folder: Path) -> dict[str, str]:
 
 
 def page(folder: Path) -> str:
-    """A study's own page: what its authors wrote about it in findings.md, if they did, its tables and figures."""
-    words = folder / "findings.md"
-    said = [words.read_text().strip()] if words.is_file() else []
+    """A study's own page: its authors' words in findings.md, where there are any, its tables and its figures."""
+    findings = folder / "findings.md"
+    words = [findings.read_text().strip()] if findings.is_file() else []
     figures = [f"![{figure.stem}](figures/{figure.name})" for figure in sorted((folder / "figures").glob("*.svg"))]
-    return "\n\n".join([f"# {folder.name}", "[Configuration](config.yaml)", *said, tables(folder), *figures]) + "\n"
+    return "\n\n".join([f"# {folder.name}", "[Configuration](config.yaml)", *words, tables(folder), *figures]) + "\n"
 
 
-def _rows(folder: Path) -> pd.DataFrame:
+def _committed_table(folder: Path) -> pd.DataFrame:
+    """table.csv with the columns that it had when the study was run; names stay text."""
     return pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
 
 
-def _task_table(base: str, task: str, found: list[Group], card: dict) -> list[str]:
-    rows, counted = card["rows"], "texts, packed" if card.get("kind") == "text" else "rows"
+def _task_table(base: str, task: str, inside: list[Group], card: dict) -> list[str]:
+    rows, metric = card["rows"], inside[0].metric
+    unit = "texts, packed" if card.get("kind") == "text" else "rows"
     head = (
-        f"**{task}** with {base}: {found[0].metric}, mean ± standard deviation (seeds); "
-        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation {counted}{_guess(card, found[0].metric)}."
+        f"**{task}** with {base}: {metric}, mean ± standard deviation (seeds); "
+        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation {unit}{_guess(card, metric)}."
     )
-    return [head, "", *_score_grid(found)]
+    return [head, "", *_score_grid(inside)]
 
 
-def _score_grid(found: list[Group]) -> list[str]:
-    return _grid({(group.plan, group.percent): _cell(group.means["score"]) for group in found})
+def _score_grid(inside: list[Group]) -> list[str]:
+    return _grid({(group.plan, group.percent): _cell(group.means["score"]) for group in inside})
 
 
-def _speed_table(base: str, task: str, found: list[Group]) -> list[str]:
-    """Of the students with smaller matrices: how many times the speed of their teacher, runtime by runtime."""
+def _speed_table(base: str, task: str, students: list[Group]) -> list[str]:
+    """Speed-ups of the students with smaller matrices over their teacher, runtime by runtime."""
     columns = {name: f"{prefix}speedup_b32" for name, prefix in RUNTIMES.items()}
-    measured = {name: column for name, column in columns.items() if any(group.means.get(column) for group in found)}
+    measured = {name: column for name, column in columns.items() if any(group.means.get(column) for group in students)}
     head = f"Speed-up over the dense teacher at batch 32, {' / '.join(measured)} ({task}, {base}):"
-    times = {
-        (group.plan, group.percent): " / ".join(_times(group.means.get(each)) for each in measured.values()) for group in found
-    }
-    return [head, "", *_grid(times)]
+
+    cells = {}
+    for group in students:
+        speedups = [_speedup_text(group.means.get(column)) for column in measured.values()]
+        cells[group.plan, group.percent] = " / ".join(speedups)
+    return [head, "", *_grid(cells)]
 
 
 def _grid(cells: Mapping[tuple[str, str], str]) -> list[str]:
-    """A Markdown table of (plan, target) → text: a row a plan, the teacher first, a column a target, the gentlest first.
+    """A Markdown table of (plan, target) → text.
 
-    Sparsities come before targets of other kinds.
+    There is a row for each plan, the teacher first, and a column for each target: sparsities first, then other kinds, and
+    within a kind the target that removes least first.
     """
     targets = sorted({target for _, target in cells}, key=lambda word: (not word[-1].isdigit(), position(word)))
+
     lines = [f"| plan | {' | '.join(_heading(target) for target in targets)} |", "|---|" + "---|" * len(targets)]
     for plan in sorted({plan for plan, _ in cells}, key=lambda plan: (plan != TEACHER, plan)):
         lines.append(f"| {plan} | {' | '.join(cells.get((plan, target), '') for target in targets)} |")
@@ -153,19 +171,22 @@ def _grid(cells: Mapping[tuple[str, str], str]) -> list[str]:
 
 
 def _heading(percent: str) -> str:
-    """`dense`, `60 % removed`; other targets as they are said."""
-    said = goal(percent)
-    return "dense" if percent == "0" else f"{said} removed" if said.endswith(" %") else said
+    """Heading of a target's column: `dense`, `60 % removed`; for other kinds of target its label alone."""
+    if percent == "0":
+        return "dense"
+    label = target_label(percent)
+    return f"{label} removed" if label.endswith(" %") else label
 
 
-def _times(mean: Mean | None) -> str:
+def _speedup_text(mean: Mean | None) -> str:
     return "–" if mean is None else f"{mean.mean:.1f}×"
 
 
 def _guess(card: dict, metric: str) -> str:
-    """What always answering the training rows' most frequent class gives; nothing where there are no classes."""
+    """Words on the score of always answering the training rows' most frequent class; empty where there are no classes."""
     if not card["class_counts"]:
         return ""
+
     train, counts = (list(card["class_counts"][name].values()) for name in ("train", card["sets"][0]))
     labels = np.repeat(np.arange(len(counts)), counts)
     return f"; the most frequent class gives {score(metric, labels, np.full_like(labels, np.argmax(train))):.3f}"
@@ -182,8 +203,10 @@ def renew(readme: Path) -> None:
     for folder in studies():
         with atomic(folder / "README.md") as temporary:
             temporary.write_text(page(folder))
+
     if (EXPERIMENTS / SHIPPED / "table.csv").is_file():
-        write_json(EXPERIMENTS / SHIPPED / "best.json", {"best": best(EXPERIMENTS / SHIPPED)})
+        write_json(EXPERIMENTS / SHIPPED / "best.json", {"best": best_students(EXPERIMENTS / SHIPPED)})
+
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     with atomic(readme) as temporary:

@@ -20,32 +20,36 @@ MEANING = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compare and print; 1 where something differs, is missing or is extra."""
+    """Compare and print; exit status 1 where something differs, is missing or is extra."""
     parser = ArgumentParser("python -m espalier verify", description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="file or folder under results/; all if left out")
     parser.add_argument("--json", action="store_true", help="print JSON, for machines")
     options = parser.parse_args(arguments)
+
     places = [from_here(path) for path in options.paths or sorted(Path(RESULTS).glob("*"))]
     jobs = read_jobs()
     known = known_digests(jobs, read_records(jobs))
+
     for place in places:
         if not Path(place).exists() and not any(Path(path).is_relative_to(place) for path in known):
             raise UserError(f"{place}: no such file or folder, and no job wrote one")
-    found = compare(places, known)
-    print(json.dumps(found, indent=2) if options.json else as_text(found))
-    return int(any(found[kind] for kind in ("differs", "missing", "extra")))
+
+    paths_of = compare(places, known)
+    print(json.dumps(paths_of, indent=2) if options.json else verify_text(paths_of))
+    return int(any(paths_of[kind] for kind in ("differs", "missing", "extra")))
 
 
 def compare(places: Sequence[str], known: Mapping[str, str]) -> dict[str, list[str]]:
-    """Sort every artefact in these places into the kinds of `MEANING`, or `verified`.
+    """Kind → the artefacts in these places that are of this kind: one of `MEANING`, or `verified`.
 
     Args:
         places: files or folders, relative to the repository.
         known: artefact → SHA-256; empty where none was noted.
     """
-    there = {path for place in places for path in _files(Path(place))}
+    there = {path for place in places for path in _artefacts(Path(place))}
     wanted = {path for path in known if any(Path(path).is_relative_to(place) for place in places)}
     digests = {path: sha256(Path(path)) for path in sorted(there & wanted) if known[path]}
+
     return {
         "verified": [path for path, digest in digests.items() if digest == known[path]],
         "differs": [path for path, digest in digests.items() if digest != known[path]],
@@ -55,12 +59,14 @@ def compare(places: Sequence[str], known: Mapping[str, str]) -> dict[str, list[s
     }
 
 
-def as_text(found: Mapping[str, Sequence[str]]) -> str:
-    """A line for each artefact that is not as it should be, and one that counts."""
-    lines = [f"{kind:<8} {path}: {why}" for kind, why in MEANING.items() for path in found[kind]]
-    return "\n".join([*lines, ", ".join(f"{len(paths)} {kind}" for kind, paths in found.items())])
+def verify_text(paths_of: Mapping[str, Sequence[str]]) -> str:
+    """A line for each artefact that is not as it should be, then a line with the number of artefacts of each kind."""
+    lines = [f"{kind:<8} {path}: {why}" for kind, why in MEANING.items() for path in paths_of[kind]]
+    counts = ", ".join(f"{len(paths)} {kind}" for kind, paths in paths_of.items())
+    return "\n".join([*lines, counts])
 
 
-def _files(place: Path) -> Iterable[str]:
+def _artefacts(place: Path) -> Iterable[str]:
+    """Files of a place, without the records of jobs."""
     files = [place] if place.is_file() else place.rglob("*")
     return [str(path) for path in files if path.is_file() and path.parts[2:3] != (RECORDS,)]

@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from espalier.evaluation.cost import eager_runner, full_batch, latencies_ms
 from espalier.models.modeling_espalier import Shape, compact_config
-from espalier.provenance.job_records import versions
+from espalier.provenance.job_records import package_versions
 from espalier.pruning.latency import Curve, LatencyTable
 from espalier.pruning.parts import prunable_shape
 
@@ -74,7 +74,7 @@ def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device
         "length": length,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "versions": versions(TIMED_PACKAGES),
+        "versions": package_versions(TIMED_PACKAGES),
     }
 
 

@@ -1,12 +1,13 @@
-"""What HomoDistil and SPD compare besides logits and hidden states: attention of every layer, and the embeddings.
+"""Recording attention and embeddings of a forward pass, which HomoDistil and SPD compare besides logits.
 
-Source: HomoDistil (Liang et al. 2023, arXiv 2302.09632; docs/methods/spd.md §2): A is averaged over heads, so numbers
-and widths of heads need not agree. The mean over heads of q_h k_h^T is one product of the concatenated heads.
-SPD (Huang et al. 2022, arXiv 2110.08190; docs/methods/spd.md §2.1): A is the probabilities of every head.
+HomoDistil (Liang et al. 2023, arXiv 2302.09632; docs/methods/homodistil.md §2): scores averaged over heads, so numbers and
+widths of heads need not agree. The mean over heads of q_h k_h^T is one product of the concatenated heads.
+SPD (Huang et al. 2022, arXiv 2110.08190; docs/methods/spd.md §2.1): the probabilities of every head.
 
 While a model is recorded its attention goes through a function of our own, which is registered with its mask function
-(without that, padding would be attended to). Where scores are recorded it calls torch's kernel: outputs are the same to
-the last bit. Where maps are, no kernel gives them, and what follows from a map costs less than computing it again.
+(without that, padding would be attended to). Where scores are recorded, that function calls torch's kernel: outputs are
+the same to the last bit. Where maps are recorded, no kernel returns them, so the output is computed from the map, which
+costs less than computing it again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ RECORDED = "espalier_recorded"
 Embedding = Literal["output", "table"]
 """The embedding block's output, after its LayerNorm; or the rows of the word table alone."""
 Recording = Embedding | Literal["maps"]
-"""Averaged scores and these embeddings; or the probabilities of every head."""
+"""What is recorded: averaged scores and these embeddings; or the probabilities of every head."""
 
 
 @dataclass
@@ -59,27 +60,30 @@ def recorded(model: PreTrainedModel, what: Recording = "output") -> Iterator[Rel
         UserError: the family, or the attention in use, cannot be recorded.
     """
     family, config = family_of(model.config), model.config
-    found = Relations(maps=[] if what == "maps" else None)
-    used = config._attn_implementation
-    if not family.dispatches or used != "sdpa":
+    implementation = config._attn_implementation
+    if not family.dispatches or implementation != "sdpa":
         raise UserError(
-            f"attention of {family.stem} models with implementation {used!r} cannot be recorded; allowed: families that look "
-            "theirs up by name, with 'sdpa'; or set attention_weight, and embedding_weight of homodistil, to 0"
+            f"attention of {family.stem} models with implementation {implementation!r} cannot be recorded; allowed: families "
+            "that look theirs up by name, with 'sdpa'; or set attention_weight, and embedding_weight of homodistil, to 0"
         )
+
+    relations = Relations(maps=[] if what == "maps" else None)
     modules = [find(acting(layer), family.attention) for layer in find(model.base_model, family.layers)]
-    configs = [config, *(module.config for module in modules)]  # a grafted layer has its own
+    # a grafted layer is the teacher's and has the teacher's configuration
+    configs = [config, *(module.config for module in modules)]
     source = model.get_input_embeddings() if what == "table" else model.base_model.embeddings
-    hook = source.register_forward_hook(lambda module, inputs, output: setattr(found, "embedding", output))
-    for each in configs:
-        each._attn_implementation = RECORDED
+
+    hook = source.register_forward_hook(lambda module, inputs, output: setattr(relations, "embedding", output))
+    for switched in configs:
+        switched._attn_implementation = RECORDED
     for module in modules:
-        module.relations = found
+        module.relations = relations
     try:
-        yield found
+        yield relations
     finally:
         hook.remove()
-        for each in configs:
-            each._attn_implementation = used
+        for switched in configs:
+            switched._attn_implementation = implementation
         for module in modules:
             del module.relations
 
@@ -92,6 +96,7 @@ def head_average(
     Source: docs/methods/homodistil.md §2 (A).
     Differs from the authors' code: no code is public.
     """
+    # sum_h q_h k_h^T = Q K^T, where Q and K hold the heads side by side
     wide_query, wide_key = (states.transpose(1, 2).flatten(2) for states in (query, key))
     return torch.matmul(wide_query, wide_key.transpose(1, 2)) * (scaling / query.shape[1])
 
@@ -105,22 +110,24 @@ def attention_map(
     """softmax(scaling q k^T) over the keys that the mask allows.
 
     Source: docs/methods/spd.md §2.1 (A_i).
-    Differs from the authors' code: theirs are the student's probabilities after dropout (section 7, point 7).
+    Differs from the authors' code: theirs are the student's probabilities after dropout (docs/methods/spd.md §7.7).
     """
     scores = torch.matmul(query * scaling, key.transpose(2, 3))
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)  # finite: padding in a local window has no key at all
+        # finite, because padding in a local window has no key at all: minus infinity everywhere would give not-a-number
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return scores.softmax(dim=-1).to(query.dtype)
 
 
 def recorded_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **keywords: Any
 ) -> tuple[Float[Tensor, "batch length heads head_size"], None]:
-    """Torch's attention, and the scores are kept; or the same by way of the map, which is."""
+    """Attention as the model would compute it; its scores, or its map, are appended to `module.relations`."""
     if module.relations.maps is not None:
         probabilities = attention_map(query, key, attention_mask, keywords["scaling"])
         module.relations.maps.append(probabilities)
         return (F.dropout(probabilities, keywords["dropout"]) @ value).transpose(1, 2).contiguous(), None
+
     module.relations.attention.append(head_average(query, key, keywords["scaling"]))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **keywords)
 

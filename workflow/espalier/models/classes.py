@@ -11,20 +11,24 @@ from espalier.models.modeling_espalier import family_of, shape_of, stock_config
 
 @torch.no_grad()
 def as_stock(model: PreTrainedModel) -> PreTrainedModel | None:
-    """The same model in transformers' own class where its shape is uniform, else None."""
+    """A compact model as an equal model of transformers' own class; None where its layers differ in shape."""
     config = stock_config(model.config)
     if config is None:
         return None
+
+    # a stock model has no empty layers, so the remaining ones are renumbered: its layer i is layer remaining[i] here
     family = family_of(config)
     place = f"{model.base_model_prefix}.{family.layers}."
-    layers = [str(index) for index, layer in enumerate(shape_of(model.config).layers) if layer != (0, 0)]
+    remaining = [index for index, layer in enumerate(shape_of(model.config).layers) if layer != (0, 0)]
+
     state = model.state_dict()
     stock = model_class(config, auto_class(model))(config)
     for name, target in stock.state_dict().items():
         if name.startswith(place):
             index, _, rest = name.removeprefix(place).partition(".")
-            name = f"{place}{layers[int(index)]}.{rest}"
+            name = f"{place}{remaining[int(index)]}.{rest}"
         target.copy_(state[name])
+
     return stock.to(model.device).train(model.training)
 
 

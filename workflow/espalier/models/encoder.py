@@ -25,13 +25,14 @@ def encoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
 def prunable_weights(model: nn.Module, embeddings: bool = False) -> dict[str, nn.Parameter]:
     """The encoder's matrices: attention and FFN projections of each layer, and the word embeddings where asked for.
 
-    Source: docs/methods/sdp.md §3.2 (and SPD, section 3.4): 6 matrices a layer in the BERT layout; biases,
+    Source: docs/methods/sdp.md §3.2 and docs/methods/spd.md §3.4: 6 matrices a layer in the BERT layout; biases,
     LayerNorm, pooler and classifier are never pruned.
     """
     prefix, stack = encoder_layers(model)
     weights = {
         f"{prefix}.{name}.weight": module.weight for name, module in stack.named_modules() if isinstance(module, nn.Linear)
     }
+
     if embeddings:
         table = model.get_input_embeddings().weight
         weights |= {name: parameter for name, parameter in model.named_parameters() if parameter is table}
@@ -39,19 +40,21 @@ def prunable_weights(model: nn.Module, embeddings: bool = False) -> dict[str, nn
 
 
 def count_weights(model: nn.Module, embeddings: bool = False) -> int:
-    """How many weights `prunable_weights` has, zeros among them."""
+    """Number of weights that `prunable_weights` returns, zeros included."""
     return sum(weight.numel() for weight in prunable_weights(model, embeddings).values())
 
 
 def embedding_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
-    """The tables of the embeddings, what projects them to the residual stream, and the LayerNorms that read them.
+    """Parameters of the embedding tables, their projections to the residual stream, and the LayerNorms that read them.
 
-    In a family that `models.modeling_espalier` does not know: what stands beside the table of words.
+    In a family that `models.modeling_espalier` does not know: all parameters of the module that holds the word table.
     """
-    family, words = FAMILIES.get(model.config.model_type.removeprefix("compact-")), model.get_input_embeddings()
+    family = FAMILIES.get(model.config.model_type.removeprefix("compact-"))
     if family is None:
+        words = model.get_input_embeddings()
         modules = [module for module in model.modules() if words in module.children()]
     else:
         paths = (*family.embeddings, *family.projections, *family.embedding_norms)
         modules = [module for path in paths if (module := find(model.base_model, path)) is not None]
+
     return [parameter for module in modules for parameter in module.parameters()]

@@ -35,13 +35,14 @@ AUTO_CLASS: dict[Kind, type] = {
 def folder_of(files: Sequence[Path]) -> Path:
     """The folder of a model, given its config.json and model.safetensors (and masks.safetensors)."""
     folders = {file.parent for file in files}
+
     if len(folders) != 1 or not {"config.json", "model.safetensors"} <= {file.name for file in files}:
         raise UserError(f"a model is config.json and model.safetensors of one folder; got {', '.join(map(str, files))}")
     return folders.pop()
 
 
 def open_base(files: Sequence[Path], kind: Kind, classes: Sequence[str] | None) -> PreTrainedModel:
-    """A pre-trained encoder with a head; seed torch before, for what of the head is new.
+    """A pre-trained encoder with a head. New parts of the head are drawn at random, so seed torch before.
 
     Args:
         files: config.json and model.safetensors of the base.
@@ -56,9 +57,10 @@ def open_base(files: Sequence[Path], kind: Kind, classes: Sequence[str] | None) 
 
 
 def open_with_head(files: Sequence[Path], kind: Kind, classes: Sequence[str] | None) -> tuple[PreTrainedModel, bool]:
-    """The same, and whether all weights of the head came with the base."""
+    """What `open_base` returns, and whether all weights of the head came with the base."""
     folder = folder_of(files)
     config = AutoConfig.from_pretrained(folder)
+
     if kind == "regression":
         config.num_labels, config.problem_type = 1, "regression"
     elif kind == "classification":
@@ -67,8 +69,10 @@ def open_with_head(files: Sequence[Path], kind: Kind, classes: Sequence[str] | N
         config.problem_type = "single_label_classification"
     elif kind == "span":
         config.num_labels = 2
+
     model, report = _open(folder, config, kind)
     prefix = f"{model.base_model_prefix}."
+    # a pooler counts as part of the head, since a base may come without one
     if missing := sorted(key for key in report["missing_keys"] if key.startswith(prefix) and ".pooler." not in key):
         raise UserError(f"{folder}/model.safetensors lacks {len(missing)} weights of the encoder, such as {missing[0]!r}")
     return model, not any(key for key in report["missing_keys"] if not key.startswith(prefix))
@@ -82,6 +86,7 @@ def open_student(files: Sequence[Path], kind: Kind) -> PreTrainedModel:
     """
     folder = folder_of(files)
     model, report = _open(folder, AutoConfig.from_pretrained(folder), kind)
+
     wrong = {what: sorted(map(str, keys)) for what, keys in report.items() if keys and what.endswith("_keys")}
     if wrong:
         raise UserError(f"{folder}/model.safetensors does not fit its config.json: {wrong}")
@@ -107,8 +112,10 @@ def write_model(model: PreTrainedModel, config: Path, weights: Path) -> None:
     with tempfile.TemporaryDirectory(dir=_made(weights.parent), prefix=".partial-") as folder:
         try:
             model.save_pretrained(folder, max_shard_size="1TB")
-        except SafetensorError as error:  # a full disk, mostly
+        # mostly a full disk
+        except SafetensorError as error:
             raise UserError(f"{weights}: cannot be written: {error}") from error
+
         for name, path in (("model.safetensors", weights), ("config.json", config)):
             with atomic(path) as temporary:
                 (Path(folder) / name).replace(temporary)
@@ -124,8 +131,10 @@ def write_compact(model: PreTrainedModel, config: Path, weights: Path, code: Pat
         if (stock := as_stock(model)) is not None:
             model = stock
         else:
+            # "Auto class" → "file.Class", as `trust_remote_code=True` reads it
             classes = {"AutoConfig": type(model.config), auto_class(model).__name__: type(model)}
             model.config.auto_map = {name: f"{modeling_espalier.MODULE}.{kind.__name__}" for name, kind in classes.items()}
+
     write_model(model, config, weights)
     with atomic(code) as temporary:
         shutil.copyfile(modeling_espalier.__file__, temporary)

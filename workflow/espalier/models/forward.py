@@ -34,6 +34,7 @@ def forward(
     states = hidden_states or representation is not None
     with _asked_for(model, batch.masked), recorded(model, relations) if relations else nullcontext() as found:
         raw = model(**batch.inputs(), output_hidden_states=states)
+
     vectors = pool(raw.hidden_states[-1], batch.attention_mask, representation) if representation else None
     return Outputs(
         logits=_logits(raw, batch),
@@ -62,6 +63,7 @@ def _asked_for(model: nn.Module, masked: Bool[Tensor, "batch length"] | None) ->
         return
 
     def gather(module: nn.Module, arguments: object, outputs: ModelOutput) -> ModelOutput:
+        # (batch, length, hidden) → (1, masked tokens, hidden)
         outputs.last_hidden_state = outputs.last_hidden_state[masked].unsqueeze(0)
         return outputs
 
@@ -78,5 +80,7 @@ def pool(
     """The first token's state, or the mean over the real tokens."""
     if how == "first-token":
         return hidden[:, 0]
+
+    # sum_i m_i h_i / sum_i m_i, where m is 1 at real tokens
     real = mask.unsqueeze(-1).to(hidden.dtype)
     return (hidden * real).sum(dim=1) / real.sum(dim=1)

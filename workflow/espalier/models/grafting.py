@@ -1,6 +1,6 @@
-"""Grafted encoders: at each position either the student's layer runs or its teacher's, as bits say.
+"""Grafted encoders: at each position either the student's layer or its teacher's runs, as a vector of bits decides.
 
-Source: SPD (Huang et al. 2022, arXiv 2110.08190; docs/methods/spd.md §2.1 and 3.2).
+Source: SPD (Huang et al. 2022, arXiv 2110.08190; docs/methods/spd.md §2.1 and §3.2).
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from espalier.models.encoder import encoder_layers
 
 @dataclass(frozen=True)
 class Pair:
-    """One position of a grafted encoder. The teacher's layer is no part of the student: no weights, nothing saved."""
+    """One position of a grafted encoder. The teacher's layer is no part of the student and is not saved with it."""
 
     own: nn.Module
     theirs: nn.Module
 
 
 class Grafts:
-    """A pair for every layer of a student and its teacher, which must be as deep.
+    """One pair of layers for each position; student and teacher must have the same number of layers.
 
     The teacher's layers compute in eval mode, as the teacher does. They are frozen, yet gradients pass through them to
-    the student's layers below; where there are none, autograd finds nothing to keep.
+    the student's layers below. Where no student's layer lies below, autograd stores nothing.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
@@ -41,9 +41,10 @@ class Grafts:
     def grafted(self, bits: Bool[Tensor, " layers"]) -> Iterator[None]:
         """The student's forward passes inside this context take its own layers where `bits` are True.
 
-        A teacher's layer stands in through its `forward` alone, so that hooks on the student's layers see what it gives.
+        Only the layer's `forward` is replaced, so that hooks on the student's layers see the output of the teacher's layer.
         """
         replaced = [pair for pair, bit in zip(self.pairs, bits.tolist(), strict=True) if not bit]
+
         for pair in replaced:
             pair.own.forward = pair.theirs.forward
         try:
@@ -54,5 +55,6 @@ class Grafts:
 
 
 def acting(layer: nn.Module) -> nn.Module:
-    """The layer that computes at this position: itself, or the teacher's that stands in for it."""
+    """The layer that computes at this position: the student's own, or the teacher's in its place."""
+    # `grafted` sets `forward` to a bound method of the layer that computes
     return layer.forward.__self__

@@ -35,14 +35,14 @@ class Shape(NamedTuple):
 
 
 class _Nothing(nn.Module):
-    """Stands where a sublayer was: zeros of its input's shape."""
+    """Takes the place of a removed sublayer: returns zeros of its input's shape."""
 
     def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> torch.Tensor:
         return torch.zeros_like(hidden_states)
 
 
 class _NothingAndMap(_Nothing):
-    """The same for modules that return an attention map besides."""
+    """Takes the place of a removed module that also returns an attention map: zeros, and None for the map."""
 
     def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, None]:  # type: ignore[override]
         return torch.zeros_like(hidden_states), None
@@ -50,7 +50,7 @@ class _NothingAndMap(_Nothing):
 
 @dataclass(frozen=True)
 class Family:
-    """Paths of one architecture: those of embeddings and `layers` below the base model, the others below a layer."""
+    """Paths of one architecture. `layers` and the embeddings lie below the base model, the other paths below a layer."""
 
     stem: str  # of the family's classes in transformers
     attention: str  # the module that splits the heads
@@ -131,7 +131,7 @@ def family_of(config: PreTrainedConfig) -> Family:
     """The table of a model's family.
 
     Raises:
-        ValueError: the family is not supported; it and those that are supported are named.
+        ValueError: the family is not supported; the message names it and the supported ones.
     """
     name = config.model_type.removeprefix("compact-")
     if name not in FAMILIES:
@@ -150,10 +150,15 @@ def shape_of(config: PreTrainedConfig) -> Shape:
     """The shape that a stock or compact configuration describes."""
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     units = family_of(config).units
+
     layers = []
-    for layer in (config.per_layer_config[index] for index in range(config.num_hidden_layers)):
+    for index in range(config.num_hidden_layers):
+        layer = config.per_layer_config[index]
         skip = getattr(layer, "skip", ())
-        layers.append((0 if ATTENTION in skip else layer.num_attention_heads, 0 if FFN in skip else getattr(layer, units)))
+        heads = 0 if ATTENTION in skip else layer.num_attention_heads
+        ffn = 0 if FFN in skip else getattr(layer, units)
+        layers.append((heads, ffn))
+
     return Shape(config.hidden_size, head_dim, getattr(config, "pooled_size", config.hidden_size), tuple(layers))
 
 
@@ -165,10 +170,12 @@ def compact_config(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
         sizes = {"num_attention_heads": heads, "intermediate_size": ffn}
         skip = [word for word, size in ((ATTENTION, heads), (FFN, ffn)) if not size]
         layers[index] = {name: size for name, size in sizes.items() if size} | ({"skip": skip} if skip else {})
+
     changes = {"hidden_size": shape.hidden, "head_dim": shape.head_dim, "pooled_size": shape.pooled}
     for key in ("embedding_size", "pooler_hidden_size"):
         if getattr(config, key, None) == config.hidden_size:
             changes[key] = shape.hidden
+
     result = _COMPACT[family.stem].from_dict(_without(config, "per_layer_config", "model_type", "architectures") | changes)
     result.per_layer_config = layers
     return result
@@ -177,12 +184,17 @@ def compact_config(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
 def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """The stock configuration of a compact model whose remaining layers are whole and alike, or None."""
     family, shape = family_of(config), shape_of(config)
+
+    # all layers that are not empty must have one shape; empty ones are dropped where layers may be renumbered
     kinds = {layer for layer in shape.layers if layer != (0, 0)}
     if len(kinds) != 1 or ((0, 0) in shape.layers and not family.movable) or shape.pooled != shape.hidden:
         return None
+
+    # stock classes take the head size to be hidden / heads and have no way to leave a sublayer out
     heads, ffn = kinds.pop()
     if not ffn or heads * shape.head_dim != shape.hidden:
         return None
+
     result = family.config.from_dict(_without(config, *OWN_KEYS))
     result.num_hidden_layers = sum(layer != (0, 0) for layer in shape.layers)
     result.num_attention_heads = heads
@@ -201,24 +213,32 @@ class _Compact:
         shape, family = shape_of(config), family_of(config)
         plain = copy.deepcopy(config)
         plain.per_layer_config = None
-        plain.num_attention_heads = 1  # divides every width, as the parents demand; the layers are resized below
+        # the parents demand that the number of heads divides the width: 1 always does; the layers are resized below
+        plain.num_attention_heads = 1
         super().__init__(plain)
-        check(self.base_model, family)
+
+        check_covered(self.base_model, family)
         for layer, (heads, units) in zip(find(self.base_model, family.layers), shape.layers, strict=True):
             _resize_attention(layer, family, heads, shape)
             _resize_ffn(layer, family, units, shape.hidden)
         _resize_head(self, family, shape)
+
         config._attn_implementation = plain._attn_implementation
         for module in self.modules():
             if getattr(module, "config", None) is plain:
                 module.config = config
 
 
-def check(base: nn.Module, family: Family) -> None:
-    """Refuse a base model with parts that the table does not cover: a ValueError that names the part."""
+def check_covered(base: nn.Module, family: Family) -> None:
+    """Refuse a base model with parts that the table does not cover.
+
+    Raises:
+        ValueError: the model has such a part; the message names it.
+    """
     for path in family.forbidden:
         if find(base, path) is not None:
             raise ValueError(f"this {family.stem} model has {path}, which cannot be pruned structurally")
+
     for path, other in family.paired:
         if find(base, path) is not None and find(base, other) is None:
             raise ValueError(f"this {family.stem} model has {path} without {other}, which cannot be pruned structurally")
@@ -228,10 +248,12 @@ def _resize_attention(layer: nn.Module, family: Family, heads: int, shape: Shape
     if not heads:
         _remove(layer, family.attention, _NothingAndMap, family.from_heads, family.norms[0])
         return
+
     width = heads * shape.head_dim
     for path in family.to_heads:
         _linear(layer, path, shape.hidden, family.head_blocks * width)
     _linear(layer, family.from_heads, width, shape.hidden)
+
     sizes = _sizes(heads, shape.head_dim)
     for attribute in family.refresh:
         setattr(find(layer, family.attention), attribute, sizes[attribute])
@@ -247,12 +269,13 @@ def _resize_ffn(layer: nn.Module, family: Family, units: int, hidden: int) -> No
     if not units:
         _remove(layer, family.ffn_in.rpartition(".")[0], _Nothing, family.ffn_out, family.norms[1])
         return
+
     _linear(layer, family.ffn_in, hidden, family.ffn_blocks * units)
     _linear(layer, family.ffn_out, units, hidden)
 
 
 def _remove(layer: nn.Module, inner: str, nothing: type[nn.Module], output: str, norm: str) -> None:
-    """Let a sublayer write zeros, without its LayerNorm."""
+    """Replace a sublayer by zeros and its LayerNorm by the identity."""
     _replace(layer, inner, nothing())
     if not output.startswith(f"{inner}."):
         _replace(layer, output, _Nothing())
@@ -260,8 +283,12 @@ def _remove(layer: nn.Module, inner: str, nothing: type[nn.Module], output: str,
 
 
 def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
+    # only classification heads are resized; other heads keep the parent's width
+    if not find(model, family.pooled[-1]):
+        return
+
     width = shape.hidden
-    for path in family.pooled if find(model, family.pooled[-1]) else ():  # other heads keep the parent's width
+    for path in family.pooled:
         if isinstance(module := find(model, path), nn.LayerNorm):
             _replace(model, path, nn.LayerNorm(shape.pooled, eps=module.eps, bias=module.bias is not None))
         else:
@@ -270,7 +297,7 @@ def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
 
 
 def _linear(root: nn.Module, path: str, inputs: int, outputs: int) -> None:
-    """Give the matrix at a path, where there is one, another size."""
+    """Give the matrix at a path another size; nothing happens where there is no matrix."""
     if (old := find(root, path)) is not None:
         _replace(root, path, nn.Linear(inputs, outputs, bias=old.bias is not None, dtype=old.weight.dtype))
 
@@ -281,17 +308,19 @@ def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def _register(model_type: str, family: Family) -> type[PreTrainedConfig]:
-    """Make a family's compact classes, under names of this module, and tell the Auto classes."""
+    """Make a family's compact classes, under names of this module, and register them with the Auto classes."""
     name = f"Compact{family.stem}"
     words = family.config.attribute_map | ({} if family.units == "intermediate_size" else {"intermediate_size": family.units})
     members = {"model_type": f"compact-{model_type}", "attribute_map": words, "__module__": __name__}
     config = type(f"{name}Config", (family.config,), members)
     AutoConfig.register(config.model_type, config, exist_ok=True)
+
     for head in HEADS:
         parents = (_Compact, getattr(transformers, f"{family.stem}For{head}"))
         model = type(f"{name}For{head}", parents, {"config_class": config, "__module__": __name__})
         globals().update({config.__name__: config, model.__name__: model})
         getattr(transformers, f"AutoModelFor{head}").register(config, model, exist_ok=True)
+
     return config
 
 

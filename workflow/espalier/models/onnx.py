@@ -25,40 +25,43 @@ Runner = Callable[[Inputs], object]
 """One forward pass."""
 
 TOLERANCE = 1.0e-4
-"""Largest difference between logits in ONNX and in PyTorch, both fp32; of logits above `LARGE`, in proportion."""
+"""Largest difference between logits in ONNX and in PyTorch, both fp32. For logits above `LARGE` it grows in proportion."""
 LARGE = 10.0
 CHECKED = ((1, 1), (2, 9), (7, 64), (32, 24), (2, 512))
-"""Batch sizes and lengths at which logits are compared; a model with fewer positions is given what it has."""
+"""Batch sizes and lengths at which logits are compared; a model with fewer positions gets rows of its full length."""
 EXAMPLE = (2, 9)
-"""Batch size and length of the pass that is recorded; both become free."""
+"""Batch size and length of the pass that the exporter records; the written file takes any of both."""
 LARGEST = 2**31 - 2**24
-"""Bytes of weights that fit into one file: protobuf ends at 2 GiB, and the graph needs a little."""
+"""Bytes of weights that fit into one file: protobuf allows 2 GiB in all; 16 MiB are left for the graph."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def input_names(model: PreTrainedModel) -> list[str]:
-    """What the model reads; token types only where it has more than one."""
+    """Names of the model's inputs; token types only where the model has more than one."""
     typed = "token_type_ids" in inspect.signature(model.forward).parameters and getattr(model.config, "type_vocab_size", 0) > 1
     return ["input_ids", "attention_mask", *(["token_type_ids"] if typed else [])]
 
 
 def output_names(model: PreTrainedModel) -> list[str]:
-    """What the model gives: logits of rows or tokens, or those of an answer's start and end."""
+    """Names of the model's outputs: logits of rows or tokens, or logits of an answer's start and of its end."""
     return ["start_logits", "end_logits"] if type(model).__name__.endswith("ForQuestionAnswering") else ["logits"]
 
 
-def positions(model: PreTrainedModel) -> int:
+def longest_row(model: PreTrainedModel) -> int:
     """The longest row that the model takes, in tokens."""
     for name, table in model.named_modules():
         if name.endswith(".position_embeddings") and isinstance(table, nn.Embedding):
+            # a table with a padding index counts positions from the entry after it
             return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
     return model.config.max_position_embeddings
 
 
 def padded_batch(model: PreTrainedModel, batch: int, length: int) -> Inputs:
-    """Rows of random tokens, the first one the shortest, the last one full; always the same ones."""
+    """Rows of random tokens from a fixed seed; the first row is the shortest, the last one has no padding."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(model.config.vocab_size, (batch, length), generator=generator)
+
+    # row i of n has ceil(i length / n) real tokens, i from 1
     real = torch.arange(length) < (torch.arange(1, batch + 1) * length / batch).ceil()[:, None]
     inputs = {"input_ids": ids.where(real, model.config.pad_token_id or 0), "attention_mask": real.long()}
     if "token_type_ids" in input_names(model):
@@ -79,6 +82,7 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
     size = sum(parameter.nbytes for parameter in model.parameters())
     if size > LARGEST:
         raise UserError(f"{path}: {size / 2**30:.2f} GiB of weights; one ONNX file holds {LARGEST / 2**30:.2f} GiB at most")
+
     model.eval()
     with _quiet():
         program = torch.onnx.export(
@@ -90,13 +94,14 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
             verbose=False,
         )
     _strip(program)
+
     with atomic(path) as temporary:
         program.save(temporary, external_data=False)
         _check(model, temporary, path)
 
 
 def _strip(program: torch.onnx.ONNXProgram) -> None:
-    """Remove what is written twice, and what only a reader of the exporter's source would want."""
+    """Remove notes on the exporter's source, which hold paths of this machine, and shapes of intermediate values."""
     graph = program.model.graph
     inner = [value for node in graph for value in node.outputs if not value.is_graph_output()]
     for part in (graph, *graph, *inner, *graph.inputs, *graph.outputs, *graph.initializers.values()):
@@ -107,7 +112,7 @@ def _strip(program: torch.onnx.ONNXProgram) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what the exporter says of its own insides; errors are still raised."""
+    """Silence the exporter's warnings about its own internals; errors are still raised."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -120,12 +125,15 @@ def _quiet() -> Iterator[None]:
 def _check(model: PreTrainedModel, written: Path, path: Path) -> None:
     session = _session(written, PROVIDERS["cpu"])
     for batch, length in CHECKED:
-        inputs = padded_batch(model, batch, min(length, positions(model)))
+        inputs = padded_batch(model, batch, min(length, longest_row(model)))
         outputs = model(**inputs)
         logits = torch.stack([outputs[name] for name in output_names(model)])
-        gap = float((logits - torch.from_numpy(np.stack(_outputs(session, inputs)))).abs().max())
+        onnx_logits = torch.from_numpy(np.stack(_outputs(session, inputs)))
+
+        gap = float((logits - onnx_logits).abs().max())
         allowed = TOLERANCE * max(1.0, float(logits.abs().max()) / LARGE)
-        if not gap <= allowed:  # so that not-a-number fails, too
+        # not `gap > allowed`, which is False for not-a-number
+        if not gap <= allowed:
             shape = "x".join(map(str, inputs["input_ids"].shape))
             raise UserError(
                 f"{path}: logits of a batch of {shape} tokens differ from PyTorch's by {gap:.2g}; allowed: {allowed:.2g}"
@@ -133,10 +141,11 @@ def _check(model: PreTrainedModel, written: Path, path: Path) -> None:
 
 
 def onnx_runner(path: Path, device: torch.device) -> Runner | None:
-    """A forward pass in onnxruntime, on as many threads as torch uses; None where it cannot compute on this device."""
+    """A forward pass in onnxruntime, on as many threads as torch uses; None where onnxruntime cannot use this device."""
     provider = PROVIDERS[device.type]
     if provider not in onnxruntime.get_available_providers():
         return None
+
     session = _session(path, provider)
     return lambda inputs: _outputs(session, inputs)
 
@@ -146,7 +155,8 @@ def _session(path: Path, provider: str) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # waiting threads would slow whoever runs next
+    # threads that spin while they wait would slow down whatever runs next
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return onnxruntime.InferenceSession(path, options, providers=[provider])
 
 

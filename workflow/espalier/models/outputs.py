@@ -13,17 +13,17 @@ Representation = Literal["first-token", "mean"]
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a forward pass gives to the losses."""
+    """Tensors of one forward pass; what a method did not ask for is empty."""
 
     logits: Float[Tensor, "rows classes"]
-    """One line a row; for masked-language modelling one line a masked token, in row-major order of the mask; for spans two
-    lines a row, over the places where its answer may start and where it may end (data/spans.py)."""
+    """One line for each row. Masked-language modelling: one line for each masked token, in row-major order of the mask.
+    Spans: two lines for each row, over the tokens where its answer may start and where it may end (data/spans.py)."""
     representation: Float[Tensor, "batch hidden"] | None = None
-    """One vector a row, where the method asks for it."""
+    """One vector for each row, where the method asks for it."""
     hidden_states: tuple[Float[Tensor, "batch length hidden"], ...] = ()
     """Output of every encoder layer, where the method asks for them."""
     embedding: Float[Tensor, "batch length hidden"] | None = None
-    """What the method takes as embeddings, where it asks for relations."""
+    """Output of the embedding block, or rows of the word table, where the method asks for relations."""
     attention: tuple[Float[Tensor, "batch length length"], ...] = ()
     """Scaled scores of every layer before the softmax, mean over heads, where the method asks for relations."""
     maps: tuple[Float[Tensor, "batch heads length length"], ...] = ()

@@ -1,8 +1,8 @@
-"""What each job left behind, by digest: written when it ends, read by the commands `trace` and `verify`.
+"""Records of jobs: digests of a job's outputs, written when it ends, read by the commands `trace` and `verify`.
 
-Snakemake notes for every output which rule, settings, code and inputs made it, and the digests of those inputs, but not
-the digests of the outputs, nor versions and commit. These records add that. They lie in `results/{project}/records/` and
-so travel with the results.
+Snakemake notes for every output which rule, settings, code and inputs made it, and the digests of those inputs. It notes
+neither the digests of the outputs nor versions and commit. These records add them. They lie in
+`results/{project}/records/`, so they travel with the results.
 """
 
 from __future__ import annotations
@@ -28,8 +28,18 @@ RESULTS = "results"
 RECORDS = "records"
 METADATA = Path(".snakemake/metadata")
 """Where Snakemake keeps a record of every output; the folder is versioned by DVC, too."""
-LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "pyarrow", "numpy", "onnx", "onnxruntime")
-"""What decides results, where a job has loaded it."""
+VERSIONED_LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "datasets",
+    "pyarrow",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+)
+"""Libraries that results depend on; a record gives the versions of those that the job has loaded."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +60,35 @@ class Job:
 
 
 @contextmanager
-def recorded(stage: str, paths: Iterable[Path]) -> Iterator[None]:
-    """Note, once the block has ended well, the digests of those of the `paths` under results/ that it wrote."""
+def job_record(stage: str, paths: Iterable[Path]) -> Iterator[None]:
+    """Write the record of the job that runs in this block, once the block has ended well.
+
+    Args:
+        stage: name of the job's stage.
+        paths: files that the job reads or writes. The record lists those under results/ that the block wrote.
+    """
     candidates = [path for path in paths if path.parts[:1] == (RESULTS,) and len(path.parts) > 2]
     before = {path: _state(path) for path in candidates}
+
     yield
+
     written = [path for path in candidates if path.is_file() and _state(path) != before[path]]
-    if written:
-        outputs = {str(path): sha256(path) for path in sorted(written)}
-        loaded = versions(name for name in LIBRARIES if name in sys.modules)
-        record = {"stage": stage, "outputs": outputs, "versions": loaded, "git_commit": git_commit()}
-        write_json(record_path(stage, written), {**record, "finished": datetime.now(UTC).isoformat(timespec="milliseconds")})
+    if not written:
+        return
+    record = {
+        "stage": stage,
+        "outputs": {str(path): sha256(path) for path in sorted(written)},
+        "versions": package_versions(name for name in VERSIONED_LIBRARIES if name in sys.modules),
+        "git_commit": git_commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+    write_json(record_path(stage, written), record)
 
 
 def record_path(stage: str, outputs: Iterable[Path]) -> Path:
-    """Where the record of a job lies: its stage, then the folder that its outputs share, or its only output."""
+    """Path of a job's record: named after its stage, then the folder that its outputs share, or its only output."""
     common = Path(os.path.commonpath(list(outputs)))
+
     results, project, *rest = common.parts
     path = Path(results, project, RECORDS, stage, *rest)
     return path.with_name(f"{path.name}.json")
@@ -76,11 +99,15 @@ def read_records(jobs: Mapping[str, Job]) -> dict[str, dict[str, Any]]:
 
     A record that is older than Snakemake's is left out: the file has since come from the cache between workflows.
     """
-    records = [read_json(path) for path in sorted(Path(RESULTS).glob(f"*/{RECORDS}/**/*.json"))]
-    found = {output: record for record in records for output in record["outputs"]}
+    last: dict[str, dict[str, Any]] = {}
+    for path in sorted(Path(RESULTS).glob(f"*/{RECORDS}/**/*.json")):
+        record = read_json(path)
+        last |= dict.fromkeys(record["outputs"], record)
+
+    # one second of tolerance: Snakemake and the job take the time at different moments
     return {
         output: record
-        for output, record in found.items()
+        for output, record in last.items()
         if output in jobs and datetime.fromisoformat(record["finished"]).timestamp() >= jobs[output].started - 1
     }
 
@@ -89,20 +116,26 @@ def read_jobs() -> dict[str, Job]:
     """Output → job, as Snakemake noted them.
 
     Raises:
-        UserError: there is nothing of the kind here.
+        UserError: there are no notes of Snakemake here.
     """
     if not METADATA.is_dir():
         raise UserError(f"{METADATA.absolute()}: no such folder; stay in the repository and run snakemake or dvc pull first")
+
     notes = {_output(path): read_json(path) for path in sorted(METADATA.rglob("*")) if path.is_file()}
+    # outputs of one job share its log file
     by_log: dict[str, list[str]] = {}
     for output, note in notes.items():
         by_log.setdefault(note["log"][0], []).append(output)
+
     return {output: _job(note, tuple(sorted(by_log[note["log"][0]]))) for output, note in notes.items()}
 
 
 def known_digests(jobs: Mapping[str, Job], records: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """Artefact → SHA-256, as noted by the job that wrote it, else by the last one that read it; empty where neither did."""
-    read = {path: digest for job in sorted(jobs.values(), key=lambda job: job.started) for path, digest in job.inputs.items()}
+    read: dict[str, str] = {}
+    for job in sorted(jobs.values(), key=lambda job: job.started):
+        read |= job.inputs
+
     written = {path: record["outputs"][path] for path, record in records.items()}
     return {path: written.get(path) or read.get(path, "") for path in jobs}
 
@@ -116,20 +149,22 @@ def from_here(path: Path) -> str:
 def git_commit() -> str | None:
     """The commit of the working folder, with '+' where tracked files differ from it."""
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
+    # --dirty refreshes the index; without its lock, so that no other git command is disturbed
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
+def package_versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions of Python and of installed packages."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:
-    """Changes whenever the file is written anew."""
+    """Inode, time of change and size of a file, one of which differs whenever the file is written anew; None without file."""
     if not path.is_file():
         return None
     status = path.stat()
@@ -137,15 +172,20 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 
 
 def _output(path: Path) -> str:
-    """The output that a file of Snakemake's is about: its name in base64, cut into folders where it is long."""
+    """The output that one of Snakemake's metadata files describes: the file's name is the output's path in base64.
+
+    Snakemake cuts a long name into folders, whose names begin with '@'.
+    """
     name = "".join(part.removeprefix("@") for part in path.relative_to(METADATA).parts)
     return urlsafe_b64decode(name).decode()
 
 
 def _job(note: dict[str, Any], outputs: tuple[str, ...]) -> Job:
-    """Parameters are noted without their names: the spec is the JSON object, the code the bare digest."""
+    """The job that a note of Snakemake describes."""
+    # parameters are noted without their names: the spec is a JSON object, the code is 64 hexadecimal digits
     parameters = [str(ast.literal_eval(text)) for text in note["params"]]
     checksums = {path: digest.removeprefix("sha256:") for path, digest in (note["input_checksums"] or {}).items()}
+
     return Job(
         rule=note["rule"],
         settings=next((text for text in parameters if text.startswith("{")), "{}"),

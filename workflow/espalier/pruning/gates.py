@@ -25,7 +25,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from espalier.models.modeling_espalier import Family, check, family_of, find, shape_of
+from espalier.models.modeling_espalier import Family, check_covered, family_of, find, shape_of
 from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, heads_of, parts_in, units_of
 
 GATED = "espalier_gated"
@@ -191,7 +191,7 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
     family = family_of(model.config)
     shape = shape_of(model.config)
     base = model.base_model
-    check(base, family)
+    check_covered(base, family)
 
     state = GateState(source)
     model.register_forward_pre_hook(lambda module, inputs: state.refresh(shape.layers))

@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from espalier.models.modeling_espalier import Shape, check, family_of, shape_of
+from espalier.models.modeling_espalier import Shape, check_covered, family_of, shape_of
 from espalier.pruning.masks import Masks
 from espalier.runtime.errors import UserError
 
@@ -39,7 +39,7 @@ def prunable_shape(config: PreTrainedConfig, base: nn.Module | None = None) -> S
     """
     try:
         if base is not None:
-            check(base, family_of(config))
+            check_covered(base, family_of(config))
         return shape_of(config)
     except ValueError as error:
         # models.modeling_espalier travels with models and stands alone, so it cannot raise a UserError.

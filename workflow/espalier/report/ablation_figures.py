@@ -10,7 +10,7 @@ from espalier.config.methods.spd import Grafting
 from espalier.config.project import TEACHER
 from espalier.report.style import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style, looks
 from espalier.results.quality import Quality
-from espalier.results.summary import Group, Mean, goal
+from espalier.results.summary import Group, Mean, target_label
 
 MANY = 4
 """Plans at one target from which on their points against sparsity hide each other."""
@@ -48,8 +48,8 @@ def arms_figures(quality: Quality, look: dict[str, Look]) -> Iterator[str]:
         with canvas((4.6, 0.9 + 0.3 * len(own))) as figure:
             axes = figure.subplots()
             draw_arms(axes, own, _teacher(quality), look)
-            axes.set_title(goal(percent), fontsize=9)
-            label = f"{quality.metric} of plans at {goal(percent)}, {quality.title}"
+            axes.set_title(target_label(percent), fontsize=9)
+            label = f"{quality.metric} of plans at {target_label(percent)}, {quality.title}"
             yield inline(figure, f"arms {percent} {quality.title}", label)
 
 
@@ -84,8 +84,8 @@ def grafting_figures(quality: Quality, ablations: Sequence[Grafting]) -> Iterato
             with canvas((4.6, 3.3)) as figure:
                 axes = figure.subplots()
                 draw_grafting(axes, own, grafting, _teacher(quality))
-                axes.set_title(goal(percent), fontsize=9)
-                label = f"{quality.metric} against the first grafting probability at {goal(percent)}, {quality.title}"
+                axes.set_title(target_label(percent), fontsize=9)
+                label = f"{quality.metric} against the first grafting probability at {target_label(percent)}, {quality.title}"
                 yield inline(figure, f"grafting {percent} {own[0].plan} {quality.title}", label)
 
 

@@ -22,12 +22,13 @@ HUB_METRICS = {
     "pearson": "pearsonr",
     "spearman": "spearmanr",
 }
-"""Our names → those of the Hugging Face hub, where they differ."""
+"""Our name of a metric → its name on the Hugging Face hub, where the two differ."""
 OPENED_BY = {"text": "AutoModelForMaskedLM", "span": "AutoModelForQuestionAnswering"}
+"""Kind of task → Auto class that opens its models; other kinds are opened like classification."""
 PIPELINES = {"text": "fill-mask", "span": "question-answering"}
-"""Kind of task → Auto class and the hub's pipeline, where they are not those of classification."""
+"""Kind of task → the hub's pipeline; other kinds have the pipeline of classification."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>&#|~$])")
-"""What Markdown, or a table in it, would not print as it is."""
+"""Characters that Markdown, or a table in it, would not print as they are."""
 
 
 class Facts(NamedTuple):
@@ -54,8 +55,9 @@ class Timing(NamedTuple):
     runtime: str
     batch: str
     own: Mapping[str, float]
-    """Milliseconds: median, q25, q75."""
+    """Milliseconds of the compact model: median, q25, q75."""
     dense: Mapping[str, float]
+    """Milliseconds of the dense model: median, q25, q75."""
     speedup: float
 
 
@@ -77,9 +79,9 @@ def render(spec: CardSpec, facts: Facts) -> str:
 
 
 def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
-    """What the Hugging Face hub reads; what is not known, such as the language, is left out."""
+    """Metadata for the Hugging Face hub; unknown entries, such as the language, are left out."""
     data = [source["id"] for source in facts.task["sources"] if "id" in source]
-    metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *_metrics(facts))]
+    metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *_other_metrics(facts))]
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
         "library_name": "transformers",
@@ -91,7 +93,7 @@ def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _metrics(facts: Facts) -> list[str]:
+def _other_metrics(facts: Facts) -> list[str]:
     return [name for name in facts.scores["sets"][facts.scores["set"]] if name not in ("rows", "loss")]
 
 
@@ -99,6 +101,7 @@ def aim(target: Target | None) -> str | None:
     """What the stage aimed at, in words; None where nothing was to be removed."""
     if not target:
         return None
+
     if isinstance(target, Parameters):
         return f"{target.parameters:,} weights left in the encoder's matrices"
     if isinstance(target, Speedup):
@@ -118,13 +121,16 @@ def timings(cost: Mapping[str, Any]) -> list[Timing]:
 
 
 def chosen_by_score(facts: Facts) -> list[str]:
-    """Stages whose checkpoint was the best one on the very rows that give the score."""
+    """Stages whose checkpoint was selected as the best one on the same rows that give the score."""
     chosen = {record["stage"]: record["selected"] for record in facts.records}
     return [stage for stage, by in chosen.items() if by["checkpoint"] == "best" and by["set"] == facts.scores["set"]]
 
 
 def _environment() -> jinja2.Environment:
-    """Everything that the template prints is escaped, but what `code` and the front matter have made safe."""
+    """The environment of the card's template.
+
+    Everything that the template prints is escaped, except text that is already safe: from `code`, and the front matter.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("espalier.report"),
         finalize=lambda value: value if isinstance(value, Markup) else escaped(value),
@@ -133,35 +139,43 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code, "count": _count, "percent": _percent, "milliseconds": _milliseconds}
+    environment.filters |= {
+        "code": code,
+        "count": _parameter_count,
+        "percent": _percent_removed,
+        "milliseconds": _median_and_quartiles,
+    }
     return environment
 
 
 def escaped(value: object) -> Markup:
-    """A text that Markdown prints as it is, on one line."""
+    """A text with Markdown's characters escaped, on one line."""
     return Markup(SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", str(value))))
 
 
 def code(value: object) -> Markup:
-    """The same as code."""
-    text = " ".join(str(value).split()).replace("|", r"\|") or " "  # nothing between them, and backticks would open code
+    """A text as inline code, on one line."""
+    # without anything between them, two backticks would open code instead of enclosing it
+    text = " ".join(str(value).split()).replace("|", r"\|") or " "
+
+    # the fence is longer than any run of backticks inside; a space keeps the two apart
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if "`" in text else ""
     return Markup(f"{fence}{space}{text}{space}{fence}")
 
 
-def _count(number: int) -> str:
-    """22.7 M, 860 k, 512."""
+def _parameter_count(number: int) -> str:
+    """A number in three digits or so: 22.7 M, 860 k, 512."""
     for size, unit in ((1_000_000, " M"), (1_000, " k")):
         if number >= size:
             return f"{number / size:.3g}{unit}" if number < 1000 * size else f"{number / size:,.0f}{unit}"
     return str(number)
 
 
-def _percent(fraction: float) -> str:
+def _percent_removed(fraction: float) -> str:
     return f"{100 * fraction:.1f} %"
 
 
-def _milliseconds(times: Mapping[str, float]) -> str:
+def _median_and_quartiles(times: Mapping[str, float]) -> str:
     """Median and quartiles."""
     return f"{times['median']:.1f} ({times['q25']:.1f}–{times['q75']:.1f})"

@@ -33,7 +33,7 @@ from espalier.results.findings import Findings
 from espalier.results.places import Place
 from espalier.results.quality import Quality
 from espalier.results.structures import StructureMap
-from espalier.results.summary import Group, Mean, goal, over_tasks, panels, selections, speeds
+from espalier.results.summary import Group, Mean, over_tasks, panels, selections, speeds, target_label
 from espalier.results.table import BATCHES, RUNTIMES
 
 DIGEST_SHOWN = 10
@@ -41,22 +41,30 @@ DIGEST_SHOWN = 10
 
 
 def environment() -> jinja2.Environment:
-    """Templates that escape every text, and what numbers look like in them."""
-    found = jinja2.Environment(
+    """The environment of the report's templates: every text is escaped, and filters write numbers."""
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("espalier.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"mean": _mean, "short": _short, "duration": _duration, "percent": _percent, "count": _count, "goal": goal}
-    return found
+    templates.filters |= {
+        "mean": _mean,
+        "short": _short,
+        "duration": _duration,
+        "percent": _percent,
+        "count": _count,
+        "goal": target_label,
+    }
+    return templates
 
 
 def _mean(mean: Mean | None, decimals: int = 3, sign: bool = False) -> str:
-    """`0.874 ± 0.003`; without spread for one seed; a dash for nothing."""
+    """`0.874 ± 0.003`; without a spread for one seed; a dash where there is no mean."""
     if mean is None:
         return "–"
+
     value = f"{mean.mean:{'+' if sign else ''},.{decimals}f}".replace("-", "−")
     return value if mean.sd is None else f"{value} ± {mean.sd:,.{decimals}f}"
 
@@ -68,7 +76,10 @@ def _short(digest: object) -> str:
 def _duration(seconds: float | int) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
 def _percent(fraction: float | int) -> str:
@@ -93,7 +104,7 @@ def report_page(settings: ReportSpec, study: Study, timed: Any) -> str:
             maps=[_map(each, look) for each in study.maps],
             compared=[(each.title, [Markup(picture) for picture in comparison_figures(each, look)]) for each in compared],
             compared_key=_marked(comparison_key(compared, look)),
-            findings=[_found(each, look) for each in study.findings],
+            findings=[_finding(each, look) for each in study.findings],
             fractions=[(each.title, _drawn(fraction_pictures(each, look))) for each in study.fractions],
             findings_key=_marked(findings_key(study.findings, look)),
             curves=[_pictures(each, look) for each in study.curves],
@@ -111,7 +122,7 @@ def _marked(entries: Iterable[tuple[str, str]]) -> list[tuple[Markup, str]]:
 
 
 def _words(study: Study) -> dict[str, Any]:
-    """What the page says in text and tables."""
+    """Variables of the template that become text and tables."""
     rows, runs = study.rows, study.runs
     return {
         "overview": _overview(rows),
@@ -121,7 +132,7 @@ def _words(study: Study) -> dict[str, Any]:
         "batches": BATCHES,
         "runtimes": _runtimes(rows),
         "sets": _sets(study.scored),
-        "selections": selections(runs, {place: chosen for place, (chosen, _) in study.goals.items()}),
+        "selections": selections(runs, {place: chosen for place, (chosen, _) in study.scoring.items()}),
         "heads": _heads(runs),
         "environments": _environments(runs),
         "runs": runs,
@@ -130,14 +141,14 @@ def _words(study: Study) -> dict[str, Any]:
 
 
 def _runtimes(rows: pd.DataFrame) -> dict[str, str]:
-    """The runtimes in which something was timed, each with what its columns begin with."""
+    """The runtimes in which something was timed, each with the prefix of its columns."""
     measured = set(rows.columns[rows.notna().any()])
     columns = {name: {f"{prefix}latency_b{size}_ms" for size in BATCHES} for name, prefix in RUNTIMES.items()}
     return {name: RUNTIMES[name] for name in RUNTIMES if columns[name] & measured}
 
 
 def _scored(quality: Quality, look: dict[str, Look], grafting: list[Grafting]) -> dict[str, Any]:
-    """The scores of one base and task, against what changes and, where plans are many, one below the other."""
+    """Pictures of the scores of one base and task: against sparsity, size and speed, and plans one below the other."""
     drawn = {
         "pictures": quality_figures(quality, look),
         "arms": arms_figures(quality, look),
@@ -147,15 +158,15 @@ def _scored(quality: Quality, look: dict[str, Look], grafting: list[Grafting]) -
 
 
 def _pictures(curves: Curves, look: dict[str, Look]) -> dict[str, Any]:
-    """The training panels of one plan, under the heading they belong to."""
+    """The training panels of one plan, and the heading that they stand under."""
     pictures = [Markup(figure) for figure in panel_figures(curves, look)]
     return {"place": f"{curves.base} on {curves.task}", "curves": curves, "pictures": pictures}
 
 
-def _found(found: Findings, look: dict[str, Look]) -> dict[str, Any]:
-    """What analyses found of one base and task, with its pictures."""
+def _finding(findings: Findings, look: dict[str, Look]) -> dict[str, Any]:
+    """The findings of one base and task, with their pictures."""
     kinds = {"numbers": value_pictures, "errors": error_pictures, "recoveries": recovery_pictures, "gaps": gap_pictures}
-    return {"found": found, **{name: _drawn(kind(found, look)) for name, kind in kinds.items()}}
+    return {"found": findings, **{name: _drawn(kind(findings, look)) for name, kind in kinds.items()}}
 
 
 def _drawn(pictures: Iterable[Picture]) -> list[Markup]:
@@ -163,7 +174,7 @@ def _drawn(pictures: Iterable[Picture]) -> list[Markup]:
 
 
 def _map(shown: StructureMap, look: dict[str, Look]) -> dict[str, Any]:
-    """The structure map of one plan, under the heading it belongs to."""
+    """The structure map of one plan, and the heading that it stands under."""
     return {"place": f"{shown.base} on {shown.task}", "map": shown, "picture": Markup(map_figure(shown, look))}
 
 
@@ -186,7 +197,7 @@ def _summary(
 
 
 def _overview(rows: pd.DataFrame) -> dict[str, list[Any]]:
-    """What the project holds, in the order of the table."""
+    """Bases, tasks, plans and seeds of the project, in the order of the table."""
     plans = rows[rows["plan"] != TEACHER]
     return {
         "bases": list(dict.fromkeys(rows["base"])),
@@ -198,18 +209,14 @@ def _overview(rows: pd.DataFrame) -> dict[str, list[Any]]:
 
 def _sets(scored: Mapping[Place, Any]) -> list[dict[str, Any]]:
     """Every metric on every evaluation set, as means over seeds."""
-    flat = [
-        {"base": place.base, "task": place.task, "plan": place.plan, "percent": place.percent, "set": name, "metric": metric}
-        | {"value": value, "rows": values.get("rows")}
-        for place, content in scored.items()
-        for name, values in content["sets"].items()
-        for metric, value in values.items()
-        if metric != "rows"
-    ]
-    if not flat:
-        return []
     keys = ["base", "task", "plan", "percent", "set", "metric"]
-    grouped = pd.DataFrame(flat).groupby(keys, sort=False)
+    lines = []
+    for place, content in scored.items():
+        for name, numbers in content["sets"].items():
+            own = (place.base, place.task, place.plan, place.percent, name)
+            lines += [(*own, metric, value, numbers.get("rows")) for metric, value in numbers.items() if metric != "rows"]
+
+    grouped = pd.DataFrame(lines, columns=[*keys, "value", "rows"]).groupby(keys, sort=False)
     return [
         dict(zip(keys, key, strict=True)) | {"mean": Mean.of(pd.to_numeric(inside["value"])), "rows": inside["rows"].iloc[0]}
         for key, inside in grouped
@@ -217,22 +224,24 @@ def _sets(scored: Mapping[Place, Any]) -> list[dict[str, Any]]:
 
 
 def _heads(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """How the teachers of text tasks came by their heads: places that have the same to tell, together."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Where the heads of text tasks' teachers come from; places with the same answer stand together."""
+    places_of: dict[tuple[str, str], list[str]] = {}
     for record in runs:
         if "head" in record:
             place = f"{record['place'].base} on {record['place'].task}"
-            found.setdefault((record["head"], record["trained"]), []).append(place)
+            places_of.setdefault((record["head"], record["trained"]), []).append(place)
+
     return [
-        {"head": head, "trained": trained, "places": list(dict.fromkeys(places))} for (head, trained), places in found.items()
+        {"head": head, "trained": trained, "places": list(dict.fromkeys(places))}
+        for (head, trained), places in places_of.items()
     ]
 
 
 def _environments(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Distinct machines and versions, with the number of runs in each."""
-    found: dict[str, dict[str, Any]] = {}
+    entries: dict[str, dict[str, Any]] = {}
     for record in runs:
         machine = {name: record.get(name) for name in ("device", "precision", "threads", "git_commit", "versions")}
-        entry = found.setdefault(json.dumps(machine, sort_keys=True), machine | {"runs": 0})
+        entry = entries.setdefault(json.dumps(machine, sort_keys=True), machine | {"runs": 0})
         entry["runs"] += 1
-    return list(found.values())
+    return list(entries.values())

@@ -17,14 +17,14 @@ from espalier.report.style import (
     TEACHER_LINE,
     Look,
     canvas,
-    finish,
+    finish_figure,
     inline,
     legend_entries,
     line_style,
     place_labels,
 )
 from espalier.results.quality import Quality
-from espalier.results.summary import SAME_SPEED, Mean, goal, smaller
+from espalier.results.summary import SAME_SPEED, Mean, smaller, target_label
 from espalier.results.table import RUNTIMES
 
 LOG_SPAN = 4.0
@@ -32,7 +32,7 @@ LOG_SPAN = 4.0
 
 
 class Against(NamedTuple):
-    """What scores are drawn against."""
+    """A column that scores are drawn against, and its axis."""
 
     column: str
     scale: float
@@ -40,18 +40,18 @@ class Against(NamedTuple):
     label: str
     unit: str = ""
     base: float = 10.0
-    """Of the logarithmic axis."""
+    """Base of the axis where it is logarithmic."""
 
 
 SPARSITY = Against("sparsity_encoder", 0.01, "encoder sparsity, measured (%)")
-SIZE = Against("params_total", 1e6, "parameters stored (millions)")
+STORED_SIZE = Against("params_total", 1e6, "parameters stored (millions)")
 SPEEDS = tuple(
     Against(f"{prefix}speedup_b32", 1.0, f"speed-up at batch 32, {runtime}", "×", 2.0) for runtime, prefix in RUNTIMES.items()
 )
 
 
 class Point(NamedTuple):
-    """Where one plan's students of one target stand."""
+    """One plan's students at one target, as a point of the picture."""
 
     plan: str
     label: str
@@ -63,40 +63,49 @@ class Point(NamedTuple):
 
 def points(quality: Quality, against: Against) -> list[Point]:
     """Every group for which both numbers are known, in table order; x in units of the axis."""
-    compact, found = smaller(quality.groups), []
+    compact = smaller(quality.groups)
+    drawn = []
     for group in quality.groups:
         x, score = group.means.get(against.column), group.means["score"]
         if x and score:
             scaled = Mean(x.mean / against.scale, None if x.sd is None else x.sd / against.scale, x.n)
-            found.append(Point(group.plan, goal(group.percent), scaled, score, group in compact))
-    return found
+            drawn.append(Point(group.plan, target_label(group.percent), scaled, score, group in compact))
+    return drawn
 
 
 def measured(quality: Quality) -> list[Against]:
     """Size, and the speed of each runtime in which a student was timed."""
     speeds = [against for against in SPEEDS if any(point.plan != TEACHER for point in points(quality, against))]
-    return [SIZE, *speeds]
+    return [STORED_SIZE, *speeds]
 
 
-def draw(axes: Axes, quality: Quality, against: Against, look: dict[str, Look]) -> None:
-    """A line a plan, error bars over seeds, the teacher, the guess."""
-    found = points(quality, against)
-    for plan in dict.fromkeys(point.plan for point in found if point.plan != TEACHER):
-        _draw_plan(axes, [point for point in found if point.plan == plan], look[plan], against is SPARSITY)
-    for point in found:
+def draw_quality(axes: Axes, quality: Quality, against: Against, look: dict[str, Look]) -> None:
+    """A line for each plan with error bars over seeds, a line for the teacher, and one for the most frequent class."""
+    drawn = points(quality, against)
+    for plan in dict.fromkeys(point.plan for point in drawn if point.plan != TEACHER):
+        _draw_plan(axes, [point for point in drawn if point.plan == plan], look[plan], against is SPARSITY)
+    for point in drawn:
         if point.plan == TEACHER:
-            axes.axhline(point.score.mean, **TEACHER_LINE)
-            if against is not SPARSITY:
-                axes.axvline(point.x.mean if against is SIZE else 1.0, **TEACHER_LINE | {"linewidth": 0.7, "label": "_dense"})
+            _draw_teacher(axes, point, against)
+
     axes.set_xlabel(against.label)
     axes.set_ylabel(quality.metric)
     axes.margins(x=0.06)
+    # limits are final only after the scale and the line of the most frequent class, so labels are placed last
     if against is not SPARSITY:
-        _scale(axes, [point.x.mean for point in found], against)
+        _scale(axes, [point.x.mean for point in drawn], against)
     if quality.majority is not None:
-        _draw_majority(axes, quality.majority, found)
+        _draw_majority(axes, quality.majority, drawn)
     if against is not SPARSITY:
-        _label(axes, found, look)
+        _label(axes, drawn, look)
+
+
+def _draw_teacher(axes: Axes, teacher: Point, against: Against) -> None:
+    """A line at its score, and where sparsity is not the axis, one at its size or at its speed, which is 1."""
+    axes.axhline(teacher.score.mean, **TEACHER_LINE)
+    if against is not SPARSITY:
+        dense = teacher.x.mean if against is STORED_SIZE else 1.0
+        axes.axvline(dense, **TEACHER_LINE | {"linewidth": 0.7, "label": "_dense"})
 
 
 def _draw_plan(axes: Axes, own: Sequence[Point], look: Look, sparsity: bool) -> None:
@@ -111,26 +120,34 @@ def _draw_plan(axes: Axes, own: Sequence[Point], look: Look, sparsity: bool) -> 
     )
 
 
-def _label(axes: Axes, found: Sequence[Point], look: dict[str, Look]) -> None:
-    """The targets of the students that are smaller than their teacher."""
-    labels = [(point.label, look[point.plan].colour, point.x.mean, point.score.mean) for point in found if point.smaller]
-    plans = dict.fromkeys(point.plan for point in found if point.plan != TEACHER)
-    lines = [[(point.x.mean, point.score.mean) for point in found if point.plan == plan] for plan in plans]
+def _label(axes: Axes, drawn: Sequence[Point], look: dict[str, Look]) -> None:
+    """Write the targets of the students that are smaller than their teacher beside their points."""
+    labels = [(point.label, look[point.plan].colour, point.x.mean, point.score.mean) for point in drawn if point.smaller]
+    if not labels:
+        return
+
+    lines = []
+    for plan in dict.fromkeys(point.plan for point in drawn if point.plan != TEACHER):
+        lines.append([(point.x.mean, point.score.mean) for point in drawn if point.plan == plan])
     low, high = axes.get_xlim()
-    lines += [[(low, point.score.mean), (high, point.score.mean)] for point in found if point.plan == TEACHER]
-    if labels:
-        place_labels(axes, labels, lines)
+    lines += [[(low, point.score.mean), (high, point.score.mean)] for point in drawn if point.plan == TEACHER]
+    place_labels(axes, labels, lines)
 
 
-def _draw_majority(axes: Axes, share: float, found: Sequence[Point]) -> None:
-    """A line, unless it lies so far under the results that showing it would flatten them: then its value in a free corner."""
+def _draw_majority(axes: Axes, share: float, drawn: Sequence[Point]) -> None:
+    """A line at the score of guessing the most frequent class.
+
+    Where the line would lie so far under the results that it would flatten them, its value is written in a corner instead.
+    """
     lowest, highest = axes.get_ylim()
     if share > lowest - (highest - lowest):
         axes.axhline(share, **GUESS_LINE)
         return
-    last = min(found, key=lambda point: point.score.mean)
+
+    # the lower corner on the side that is free of the worst result
+    worst = min(drawn, key=lambda point: point.score.mean)
     to_axes = axes.transData - axes.transAxes
-    left = to_axes.transform((last.x.mean, last.score.mean))[0] > 0.5
+    left = to_axes.transform((worst.x.mean, worst.score.mean))[0] > 0.5
     style: dict[str, Any] = {
         "color": LIGHT["muted"],
         "fontsize": 8.5,
@@ -141,7 +158,10 @@ def _draw_majority(axes: Axes, share: float, found: Sequence[Point]) -> None:
 
 
 def _scale(axes: Axes, values: Sequence[float], against: Against) -> None:
-    """Logarithmic where the values span much; from zero where they hardly differ, which would look like much otherwise."""
+    """A logarithmic axis where the values span a large factor, and an axis from zero where they hardly differ.
+
+    Without zero, a difference within the noise of timings would fill the picture.
+    """
     span = max(values) / min(values) if values and min(values) > 0 else 1.0
     if span > LOG_SPAN:
         axes.set_xscale("log")
@@ -156,46 +176,50 @@ def _scale(axes: Axes, values: Sequence[float], against: Against) -> None:
 
 
 def quality_figures(quality: Quality, look: dict[str, Look]) -> list[str]:
-    """For the page, one picture each so that they wrap on narrow screens: against sparsity, size, and speeds."""
-    found = []
+    """Pictures for the page: scores against sparsity, size and speeds. They are single, so that they wrap on narrow screens."""
+    figures = []
     for against in (SPARSITY, *measured(quality)):
         with canvas((4.6, 3.3)) as figure:
-            draw(figure.subplots(), quality, against, look)
-            name = against.label.split(",")[0].split(" (")[0] if against in (SPARSITY, SIZE) else against.label
+            draw_quality(figure.subplots(), quality, against, look)
+            name = against.label.split(",")[0].split(" (")[0] if against in (SPARSITY, STORED_SIZE) else against.label
             label = f"{quality.metric} against {name}, {quality.title}"
-            found.append(inline(figure, f"quality {against.column} {quality.title}", label))
-    return found
+            figures.append(inline(figure, f"quality {against.column} {quality.title}", label))
+    return figures
 
 
 def quality_key(qualities: Sequence[Quality], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
     """Picture and name of every line in these panels."""
     plans = [group.plan for quality in qualities for group in quality.groups if group.plan != TEACHER]
-    return legend_entries(
-        plans, [TEACHER_LINE, *[GUESS_LINE] * any(quality.majority is not None for quality in qualities)], look
-    )
+    guess = any(quality.majority is not None for quality in qualities)
+    return legend_entries(plans, [TEACHER_LINE, GUESS_LINE] if guess else [TEACHER_LINE], look)
 
 
 def quality_file(qualities: Sequence[Quality], look: dict[str, Look]) -> str:
     """Score against sparsity, every base and task in one standalone picture."""
     columns = max(1, min(3, len(qualities)))
     rows = max(1, math.ceil(len(qualities) / columns))
+
     with canvas((4.6 * columns, 3.5 * rows + 0.6), LIGHT["page"]) as figure:
         grid = list(figure.subplots(rows, columns, squeeze=False).flatten())
         for axes, quality in zip(grid, qualities, strict=False):
-            draw(axes, quality, SPARSITY, look)
+            draw_quality(axes, quality, SPARSITY, look)
             axes.set_title(quality.title)
-        return finish(figure, grid[: len(qualities)], grid[len(qualities) :], "quality")
+
+        return finish_figure(figure, grid[: len(qualities)], grid[len(qualities) :], "quality")
 
 
 def size_file(qualities: Sequence[Quality], look: dict[str, Look]) -> str:
     """Score against stored size and measured speed, a row for each base and task, in one standalone picture."""
     columns = max([1, *(len(measured(quality)) for quality in qualities)])
+
     with canvas((4.4 * columns, 3.4 * max(1, len(qualities)) + 0.6), LIGHT["page"]) as figure:
         rows = figure.subplots(max(1, len(qualities)), columns, squeeze=False)
         drawn = []
         for row, quality in zip(rows, qualities, strict=False):
             for axes, against in zip(row, measured(quality), strict=False):
-                draw(axes, quality, against, look)
+                draw_quality(axes, quality, against, look)
                 axes.set_title(quality.title)
                 drawn.append(axes)
-        return finish(figure, drawn, [axes for axes in rows.flatten() if axes not in drawn], "size")
+
+        empty = [axes for axes in rows.flatten() if axes not in drawn]
+        return finish_figure(figure, drawn, empty, "size")

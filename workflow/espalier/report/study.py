@@ -14,17 +14,17 @@ from espalier.results.comparisons import Comparison
 from espalier.results.curves import Curves, read_curves
 from espalier.results.findings import Findings, read_findings
 from espalier.results.fractions import Fractions, read_fractions
-from espalier.results.places import Place, by_place, is_recovery, place_of, read_fields
+from espalier.results.places import Place, files_by_place, is_recovery, place_of, read_fields
 from espalier.results.quality import Quality
 from espalier.results.structures import StructureMap, read_maps
 from espalier.results.summary import Group, groups, panels
-from espalier.results.table import read_table
+from espalier.results.table import read_results
 
-RECORDED = (
+RUN_FIELDS = (
     *("stage", "seed", "spec_sha256", "code_sha256", "inputs", "versions", "device", "precision", "threads", "steps"),
     *("train_seconds", "samples_per_second", "resumed_at", "selected", "git_commit", "finished"),
 )
-"""What the page shows of a run.json."""
+"""Keys of run.json that the page shows."""
 
 
 class Study(NamedTuple):
@@ -36,18 +36,18 @@ class Study(NamedTuple):
     tasks: dict[str, Any]
     groups: dict[tuple[str, str], list[Group]]
     """(base, task) → its plans and targets."""
-    goals: dict[tuple[str, str], tuple[str, str]]
+    scoring: dict[tuple[str, str], tuple[str, str]]
     """(base, task) → set and metric that give the score."""
     curves: list[Curves]
     findings: list[Findings]
     fractions: list[Fractions]
     maps: list[StructureMap]
     look: dict[str, Look]
-    """Of every plan."""
+    """Plan → colour and marker."""
     qualities: list[Quality]
-    """Scores of each base and task."""
+    """Scores, one item for each base and task."""
     compared: list[Comparison]
-    """Plans of each base and text task."""
+    """Training curves of all plans, one item for each base and text task."""
 
 
 def read_study(
@@ -59,34 +59,37 @@ def read_study(
     analyses: list[Path],
     tasks: list[Path],
 ) -> Study:
-    """Read the table and the files of every stage, as the report gets them."""
-    rows, runs = read_table(table), _records(records)
-    scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in by_place(scores).items()}
+    """Read the table and the files of every stage; `stages.report.run` describes the arguments."""
+    rows = read_results(table)
+    runs = _records(records)
+    scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in files_by_place(scores).items()}
     known = {content["name"]: content for content in (read_fields(path, ("name",)) for path in tasks)}
-    goals = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
-    curves = read_curves(histories, {run["place"]: run["steps"] for run in runs if not run["recovery"]}, goals)
-    found, grouped = read_findings(analyses, curves, rows, goals), dict(panels(groups(rows)))
+    scoring = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
+
+    curves = read_curves(histories, {run["place"]: run["steps"] for run in runs if not run["recovery"]}, scoring)
+    findings = read_findings(analyses, curves, rows, scoring)
+    grouped = dict(panels(groups(rows)))
     return Study(
         rows=rows,
         runs=runs,
         scored=scored,
         tasks=known,
         groups=grouped,
-        goals=goals,
+        scoring=scoring,
         curves=curves,
-        findings=found,
-        fractions=read_fractions(found, known),
+        findings=findings,
+        fractions=read_fractions(findings, known),
         maps=read_maps(structures),
         look=looks(list(dict.fromkeys(rows["plan"]))),
-        qualities=[_quality(place, inside, goals[place][0], known) for place, inside in grouped.items()],
+        qualities=[_quality(place, inside, scoring[place][0], known) for place, inside in grouped.items()],
         compared=_comparisons(curves, scored),
     )
 
 
 def _records(paths: Iterable[Path]) -> list[dict[str, Any]]:
     """run.json contents in table order, with `place` and `recovery`."""
-    found = [read_fields(path, RECORDED) | {"place": place_of(path), "recovery": is_recovery(path)} for path in paths]
-    return sorted(found, key=lambda record: (record["place"].order, record["recovery"]))
+    runs = [read_fields(path, RUN_FIELDS) | {"place": place_of(path), "recovery": is_recovery(path)} for path in paths]
+    return sorted(runs, key=lambda record: (record["place"].order, record["recovery"]))
 
 
 def _quality(key: tuple[str, str], inside: list[Group], chosen: str, known_tasks: Mapping[str, Any]) -> Quality:
@@ -103,10 +106,14 @@ def majority_of(task: Mapping[str, Any], chosen: str) -> float | None:
 
 def _comparisons(curves: list[Curves], scored: Mapping[Place, Any]) -> list[Comparison]:
     """The plans of each base and text task, with the teacher's loss on the rows that give the score."""
-    found = []
-    for base, task in dict.fromkeys((each.base, each.task) for each in curves if each.compared):
-        teachers = [content for place, content in scored.items() if (*place[:2], place.plan) == (base, task, TEACHER)]
-        losses = pd.Series([content["sets"][content["set"]]["loss"] for content in teachers], dtype=float)
-        inside = [each for each in curves if (each.base, each.task) == (base, task) and each.compared]
-        found.append(Comparison(base, task, inside, None if losses.empty else float(losses.mean())))
-    return found
+    comparisons = []
+    for base, task in dict.fromkeys((plan.base, plan.task) for plan in curves if plan.compared):
+        losses = []
+        for place, content in scored.items():
+            if (place.base, place.task, place.plan) == (base, task, TEACHER):
+                losses.append(content["sets"][content["set"]]["loss"])
+
+        inside = [plan for plan in curves if (plan.base, plan.task) == (base, task) and plan.compared]
+        teacher_loss = float(pd.Series(losses, dtype=float).mean()) if losses else None
+        comparisons.append(Comparison(base, task, inside, teacher_loss))
+    return comparisons

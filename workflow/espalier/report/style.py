@@ -1,7 +1,7 @@
 """How figures look and how they are saved: drawn once with matplotlib, shown on a light or a dark page.
 
-Every colour is a role. Standalone files carry the light colour; inside the page it becomes a CSS variable of the same
-role, which has a value for light and one for dark. Text stays text, so it takes the page's font.
+Every colour has a role. Standalone files carry the light colour. Inside the page it becomes a CSS variable named after its
+role, which has one value for light and one for dark. Text stays text, so it takes the page's font.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ SERIES = (
     ("#b3261e", "#ff8d84"),
     ("#47606b", "#a9c3cf"),
 )
-"""Light and dark colour of a series. At least 4.5:1 against their page; shapes differ too, so colour never decides alone."""
+"""Light and dark colour of a series. Each has a contrast of at least 4.5:1 against its page. Series differ in their markers,
+too, so a reader never depends on colour alone."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 TEACHER_LINE: dict[str, Any] = {"color": LIGHT["ink"], "linestyle": "--", "linewidth": 1.1, "label": "teacher, mean"}
 GUESS_LINE: dict[str, Any] = {"color": LIGHT["muted"], "linestyle": ":", "linewidth": 1.4, "label": "most frequent class"}
@@ -72,10 +73,11 @@ class Look(NamedTuple):
 
 
 def looks(plans: Sequence[str]) -> dict[str, Look]:
-    """One look a plan; the teacher is drawn in ink."""
-    students = [plan for plan in plans if plan != TEACHER]
-    chosen = {plan: Look(SERIES[place % len(SERIES)][0], MARKERS[place % len(MARKERS)]) for place, plan in enumerate(students)}
-    return {TEACHER: Look(LIGHT["ink"], "o"), **chosen}
+    """A look for each plan; the teacher is drawn in ink."""
+    chosen = {TEACHER: Look(LIGHT["ink"], "o")}
+    for place, plan in enumerate(plan for plan in plans if plan != TEACHER):
+        chosen[plan] = Look(SERIES[place % len(SERIES)][0], MARKERS[place % len(MARKERS)])
+    return chosen
 
 
 def line_style(look: Look) -> dict[str, Any]:
@@ -106,16 +108,18 @@ def variables(dark: bool) -> dict[str, str]:
 
 
 def legend(figure: Figure, grid: Sequence[Axes]) -> int:
-    """Plans first, then the reference lines, below the panels; returns the number of rows it takes."""
-    found: dict[str, Any] = {}
+    """Draw a legend below the panels, plans first, then the reference lines; returns its number of rows."""
+    handle_of: dict[str, Any] = {}
     for axes in grid:
         handles, labels = axes.get_legend_handles_labels()
-        found = dict(zip(labels, handles, strict=True)) | found
-    if not found:
+        # a name that several panels share keeps the line of the first panel
+        handle_of = dict(zip(labels, handles, strict=True)) | handle_of
+    if not handle_of:
         return 0
-    names = sorted(found, key=lambda name: name in (TEACHER_LINE["label"], GUESS_LINE["label"]))
-    columns = _columns(names, 72 * figure.get_figwidth())
-    figure.legend([found[name] for name in names], names, loc="outside lower center", ncols=columns)
+
+    names = sorted(handle_of, key=lambda name: name in (TEACHER_LINE["label"], GUESS_LINE["label"]))
+    columns = _legend_columns(names, 72 * figure.get_figwidth())
+    figure.legend([handle_of[name] for name in names], names, loc="outside lower center", ncols=columns)
     return math.ceil(len(names) / columns)
 
 
@@ -127,18 +131,20 @@ def legend_entries(plans: Iterable[str], lines: Iterable[dict[str, Any]], look: 
         yield swatch(line, line["label"]), line["label"]
 
 
-def finish(figure: Figure, named: Sequence[Axes], empty: Sequence[Axes], salt: str) -> str:
-    """Hide the panels that nothing was drawn in, name the lines of others, and save the picture."""
+def finish_figure(figure: Figure, named: Sequence[Axes], empty: Sequence[Axes], salt: str) -> str:
+    """Hide the `empty` panels, draw one legend for the `named` ones, and return the picture as SVG."""
     for axes in empty:
         axes.set_axis_off()
     legend(figure, named)
     return svg(figure, salt)
 
 
-def _columns(names: Sequence[str], width: float) -> int:
-    """The most legend columns that fit into `width` points, as matplotlib fills them: column by column."""
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """The largest number of legend columns that fit into `width` points; matplotlib fills them column by column."""
     for columns in range(len(names), 1, -1):
-        if sum(40 + 5.0 * max(map(len, part)) for part in np.array_split(np.array(names), columns)) <= width:
+        # about 40 points for a line's picture and 5 for a letter
+        widths = [40 + 5.0 * max(map(len, part)) for part in np.array_split(np.array(names), columns)]
+        if sum(widths) <= width:
             return columns
     return 1
 
@@ -146,33 +152,38 @@ def _columns(names: Sequence[str], width: float) -> int:
 def place_labels(
     axes: Axes, labels: Sequence[tuple[str, str, float, float]], lines: Sequence[Sequence[tuple[float, float]]]
 ) -> None:
-    """Write texts beside points: on the side where least is drawn, and not at all where another text would be covered.
+    """Write texts beside points, on the side where least is drawn; a text that would cover another one is left out.
 
     Args:
         axes: with its final limits.
-        labels: text, colour and place of each.
-        lines: what else is drawn: the corners of each line.
+        labels: text, colour, x and y of each label.
+        lines: the other things that are drawn: the corners of each line, as (x, y).
     """
+    # from data to points, 72 to the inch: text has its size in points
     to_points = axes.transData + Affine2D().scale(72 / axes.get_figure(root=True).dpi)
-    drawn = np.concatenate([_along(to_points.transform(line)) for line in lines])
+    drawn = np.concatenate([_points_along(to_points.transform(line)) for line in lines])
+
     taken: list[Bbox] = []
     for text, colour, *place in labels:
+        # about 4.8 points for a letter
         boxes = _boxes(to_points.transform(place), 4.8 * len(text))
         free = {side: box for side, box in boxes.items() if not box.count_overlaps(taken)}
-        if free:
-            side = min(free, key=lambda side: free[side].count_contains(drawn))
-            taken.append(free[side])
-            align = {0: "center", 7: "left", -7: "right"}[side[0]]
-            axes.annotate(text, (place[0], place[1]), side, textcoords="offset points", ha=align, fontsize=7.5, color=colour)
+        if not free:
+            continue
+
+        side = min(free, key=lambda side: free[side].count_contains(drawn))
+        taken.append(free[side])
+        align = {0: "center", 7: "left", -7: "right"}[side[0]]
+        axes.annotate(text, (place[0], place[1]), side, textcoords="offset points", ha=align, fontsize=7.5, color=colour)
 
 
 def _boxes(place: np.ndarray, width: float) -> dict[tuple[int, int], Bbox]:
-    """Offset in points → what a text of this width covers there: above, below, right, left of a place."""
+    """Offset in points → the box that a text of this width covers there: above, below, right and left of a place."""
     begins = {(0, 6): -width / 2, (0, -13): -width / 2, (7, -3): 7.0, (-7, -3): -7.0 - width}
     return {side: Bbox.from_bounds(place[0] + left, place[1] + side[1], width, 8.0) for side, left in begins.items()}
 
 
-def _along(corners: np.ndarray) -> np.ndarray:
+def _points_along(corners: np.ndarray) -> np.ndarray:
     """Points along a line, corners included."""
     steps = np.linspace(0.0, 1.0, 40)[:, None]
     return np.concatenate([corners, *(begin + steps * (end - begin) for begin, end in pairwise(corners))])
@@ -180,13 +191,18 @@ def _along(corners: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def canvas(size: tuple[float, float], background: str = "none") -> Iterator[Figure]:
-    """An empty figure of `size` inches in the style of the report; without a background it takes the page's."""
+    """An empty figure of `size` inches in the style of the report; without a background, the page shows through."""
     with mpl.rc_context(_STYLE):
         yield Figure(figsize=size, layout="constrained", facecolor=background)
 
 
 def svg(figure: Figure, salt: str) -> str:
-    """The same bytes for the same data: ids from a fixed salt, no date, no version."""
+    """The figure as SVG text, without date and version, so that equal data give equal bytes.
+
+    Args:
+        figure: to be saved.
+        salt: from which matplotlib makes ids; figures on one page need different ones.
+    """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Format", "Type", "Creator", "Date")))
@@ -194,13 +210,16 @@ def svg(figure: Figure, salt: str) -> str:
 
 
 def inline(figure: Figure, salt: str, label: str) -> str:
-    """An svg element for the page: colours become variables, size is left to the page."""
+    """An svg element for the page: colours become CSS variables, and the page decides on the size."""
     text = svg(figure, salt)
+
+    # the page has its own style and size: drop matplotlib's style sheet and everything in the head but the viewBox
     text = re.sub(r"<style[^>]*>.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)
     box = re.search(r'viewBox="[^"]*"', text)
     assert box, "matplotlib writes a viewBox"
     head = f'<svg {box[0]} role="img" aria-label="{_attribute(label)}" xmlns="http://www.w3.org/2000/svg" '
     text = re.sub(r"<svg[^>]*>", lambda _: head + 'xmlns:xlink="http://www.w3.org/1999/xlink">', text, count=1)
+
     for name, colour in variables(dark=False).items():
         text = text.replace(colour, f"var({name})")
     return text

@@ -12,23 +12,23 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from espalier.report.style import LIGHT, TEACHER_LINE, Look, canvas, inline, legend, legend_entries, svg
 from espalier.results.comparisons import Comparison
 from espalier.results.curves import COMPARED, DISCREPANCY, RATE, Curves, Line, Panel
-from espalier.results.summary import goal
+from espalier.results.summary import target_label
 
 LOG_FROM = 50.0
-"""A loss term, or widths, that span this factor are drawn on a logarithmic axis."""
+"""Loss terms, and widths, whose values span more than this factor are drawn on a logarithmic axis."""
 WIDTHS = "widths"
 """Name of the panel of hidden, head and FFN widths."""
 MARKS = 12
-"""About so many markers along a line that is compared with others."""
+"""Approximate number of markers along a line that is compared with others."""
 RECOVERY = (0, (3, 1.5))
-"""Dashes of a recovery."""
+"""Dash pattern of the line of a recovery."""
 STROKES = ("-", (0, (1, 1)), (0, (3, 1.5)), (0, (5, 1, 1, 1)), (0, (5, 1, 1, 1, 1, 1)))
-"""Of the quantities that share a panel, where no recovery is drawn."""
+"""Dash patterns of the quantities that share a panel; no recovery is drawn there."""
 TARGET: dict[str, Any] = {"color": LIGHT["ink"], "linestyle": (0, (4, 1.2)), "zorder": 1.9}
 
 
 def draw_panel(axes: Axes, panel: Panel, curves: Curves, look: Look) -> None:
-    """A thin line a seed, a thick one for the mean, recoveries dashed; several quantities have a legend of their own."""
+    """A thin line for each seed and a thick one for the mean; recoveries are dashed; several quantities have a legend."""
     for bundle in _bundles(panel.lines):
         several = len(bundle) > 1
         style = _style(panel, bundle[0], look)
@@ -37,6 +37,7 @@ def draw_panel(axes: Axes, panel: Panel, curves: Curves, look: Look) -> None:
             axes.plot(line.steps, line.values, **style | thin)
         if several:
             axes.plot(*_mean_line(bundle), **style | {"linewidth": 1.6})
+
     if (panel.kind == "loss" or panel.name == WIDTHS) and _spans_decades(panel.lines):
         _logarithmic(axes)
     axes.set_xlim(-0.02 * curves.last_step, 1.02 * curves.last_step)
@@ -60,35 +61,37 @@ def _style(panel: Panel, line: Line, look: Look) -> dict[str, Any]:
 
 
 def _draw_borders(axes: Axes, curves: Curves) -> None:
-    """A line where a stage ends, its target above it."""
+    """A line where each stage but the last ends, and the stages' targets above the panel."""
     begin = 0.0
     for percent, end in curves.borders:
         if end < curves.last_step:
             axes.axvline(end, color=LIGHT["muted"], linewidth=0.9)
         if len(curves.borders) > 1:
             style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8, "color": LIGHT["muted"]}
-            axes.text((begin + end) / 2, 1.01, goal(percent), transform=axes.get_xaxis_transform(), **style)
+            axes.text((begin + end) / 2, 1.01, target_label(percent), transform=axes.get_xaxis_transform(), **style)
         begin = end
 
 
 def panel_title(axes: Axes, title: str) -> None:
-    """Above the targets of a path, where they have been drawn."""
+    """Write the title of a panel, above the targets of the path where those have been drawn."""
     axes.set_title(title, fontsize=9, pad=15 if axes.texts else 6)
 
 
 def _bundles(lines: Sequence[Line]) -> list[list[Line]]:
-    """Lines that differ in their seed alone."""
+    """Lines in groups that differ only in their seed."""
     keys = dict.fromkeys((line.quantity, line.percent, line.recovery) for line in lines)
     return [[line for line in lines if (line.quantity, line.percent, line.recovery) == key] for key in keys]
 
 
 def _mean_line(lines: Sequence[Line]) -> tuple[list[float], list[float]]:
-    """Means at the steps that every seed has logged; where all have the same, a step may come twice, as at removals."""
+    """Steps that every seed has logged, and the means over seeds there."""
+    # with equal steps, values are matched by position: at removals a step is logged twice, before and after
     if all(line.steps == lines[0].steps for line in lines):
-        return lines[0].steps, [fmean(each) for each in zip(*(line.values for line in lines), strict=True)]
-    values = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
-    common = sorted(set.intersection(*(set(each) for each in values)))
-    return common, [fmean(each[step] for each in values) for step in common]
+        return lines[0].steps, [fmean(seeds) for seeds in zip(*(line.values for line in lines), strict=True)]
+
+    value_at = [dict(zip(line.steps, line.values, strict=True)) for line in lines]
+    common = sorted(set.intersection(*(set(seed) for seed in value_at)))
+    return common, [fmean(seed[step] for seed in value_at) for step in common]
 
 
 def _spans_decades(lines: Sequence[Line]) -> bool:
@@ -97,7 +100,7 @@ def _spans_decades(lines: Sequence[Line]) -> bool:
 
 
 def _logarithmic(axes: Axes) -> None:
-    """Numbers as they are: powers would be formulas, which text in these pictures is not read as."""
+    """A logarithmic axis with plain numbers: powers of ten need formulas, which are switched off in these pictures."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(10.0, (1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -105,27 +108,27 @@ def _logarithmic(axes: Axes) -> None:
 
 
 def panel_figures(curves: Curves, look: dict[str, Look]) -> list[str]:
-    """The panels of one base, task and plan for the page, one picture each so that they wrap on narrow screens."""
-    found = []
+    """Pictures of one base, task and plan for the page: one for each panel, so that they wrap on narrow screens."""
+    figures = []
     for panel in curves.panels:
         with canvas((3.7, 2.5)) as figure:
             axes = figure.subplots()
             draw_panel(axes, panel, curves, look[curves.plan])
             panel_title(axes, panel.name)
             place = f"{curves.base} {curves.task} {curves.plan} {panel.name}"
-            found.append(inline(figure, f"training {place}", f"{panel.name} over training steps, {curves.plan}"))
-    return found
+            figures.append(inline(figure, f"training {place}", f"{panel.name} over training steps, {curves.plan}"))
+    return figures
 
 
-def training_file(found: Sequence[Curves], look: dict[str, Look]) -> str:
-    """A row for each base, task and plan and a column for each quantity, in one standalone picture."""
-    columns = max([1, *(len(curves.panels) for curves in found)])
-    rows = max(1, len(found))
+def training_file(plans: Sequence[Curves], look: dict[str, Look]) -> str:
+    """One standalone picture: a row for each base, task and plan, and a column for each quantity."""
+    columns = max([1, *(len(curves.panels) for curves in plans)])
+    rows = max(1, len(plans))
     with canvas((3.4 * columns, 2.3 * rows + 0.3), LIGHT["page"]) as figure:
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flatten():
             axes.set_axis_off()
-        for row, curves in zip(grid, found, strict=False):
+        for row, curves in zip(grid, plans, strict=False):
             for axes, panel in zip(row, curves.panels, strict=False):
                 axes.set_axis_on()
                 draw_panel(axes, panel, curves, look[curves.plan])
@@ -134,7 +137,7 @@ def training_file(found: Sequence[Curves], look: dict[str, Look]) -> str:
 
 
 def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Look]) -> None:
-    """A colour a plan, a thin line a seed, a thick one for the mean; the teacher's own loss beside held-out losses."""
+    """A colour for each plan: thin lines for seeds, a thick one for their mean. A line shows the teacher's loss."""
     every: list[Line] = []
     for curves in shown.curves:
         style: dict[str, Any] = {"color": look[curves.plan].colour, "linewidth": 1.6}
@@ -149,6 +152,7 @@ def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Lo
             }
             axes.plot(steps, values, label=curves.plan, **style, **marks)
             every += bundle
+
     if name == COMPARED[DISCREPANCY] and _spans_decades(every):
         _logarithmic(axes)
     if name == COMPARED["loss"] and shown.teacher_loss is not None:
@@ -162,7 +166,7 @@ def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Lo
 
 
 def comparison_figures(shown: Comparison, look: dict[str, Look]) -> Iterator[str]:
-    """For the page, a picture a quantity."""
+    """Pictures for the page, one for each quantity."""
     for name in shown.names:
         with canvas((4.3, 3.0)) as figure:
             draw_comparison(figure.subplots(), shown, name, look)
@@ -170,18 +174,19 @@ def comparison_figures(shown: Comparison, look: dict[str, Look]) -> Iterator[str
             yield inline(figure, f"distance {shown.title} {name}", label)
 
 
-def comparison_key(found: Sequence[Comparison], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
-    """Picture and name of every line in them."""
-    plans = [curves.plan for shown in found for curves in shown.curves]
-    return legend_entries(plans, [TEACHER_LINE] * any(shown.teacher_loss is not None for shown in found), look)
+def comparison_key(compared: Sequence[Comparison], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
+    """Picture and name of every line in the comparisons."""
+    plans = [curves.plan for shown in compared for curves in shown.curves]
+    teacher = any(shown.teacher_loss is not None for shown in compared)
+    return legend_entries(plans, [TEACHER_LINE] if teacher else [], look)
 
 
-def distance_file(found: Sequence[Comparison], look: dict[str, Look]) -> str:
-    """A row for each base and text task and a column for each quantity, in one standalone picture."""
-    columns = max(len(shown.names) for shown in found)
-    with canvas((4.2 * columns, 3.1 * len(found) + 0.5), LIGHT["page"]) as figure:
-        grid = figure.subplots(len(found), columns, squeeze=False)
-        for row, shown in zip(grid, found, strict=True):
+def distance_file(compared: Sequence[Comparison], look: dict[str, Look]) -> str:
+    """One standalone picture: a row for each base and text task, and a column for each quantity."""
+    columns = max(len(shown.names) for shown in compared)
+    with canvas((4.2 * columns, 3.1 * len(compared) + 0.5), LIGHT["page"]) as figure:
+        grid = figure.subplots(len(compared), columns, squeeze=False)
+        for row, shown in zip(grid, compared, strict=True):
             for axes, name in zip(row, shown.names, strict=True):
                 draw_comparison(axes, shown, name, look)
                 panel_title(axes, f"{shown.title}\n{name}")

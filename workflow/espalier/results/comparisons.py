@@ -8,7 +8,7 @@ from espalier.results.curves import Curves
 
 
 class End(NamedTuple):
-    """What a line of a comparison begins with, ends with, and the most it reaches."""
+    """First, last and largest value of one line of a comparison."""
 
     plan: str
     seed: int
@@ -20,12 +20,12 @@ class End(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """How far the students of one base and text task are from their teacher: all plans together."""
+    """Distance of the students of one base and text task from their teacher, along training, for all plans."""
 
     base: str
     task: str
     curves: list[Curves]
-    """Of the plans, each with the same quantities in `compared`."""
+    """Curves of the plans; `compared` has the same quantities in each."""
     teacher_loss: float | None
     """Mean over seeds of the teacher's held-out loss."""
 
@@ -36,15 +36,16 @@ class Comparison(NamedTuple):
 
     @property
     def names(self) -> list[str]:
-        """Of the quantities."""
+        """Names of the compared quantities."""
         return [panel.name for panel in self.curves[0].compared]
 
     @property
     def ends(self) -> list[End]:
-        """Of every line, in the order of the picture."""
-        return [
-            End(curves.plan, line.seed, line.percent, panel.name, line.values[0], line.values[-1], max(line.values))
-            for curves in self.curves
-            for panel in curves.compared
-            for line in panel.lines
-        ]
+        """First, last and largest value of every line, in the order of the picture."""
+        ends = []
+        for curves in self.curves:
+            for panel in curves.compared:
+                for line in panel.lines:
+                    values = line.values
+                    ends.append(End(curves.plan, line.seed, line.percent, panel.name, values[0], values[-1], max(values)))
+        return ends

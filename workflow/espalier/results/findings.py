@@ -1,6 +1,6 @@
-"""What analyses found, of each base and task: numbers of students, from their files to means over seeds.
+"""Findings of the analyses for each base and task: from the files of single students to means over seeds.
 
-Definitions are ours, as the specifications of SDP (section 6) and SPD (section 6) write them down.
+The definitions are ours: docs/methods/sdp.md §6 and docs/methods/spd.md §6.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 
 from espalier.config.data import TRAIN
 from espalier.results.curves import Curves
-from espalier.results.places import Place, by_place, read_fields
+from espalier.results.places import Place, files_by_place, read_fields
 from espalier.results.recovery import overfitting_gap
 from espalier.results.summary import Mean
 
@@ -23,34 +23,21 @@ REPRESENTATIONS = {
     "signal_to_noise_db": "signal-to-noise ratio (dB)",
     "scaled_signal_to_noise_db": "the same on the teacher’s scale (dB)",
 }
-"""Keys of analysis.json that are drawn against sparsity; a student's class statistics stand beside its teacher's."""
+"""Key of analysis.json → title of its picture against sparsity. Class statistics are known of the teacher, too."""
 DIFFERENCES = {"gap_loss": "loss: held-out less training rows", "gap_metric": "score: training less held-out rows"}
+"""The two overfitting gaps, with the titles of their pictures."""
 GAPS = {**DIFFERENCES, "held_out_loss": "loss on held-out rows", "train_score": "score on training rows"}
-"""Overfitting; beside it the loss it ends in, and what is known of training rows at all: who fits them no longer has no gap."""
+"""The gaps, and the two numbers that tell them apart: a student that no longer fits its training rows has no gap either."""
+VALUE_COLUMNS = ("plan", "group", "x", "value")
+"""Columns of a table of values, which has one line for each student.
 
-
-class Value(NamedTuple):
-    """A number of one student."""
-
-    plan: str
-    group: str
-    """What its seeds have in common: the target, or the task."""
-    x: float
-    """What it stands against: measured sparsity of the encoder in [0, 1), or number of training rows."""
-    value: float
-
-
-class Lost(NamedTuple):
-    """How far one student's last layer is from its teacher's, and its score below its teacher's."""
-
-    plan: str
-    error: float
-    """Relative, accumulated over the layers."""
-    score: float
+`group` is what the student's seeds have in common: its target, or its task. `x` is the measured sparsity of the encoder, in
+[0, 1), or the number of training rows.
+"""
 
 
 class Errors(NamedTuple):
-    """Relative errors of the layers of one plan's students of one target, means over seeds; first the embeddings."""
+    """Relative errors of the layers of one plan's students at one target: means over seeds. The embeddings come first."""
 
     plan: str
     percent: str
@@ -59,7 +46,7 @@ class Errors(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """How far the layers of one plan's students of one target are from their teacher's: signal-to-noise ratios, mean-pooled."""
+    """Signal-to-noise ratios of the layers of one plan's students at one target, against the teacher's, mean-pooled."""
 
     plan: str
     percent: str
@@ -68,7 +55,7 @@ class Noise(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """How sparse the matrices of one plan's students of one target are by themselves."""
+    """How sparse the matrices of one plan's students at one target are, apart from what was removed."""
 
     plan: str
     percent: str
@@ -87,26 +74,28 @@ class Recoveries(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """Of one base and task."""
+    """All findings for one base and task."""
 
     base: str
     task: str
     metric: str
-    values: dict[str, list[Value]]
-    """Keys of `REPRESENTATIONS` and of `GAPS`, where there are any."""
+    values: dict[str, pd.DataFrame]
+    """Key of `REPRESENTATIONS` or `GAPS` → table with the columns `VALUE_COLUMNS`. Keys without values are left out."""
     teacher: dict[str, float]
-    """Of the teachers, mean over seeds, where they have such a number."""
+    """Key of `REPRESENTATIONS` → the teacher's number, mean over seeds, where the teacher has one."""
     noise: list[Noise]
     errors: list[Errors]
-    lost: list[Lost]
+    lost: pd.DataFrame
+    """One line for each student: its plan, the accumulated relative `error` of its last layer, and how far its `score` is
+    below its teacher's."""
     left_out: dict[str, list[str]]
-    """Why errors of layers cannot be told → the students of which this holds, as plan/percent."""
+    """Reason why errors of layers are not defined → students to which it applies, as plan/percent."""
     weights: list[Weights]
     rows: int | None
-    """Rows that representations and scores of pruned matrices were found on."""
+    """Number of rows on which representations and scores of pruned matrices were measured."""
     recoveries: list[Recoveries]
     curves: list[Curves]
-    """Of plans that were scored on training rows, or just after removals, too."""
+    """Curves of the plans that were scored on training rows or just after removals."""
 
     @property
     def title(self) -> str:
@@ -115,7 +104,7 @@ class Findings(NamedTuple):
 
 
 def read_findings(
-    analyses: Sequence[Path], curves: Sequence[Curves], table: pd.DataFrame, goals: Mapping[tuple[str, str], tuple[str, str]]
+    analyses: Sequence[Path], curves: Sequence[Curves], table: pd.DataFrame, scoring: Mapping[tuple[str, str], tuple[str, str]]
 ) -> list[Findings]:
     """The findings of every base and task that has some, in table order.
 
@@ -123,47 +112,44 @@ def read_findings(
         analyses: analysis.json of every student that was analysed.
         curves: of all plans.
         table: table.csv, for the sparsities.
-        goals: (base, task) → set and metric that give the score.
+        scoring: (base, task) → set and metric that give the score.
     """
     keys = zip(*(table[name] for name in ("base", "task", "seed", "plan", "stage")), strict=True)
     rows = dict(zip((Place(*key) for key in keys), table.to_dict("records"), strict=True))
-    contents = {place: read_fields(path, ("rows",)) for place, path in by_place(analyses).items()}
-    watched = [each for each in curves if each.overfitting or each.recoveries]
-    found = []
-    for base, task in goals:
-        inside = {place: content for place, content in contents.items() if (place.base, place.task) == (base, task)}
-        here = [each for each in watched if (each.base, each.task) == (base, task)]
-        if inside or here:
-            found.append(_findings(base, task, goals[base, task], inside, here, rows))
-    return found
+    contents = {place: read_fields(path, ("rows",)) for place, path in files_by_place(analyses).items()}
+
+    findings = []
+    for (base, task), (set_name, metric) in scoring.items():
+        own = {place: content for place, content in contents.items() if (place.base, place.task) == (base, task)}
+        watched = [plan for plan in curves if (plan.base, plan.task) == (base, task) and (plan.overfitting or plan.recoveries)]
+        if own or watched:
+            findings.append(_findings(base, task, set_name, metric, own, watched, rows))
+    return findings
 
 
 def _findings(
     base: str,
     task: str,
-    goal: tuple[str, str],
+    set_name: str,
+    metric: str,
     contents: Mapping[Place, Any],
     curves: list[Curves],
     rows: Mapping[Place, Mapping[str, Any]],
 ) -> Findings:
-    values: dict[str, list[Value]] = {}
-    for place, key, number in (*_of_representations(contents), *_of_gaps(curves, goal)):
-        values.setdefault(key, []).append(Value(place.plan, place.percent, rows[place]["sparsity_encoder"], number))
-    teachers = [content["representations"]["teacher"] for content in contents.values() if "representations" in content]
-    teacher = {key: Mean.of(pd.Series([each[key] for each in teachers], dtype=float)) for key in (teachers or [{}])[0]}
     left_out: dict[str, list[str]] = {}
     for place, content in contents.items():
         if reason := content.get("errors", {}).get("left_out"):
             left_out.setdefault(reason, []).append(f"{place.plan}/{place.percent}, seed {place.seed}")
+
     return Findings(
         base=base,
         task=task,
-        metric=goal[1],
-        values=values,
-        teacher={key: mean.mean for key, mean in teacher.items() if mean},
+        metric=metric,
+        values=_values([*_representations(contents), *_gaps(curves, set_name, metric)], rows),
+        teacher=_teacher(contents),
         noise=list(_noise(contents)),
         errors=list(_errors(contents)),
-        lost=list(_lost(contents, rows)),
+        lost=_lost(contents, rows),
         left_out=left_out,
         weights=list(_weights(contents)),
         rows=next((content["rows"] for content in contents.values()), None),
@@ -172,72 +158,98 @@ def _findings(
     )
 
 
-def _of_representations(contents: Mapping[Place, Any]) -> Iterator[tuple[Place, str, float]]:
+def _values(numbers: Sequence[tuple[Place, str, float]], rows: Mapping[Place, Mapping[str, Any]]) -> dict[str, pd.DataFrame]:
+    """Key → table of its values, from (student, key, number)."""
+    lines = [(key, place.plan, place.percent, rows[place]["sparsity_encoder"], number) for place, key, number in numbers]
+    table = pd.DataFrame(lines, columns=["key", *VALUE_COLUMNS])
+    return {str(key): inside.drop(columns="key") for key, inside in table.groupby("key", sort=False)}
+
+
+def _representations(contents: Mapping[Place, Any]) -> Iterator[tuple[Place, str, float]]:
+    """(student, key of `REPRESENTATIONS`, number) for all numbers that are known."""
     for place, content in contents.items():
-        found = content.get("representations", {})
-        numbers = {**found.get("student", {}), **found}
-        yield from ((place, key, numbers[key]) for key in REPRESENTATIONS if numbers.get(key) is not None)
+        part = content.get("representations", {})
+        numbers = {**part.get("student", {}), **part}
+        for key in REPRESENTATIONS:
+            if numbers.get(key) is not None:
+                yield place, key, numbers[key]
 
 
-def _of_gaps(curves: Sequence[Curves], goal: tuple[str, str]) -> Iterator[tuple[Place, str, float]]:
-    """At the last evaluation of each stage."""
-    for each in (each for each in curves if each.overfitting):
-        last = {
-            (line.seed, line.percent, line.quantity, name): line.values[-1]
-            for name, panel in zip(("loss", goal[1]), each.overfitting, strict=True)
-            for line in panel.lines
-        }
-        for seed, percent in dict.fromkeys(key[:2] for key in last):
-            train, held_out = (
-                {name: last[seed, percent, part, name] for name in ("loss", goal[1])} for part in (TRAIN, goal[0])
-            )
-            gap = overfitting_gap(goal[1], train, held_out)
-            place = Place(each.base, each.task, seed, each.plan, percent)
-            numbers = {"gap_loss": gap.loss, "gap_metric": gap.metric}
-            numbers |= {"held_out_loss": held_out["loss"], "train_score": train[goal[1]]}
-            yield from ((place, key, number) for key, number in numbers.items())
+def _gaps(curves: Sequence[Curves], set_name: str, metric: str) -> Iterator[tuple[Place, str, float]]:
+    """(student, key of `GAPS`, number) at the last evaluation of each stage."""
+    for plan in (plan for plan in curves if plan.overfitting):
+        last: dict[tuple[int, str], dict[str, dict[str, float]]] = {}
+        for name, panel in zip(("loss", metric), plan.overfitting, strict=True):
+            for line in panel.lines:
+                sets = last.setdefault((line.seed, line.percent), {TRAIN: {}, set_name: {}})
+                sets[line.quantity][name] = line.values[-1]
+
+        for (seed, percent), sets in last.items():
+            gap = overfitting_gap(metric, sets[TRAIN], sets[set_name])
+            place = Place(plan.base, plan.task, seed, plan.plan, percent)
+            yield place, "gap_loss", gap.loss
+            yield place, "gap_metric", gap.metric
+            yield place, "held_out_loss", sets[set_name]["loss"]
+            yield place, "train_score", sets[TRAIN][metric]
 
 
-def _recoveries(curves: Sequence[Curves]) -> Iterator[Recoveries]:
-    for each in curves:
-        for percent in dict.fromkeys(percent for _, percent, _ in each.recoveries):
-            seeds = [found for _, other, found in each.recoveries if other == percent]
-            means = pd.DataFrame([pd.DataFrame(found).mean() for found in seeds])
-            yield Recoveries(each.plan, percent, len(seeds[0]), {str(key): Mean.of(means[key]) for key in means})
+def _teacher(contents: Mapping[Place, Any]) -> dict[str, float]:
+    """Means of the teacher's numbers over all analyses; numbers that no analysis has are left out."""
+    teachers = [content["representations"]["teacher"] for content in contents.values() if "representations" in content]
+    means = pd.DataFrame(teachers, dtype=float).mean()
+    return {str(key): float(mean) for key, mean in means.dropna().items()}
 
 
-def _by_target(contents: Mapping[Place, Any], name: str) -> Iterator[tuple[str, str, list[Any]]]:
-    """Plan, percent and what its seeds have under this name."""
-    for plan, percent in dict.fromkeys((place.plan, place.percent) for place in contents):
-        there = [content for place, content in contents.items() if (place.plan, place.percent) == (plan, percent)]
-        yield plan, percent, [content[name] for content in there if name in content]
+def _lost(contents: Mapping[Place, Any], rows: Mapping[Place, Mapping[str, Any]]) -> pd.DataFrame:
+    lines = []
+    for place, content in contents.items():
+        if accumulated := content.get("errors", {}).get("accumulated"):
+            lines.append((place.plan, accumulated[-1], rows[place]["teacher_score"] - rows[place]["score"]))
+    return pd.DataFrame(lines, columns=["plan", "error", "score"])
+
+
+def _by_target(contents: Mapping[Place, Any], name: str) -> dict[tuple[str, str], list[Any]]:
+    """(plan, percent) → what the analyses of its seeds have under this name."""
+    parts: dict[tuple[str, str], list[Any]] = {}
+    for place, content in contents.items():
+        if name in content:
+            parts.setdefault((place.plan, place.percent), []).append(content[name])
+    return parts
 
 
 def _noise(contents: Mapping[Place, Any]) -> Iterator[Noise]:
-    for plan, percent, seeds in _by_target(contents, "representations"):
-        layers = [each["layers_signal_to_noise_db"] for each in seeds if each["layers_signal_to_noise_db"]]
+    for (plan, percent), seeds in _by_target(contents, "representations").items():
+        layers = [seed["layers_signal_to_noise_db"] for seed in seeds if seed["layers_signal_to_noise_db"]]
         if means := pd.DataFrame(layers).mean().tolist():
             yield Noise(plan, percent, means)
 
 
 def _errors(contents: Mapping[Place, Any]) -> Iterator[Errors]:
-    for plan, percent, seeds in _by_target(contents, "errors"):
-        if known := [each for each in seeds if "local" in each]:
-            means = (pd.DataFrame([each[key] for each in known]).mean().tolist() for key in ("local", "accumulated"))
-            yield Errors(plan, percent, *means)
-
-
-def _lost(contents: Mapping[Place, Any], rows: Mapping[Place, Mapping[str, Any]]) -> Iterator[Lost]:
-    for place, content in contents.items():
-        if accumulated := content.get("errors", {}).get("accumulated"):
-            yield Lost(place.plan, accumulated[-1], rows[place]["teacher_score"] - rows[place]["score"])
+    for (plan, percent), seeds in _by_target(contents, "errors").items():
+        if known := [seed for seed in seeds if "local" in seed]:
+            local, accumulated = (
+                pd.DataFrame([seed[key] for seed in known]).mean().tolist() for key in ("local", "accumulated")
+            )
+            yield Errors(plan, percent, local, accumulated)
 
 
 def _weights(contents: Mapping[Place, Any]) -> Iterator[Weights]:
-    for plan, percent, seeds in _by_target(contents, "weights"):
-        flat = pd.DataFrame(
-            each["mean"] | {"score": each["score"]} | {removed: pruned["score"] for removed, pruned in each["one_shot"].items()}
-            for each in seeds
-        )
-        if seeds:
-            yield Weights(plan, percent, {str(key): Mean.of(pd.to_numeric(flat[key])) for key in flat})
+    for (plan, percent), seeds in _by_target(contents, "weights").items():
+        numbers = []
+        for seed in seeds:
+            one_shot = {removed: pruned["score"] for removed, pruned in seed["one_shot"].items()}
+            numbers.append(seed["mean"] | {"score": seed["score"]} | one_shot)
+        yield Weights(plan, percent, _column_means(pd.DataFrame(numbers)))
+
+
+def _recoveries(curves: Sequence[Curves]) -> Iterator[Recoveries]:
+    for plan in curves:
+        for percent in dict.fromkeys(percent for _, percent, _ in plan.recoveries):
+            seeds = [recoveries for _, other, recoveries in plan.recoveries if other == percent]
+            means = pd.DataFrame([pd.DataFrame(recoveries).mean() for recoveries in seeds])
+            yield Recoveries(plan.plan, percent, len(seeds[0]), _column_means(means))
+
+
+def _column_means(table: pd.DataFrame) -> dict[str, Mean | None]:
+    """Column → mean over the lines, one for each seed."""
+    return {str(name): Mean.of(pd.to_numeric(table[name])) for name in table}

@@ -16,7 +16,7 @@ _PLACE = re.compile(rf"([^/]+)/([^/]+)/seed(\d+)/([^/]+)/({PERCENT})/(?:recovere
 
 
 class Place(NamedTuple):
-    """Where a student (or a teacher) stands in a project; read from the end of its path."""
+    """Identity of a student (or a teacher) in a project, as the end of its path gives it."""
 
     base: str
     task: str
@@ -31,12 +31,12 @@ class Place(NamedTuple):
 
     @property
     def position(self) -> float:
-        """Place in the path: the larger, the smaller the model."""
+        """Position among the stages of its path; it grows as models get smaller."""
         return position(self.percent)
 
     @property
     def order(self) -> tuple[str, str, bool, str, float, int]:
-        """Sorts by base, task, plan (the teacher first), place in the path and seed."""
+        """Key for sorting by base, task, plan (the teacher first), position in the path, and seed."""
         return self.base, self.task, self.plan != TEACHER, self.plan, self.position, self.seed
 
     def __str__(self) -> str:
@@ -47,11 +47,12 @@ def place_of(path: Path) -> Place:
     """The student a file belongs to.
 
     Raises:
-        UserError: the path does not end like one of the pipeline.
+        UserError: the path does not end as the pipeline's paths do.
     """
     match = _PLACE.search(path.as_posix())
     if not match:
         raise UserError(f"{path}: the path must end in base/task/seed<number>/plan/percent/[recovered/]file")
+
     base, task, seed, plan, percent = match.groups()
     return Place(base, task, int(seed), plan, percent)
 
@@ -61,24 +62,27 @@ def is_recovery(path: Path) -> bool:
     return path.parent.name == "recovered"
 
 
-def by_place(paths: Sequence[Path]) -> dict[Place, Path]:
+def files_by_place(paths: Sequence[Path]) -> dict[Place, Path]:
     """Place → file, in table order.
 
     Raises:
         UserError: two files claim the same place.
     """
-    found: dict[Place, Path] = {}
+    files: dict[Place, Path] = {}
     for path in paths:
         place = place_of(path)
-        if place in found:
-            raise UserError(f"{place} has two files of one kind: {found[place]} and {path}")
-        found[place] = path
-    return dict(sorted(found.items(), key=lambda item: item[0].order))
+        if place in files:
+            raise UserError(f"{place} has two files of one kind: {files[place]} and {path}")
+        files[place] = path
+
+    return dict(sorted(files.items(), key=lambda item: item[0].order))
 
 
 def split_recoveries(paths: Sequence[Path]) -> tuple[dict[Place, Path], dict[Place, Path]]:
     """Files of the stages, and files of the recoveries."""
-    return by_place([path for path in paths if not is_recovery(path)]), by_place([path for path in paths if is_recovery(path)])
+    stages = files_by_place([path for path in paths if not is_recovery(path)])
+    recoveries = files_by_place([path for path in paths if is_recovery(path)])
+    return stages, recoveries
 
 
 def read_fields(path: Path, needed: Sequence[str]) -> dict[str, Any]:
@@ -88,6 +92,7 @@ def read_fields(path: Path, needed: Sequence[str]) -> dict[str, Any]:
         UserError: it lacks one.
     """
     content = read_json(path)
+
     if missing := [key for key in needed if key not in content]:
         raise UserError(f"{path}: no {', '.join(missing)}; it has {', '.join(content)}")
     return content

@@ -10,14 +10,14 @@ NEARLY = 0.9
 
 
 class Recovery(NamedTuple):
-    """How a score comes back in the interval after a removal."""
+    """How a score comes back in the interval between a removal and the next one."""
 
     drop: float
     """Score just before the removal less the score just after it."""
     t90: float
-    """Fraction of the interval, in [0, 1], after which nine tenths of its gain are there."""
+    """Fraction of the interval, in [0, 1], after which the score has regained nine tenths of what it regains in it."""
     regret: float
-    """Mean over the interval's evaluations of how far they are below its best."""
+    """Mean over the interval's evaluations of the distance to its best score."""
 
 
 def recovery(before: float, updates: Sequence[int], scores: Sequence[float]) -> Recovery:
@@ -29,36 +29,43 @@ def recovery(before: float, updates: Sequence[int], scores: Sequence[float]) -> 
         before: score just before the removal.
         updates: steps since the removal at each evaluation, ascending from 0, which is just after it; the last one is the
             interval's length.
-        scores: higher is better; one an evaluation.
+        scores: higher is better; one for each evaluation.
     """
     first, best = scores[0], max(scores)
     wanted = first + NEARLY * (best - first)
-    there = next(index for index, score in enumerate(scores) if score >= wanted)
-    reached = float(updates[there])
-    if there:
-        low, high = scores[there - 1 : there + 1]
-        reached -= (high - wanted) / (high - low) * (updates[there] - updates[there - 1])
-    return Recovery(before - first, reached / updates[-1], sum(best - score for score in scores) / len(scores))
+
+    # the step at which the line through the evaluations crosses `wanted`:
+    # u_i - (s_i - wanted) / (s_i - s_(i-1)) (u_i - u_(i-1)), where i is the first evaluation at or above it
+    crossing = next(index for index, score in enumerate(scores) if score >= wanted)
+    reached = float(updates[crossing])
+    if crossing:
+        low, high = scores[crossing - 1 : crossing + 1]
+        reached -= (high - wanted) / (high - low) * (updates[crossing] - updates[crossing - 1])
+
+    regret = sum(best - score for score in scores) / len(scores)
+    return Recovery(before - first, reached / updates[-1], regret)
 
 
 def recoveries(steps: Sequence[int], scores: Sequence[float]) -> list[Recovery]:
-    """Of each removal among the evaluations of a stage, in order.
+    """The recovery after each removal among the evaluations of a stage, in order.
 
-    A removal is where the step stays the same from one evaluation to the next: just before it and just after it. Its
-    interval ends just before the next one; a removal after which nothing is evaluated has none.
+    A removal is where two evaluations have the same step: one just before it, one just after it. Its interval ends just
+    before the next removal. A removal without a later evaluation has no interval and is left out.
 
     Args:
-        steps: of each evaluation, ascending.
-        scores: higher is better; one an evaluation.
+        steps: step of each evaluation, ascending.
+        scores: higher is better; one for each evaluation.
     """
+    # of several evaluations at one step, the last one is after the removal
     repeated = [index for index in range(1, len(steps)) if steps[index] == steps[index - 1]]
     after = [index for index in repeated if index + 1 not in repeated]
-    found = []
+
+    intervals = []
     for begin, end in zip(after, [*after, len(steps)][1:], strict=True):
         interval = {steps[index] - steps[begin]: scores[index] for index in range(begin, end)}
         if len(interval) > 1:
-            found.append(recovery(scores[begin - 1], list(interval), list(interval.values())))
-    return found
+            intervals.append(recovery(scores[begin - 1], list(interval), list(interval.values())))
+    return intervals
 
 
 class Gap(NamedTuple):
@@ -76,6 +83,6 @@ def overfitting_gap(metric: str, train: dict[str, float], held_out: dict[str, fl
     Args:
         metric: name of a score that is better when higher.
         train: "loss" and the metric on a fixed random part of the training rows, as large as the held-out set.
-        held_out: the same on rows that were not trained on.
+        held_out: "loss" and the metric on rows that were not trained on.
     """
     return Gap(train[metric] - held_out[metric], held_out["loss"] - train["loss"])

@@ -7,18 +7,19 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from espalier.results.places import by_place, read_fields
+from espalier.results.places import files_by_place, read_fields
 
 ATTENTION = {"heads": "heads", "queries": "dimensions of queries"}
-"""What stands for the attention of a layer, and how it is said. Where widths fall all heads stay: their dimensions tell more;
-those of queries and keys are as many as those of values."""
+"""What is counted of a layer's attention → its name in words.
+
+Plans that reduce widths keep all heads, so the dimensions of queries are counted instead; keys and values keep as many."""
 
 
 class Part(NamedTuple):
-    """What is left of one sublayer, or of the hidden dimensions."""
+    """How much of one sublayer, or of the hidden dimensions, is left."""
 
     kept: tuple[int, ...]
-    """One number a seed."""
+    """One number for each seed."""
     total: int
 
     @property
@@ -28,7 +29,7 @@ class Part(NamedTuple):
 
     @property
     def count(self) -> str:  # type: ignore[override]  # hides tuple.count, which nobody needs here
-        """Mean over seeds, as short as it can stand over a bar."""
+        """Mean over seeds as a short text, to be written over a bar."""
         return f"{fmean(self.kept):,.{1 if self.total < 100 else 0}f}".removesuffix(".0")
 
     @property
@@ -38,7 +39,7 @@ class Part(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The students of one target: one for each seed."""
+    """One plan's students at one target: one for each seed."""
 
     percent: str
     sparsities: tuple[float, ...]
@@ -46,16 +47,16 @@ class Row(NamedTuple):
     """Attention and FFN units of each layer."""
     hidden: Part
     attention: str = "heads"
-    """What is counted of the attention: one of `ATTENTION`."""
+    """What is counted of the attention: a key of `ATTENTION`."""
 
     @property
     def counted(self) -> str:
-        """The same in words."""
+        """What is counted of the attention, in words."""
         return ATTENTION[self.attention]
 
 
 class StructureMap(NamedTuple):
-    """The path of one plan on one base and task."""
+    """What the students of one plan kept on one base and task: a row for each target of the plan's path."""
 
     base: str
     task: str
@@ -70,21 +71,27 @@ class StructureMap(NamedTuple):
 
 def read_maps(structures: Sequence[Path]) -> list[StructureMap]:
     """The maps of every plan that removes structure, in table order; none for plans that prune single weights."""
-    contents = {place: read_fields(path, ("target", "sparsity")) for place, path in by_place(structures).items()}
-    found: dict[tuple[str, str, str], dict[str, list[Any]]] = {}
-    for place, content in contents.items():
+    seeds_of: dict[tuple[str, str, str], dict[str, list[Any]]] = {}
+    for place, path in files_by_place(structures).items():
+        content = read_fields(path, ("target", "sparsity"))
         if "layers" in content:
-            rows = found.setdefault((place.base, place.task, place.plan), {})
-            rows.setdefault(place.percent, []).append(content)
-    return [StructureMap(*key, [_row(percent, seeds) for percent, seeds in rows.items()]) for key, rows in found.items()]
+            targets = seeds_of.setdefault((place.base, place.task, place.plan), {})
+            targets.setdefault(place.percent, []).append(content)
+
+    maps = []
+    for (base, task, plan), targets in seeds_of.items():
+        maps.append(StructureMap(base, task, plan, [_target_row(percent, seeds) for percent, seeds in targets.items()]))
+    return maps
 
 
-def _row(percent: str, seeds: Sequence[Mapping[str, Any]]) -> Row:
+def _target_row(percent: str, seeds: Sequence[Mapping[str, Any]]) -> Row:
     attention = "queries" if "queries" in seeds[0]["layers"][0] else "heads"
-    layers = [
-        (_part([layer[attention] for layer in layers]), _part([layer["ffn"] for layer in layers]))
-        for layers in zip(*(seed["layers"] for seed in seeds), strict=True)
-    ]
+
+    layers = []
+    for layer in zip(*(seed["layers"] for seed in seeds), strict=True):
+        attention_part, ffn_part = (_part([seed[kind] for seed in layer]) for kind in (attention, "ffn"))
+        layers.append((attention_part, ffn_part))
+
     hidden = _part([seed["hidden"] for seed in seeds])
     return Row(percent, tuple(seed["sparsity"] for seed in seeds), layers, hidden, attention)
 

@@ -1,4 +1,4 @@
-"""Means over seeds, and what can be said of a project from its table and its records."""
+"""Means over seeds, and summaries of a project's table and records: speeds, timing conditions, selected checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUMMARISED = (
     *("train_seconds", "samples_per_second"),
 )
 SAME_SPEED = (0.9, 1.1)
-"""Speed-ups in this range are called none: what repeated timings of one model differ by on a shared machine."""
+"""Speed-ups in this range count as none: repeated timings of one model differ by as much on a shared machine."""
 
 
 class Mean(NamedTuple):
@@ -34,23 +34,26 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(cls, values: pd.Series) -> Mean | None:
-        """Over the values that are there; None when there are none."""
-        there = values.dropna()
-        if there.empty:
+        """Mean of the values that are not missing; None where all are missing."""
+        known = values.dropna()
+        if known.empty:
             return None
-        return cls(float(there.mean()), float(there.std(ddof=1)) if len(there) > 1 else None, len(there))
+
+        sd = float(known.std(ddof=1)) if len(known) > 1 else None
+        return cls(float(known.mean()), sd, len(known))
 
     @property
     def bar(self) -> float:
-        """Half of its error bar; no number, which is not drawn, for one seed."""
+        """Half the length of its error bar; not-a-number for one seed, so that no bar is drawn."""
         return math.nan if self.sd is None else self.sd
 
     def rounded(self) -> dict[str, Any]:
-        """For JSON: six significant digits, and whole numbers as they are."""
-        return {"mean": _digits(self.mean), "sd": None if self.sd is None else _digits(self.sd), "n": self.n}
+        """Its parts for JSON, see `_six_digits`."""
+        return {"mean": _six_digits(self.mean), "sd": None if self.sd is None else _six_digits(self.sd), "n": self.n}
 
 
-def _digits(value: float) -> float | int:
+def _six_digits(value: float) -> float | int:
+    """Six significant digits; whole numbers from 10 on, such as counts of parameters, keep all of theirs."""
     return int(value) if value.is_integer() and abs(value) >= 10 else digits(value)
 
 
@@ -75,33 +78,36 @@ class Group(NamedTuple):
 def groups(table: pd.DataFrame) -> list[Group]:
     """Every base, task, plan and target of the table, in its order."""
     keys = ["base", "task", "plan", "method", "stage", "metric"]
-    found = []
-    for (base, task, plan, method, percent, metric), rows in _staged(table).groupby(keys, sort=False):
+    grouped = []
+    for (base, task, plan, method, percent, metric), rows in _with_stage(table).groupby(keys, sort=False):
         target, start = (_first(rows[column]) if column in rows else None for column in ("target", "start"))
-        found.append(Group(base, task, plan, method, target, percent, metric, _means(rows), start))
-    return found
+        grouped.append(Group(base, task, plan, method, target, percent, metric, _means(rows), start))
+    return grouped
 
 
 def over_tasks(table: pd.DataFrame) -> list[Group]:
-    """Means over all tasks of a base, each with its own metric, for plans and targets that all of them have.
+    """Means over all tasks of a base, each with its own metric, for the plans and targets that all tasks have.
 
     A seed counts where it has every task. Text tasks, which have no labels, are left out; so is a base with a single task.
     """
-    labelled = _staged(table)[~table["metric"].isin(TEXT_METRICS)].dropna(subset=["score"])
+    labelled = _with_stage(table)[~table["metric"].isin(TEXT_METRICS)].dropna(subset=["score"])
     numbers = [name for name in (*SUMMARISED, "target", "teacher_score") if name in labelled]
-    found = []
+
+    grouped = []
     for _, inside in labelled.groupby("base", sort=False):
         tasks = inside["task"].unique()
         if len(tasks) == 1:
             continue
+
         runs = inside.groupby(["base", "plan", "method", "stage", "seed"], sort=False)
-        means = runs[numbers].mean()[runs["task"].nunique() == len(tasks)].reset_index()
-        found += groups(means.assign(task=", ".join(tasks), metric="mean over tasks"))
-    return found
+        complete = runs["task"].nunique() == len(tasks)
+        means = runs[numbers].mean()[complete].reset_index()
+        grouped += groups(means.assign(task=", ".join(tasks), metric="mean over tasks"))
+    return grouped
 
 
-def _staged(table: pd.DataFrame) -> pd.DataFrame:
-    """With the column `stage`, also where the table is of before a path could aim at anything but a sparsity."""
+def _with_stage(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `stage` to tables that were written before targets other than sparsities existed."""
     return table if "stage" in table else table.assign(stage=table["target"].map(percent_of))
 
 
@@ -110,42 +116,50 @@ def _first(values: pd.Series) -> Any:
 
 
 def _means(rows: pd.DataFrame) -> dict[str, Mean | None]:
-    columns = {column: rows[column] for column in SUMMARISED if column in rows}
-    gain = rows["score"] - rows["teacher_score"]
-    return {column: Mean.of(pd.to_numeric(values)) for column, values in (columns | {"gain": gain}).items()}
+    means = {column: Mean.of(pd.to_numeric(rows[column])) for column in SUMMARISED if column in rows}
+    means["gain"] = Mean.of(rows["score"] - rows["teacher_score"])
+    return means
 
 
-def panels(found: list[Group]) -> Iterator[tuple[tuple[str, str], list[Group]]]:
-    """The groups of each (base, task)."""
-    for key in dict.fromkeys((group.base, group.task) for group in found):
-        yield key, [group for group in found if (group.base, group.task) == key]
+def panels(grouped: list[Group]) -> Iterator[tuple[tuple[str, str], list[Group]]]:
+    """(base, task) and its groups, in the order in which they first appear."""
+    for key in dict.fromkeys((group.base, group.task) for group in grouped):
+        yield key, [group for group in grouped if (group.base, group.task) == key]
 
 
-def goal(word: str) -> str:
-    """How the word for a target in paths is said: `60 %`, `4×`, `12.5 ms`, `5M parameters`."""
-    for ending, said in (("-parameters", " parameters"), ("ms", " ms"), ("x", "×")):
-        if word.endswith(ending):
-            return word.removesuffix(ending) + said
-    return f"{word} %"
+def target_label(percent: str) -> str:
+    """A target as people read it, from the word in paths: `60 %`, `4×`, `12.5 ms`, `5M parameters`."""
+    for ending, unit in (("-parameters", " parameters"), ("ms", " ms"), ("x", "×")):
+        if percent.endswith(ending):
+            return percent.removesuffix(ending) + unit
+    return f"{percent} %"
 
 
-def smaller(found: list[Group]) -> list[Group]:
-    """Those of one base and task that store fewer parameters than their teacher."""
-    sizes = [size.mean for group in found if group.plan == TEACHER and (size := group.means.get("params_total"))]
-    return [group for group in found if sizes and (size := group.means.get("params_total")) and size.mean < sizes[0]]
+def smaller(grouped: list[Group]) -> list[Group]:
+    """Groups that store fewer parameters than their teacher.
+
+    Args:
+        grouped: groups of one base and task; without a teacher's size, no group counts as smaller.
+    """
+    teachers = [group for group in grouped if group.plan == TEACHER and group.means.get("params_total")]
+    if not teachers:
+        return []
+
+    dense = teachers[0].means["params_total"].mean
+    return [group for group in grouped if (size := group.means.get("params_total")) and size.mean < dense]
 
 
-def nested(found: list[Group]) -> dict[str, Any]:
+def nested(grouped: list[Group]) -> dict[str, Any]:
     """Base → task → plan → percent → column → mean, sd, n: the form of metrics.json."""
     tree: dict[str, Any] = {}
-    for group in found:
+    for group in grouped:
         leaf = tree.setdefault(group.base, {}).setdefault(group.task, {}).setdefault(group.plan, {})
         leaf[group.percent] = {key: mean.rounded() for key, mean in group.means.items() if mean and key != "gain"}
     return tree
 
 
 class Speed(NamedTuple):
-    """Measured speed-ups of a kind of student in one runtime at one batch size."""
+    """Measured speed-ups of structured or of unstructured students, in one runtime at one batch size."""
 
     runtime: str
     batch: int
@@ -155,34 +169,42 @@ class Speed(NamedTuple):
     lowest: float
     highest: float
     sparsest: float
+    """Largest measured sparsity of the encoder among them."""
 
     @property
     def none(self) -> bool:
-        """Whether every one of them is as fast as its teacher."""
+        """Whether every student is about as fast as its teacher."""
         return SAME_SPEED[0] <= self.lowest and self.highest <= SAME_SPEED[1]
 
 
 def speeds(table: pd.DataFrame) -> list[Speed]:
-    """What was measured for students that lost parameters, unstructured first; empty when nothing was."""
+    """Speed-ups of the pruned students of a table, unstructured ones first; empty when nothing was timed."""
     teachers = table[table["plan"] == TEACHER].set_index(["base", "task", "seed"])["params_total"]
-    keys = pd.MultiIndex.from_frame(table[["base", "task", "seed"]])
-    compact = table["params_total"].to_numpy() < teachers.reindex(keys).to_numpy()
-    pruned = (table["plan"] != TEACHER) & (table["sparsity_encoder"] > 0)
-    found = []
-    for structured in (False, True):
-        for runtime, prefix in RUNTIMES.items():
-            for batch in BATCHES:
-                column = f"{prefix}speedup_b{batch}"
-                rows = table[pruned & (compact == structured)].dropna(subset=[column])
-                if len(rows):
-                    lowest, highest = (float(limit) for limit in rows[column].agg(["min", "max"]))
-                    sparsest = float(rows["sparsity_encoder"].max())
-                    found.append(Speed(runtime, batch, structured, len(rows), lowest, highest, sparsest))
-    return found
+    own_teacher = pd.MultiIndex.from_frame(table[["base", "task", "seed"]])
+    structured = table["params_total"].to_numpy() < teachers.reindex(own_teacher).to_numpy()
+    pruned = table.assign(structured=structured)[(table["plan"] != TEACHER) & (table["sparsity_encoder"] > 0)]
+
+    # one long table: a line for each student, runtime and batch size
+    timed = pd.concat(
+        pruned[["structured", "sparsity_encoder"]].assign(
+            runtime=runtime, batch=batch, speedup=pruned[f"{prefix}speedup_b{batch}"]
+        )
+        for runtime, prefix in RUNTIMES.items()
+        for batch in BATCHES
+    )
+    timed = timed.dropna(subset=["speedup"]).sort_values("structured", kind="stable")
+
+    limits = timed.groupby(["runtime", "batch", "structured"], sort=False).agg(
+        students=("speedup", "size"),
+        lowest=("speedup", "min"),
+        highest=("speedup", "max"),
+        sparsest=("sparsity_encoder", "max"),
+    )
+    return [Speed(**line) for line in limits.reset_index().to_dict("records")]
 
 
 class Conditions(NamedTuple):
-    """Under which some models were timed."""
+    """Conditions under which some models were timed."""
 
     device: str
     threads: int
@@ -191,32 +213,32 @@ class Conditions(NamedTuple):
     """Timed passes of each model."""
     batches: tuple[str, ...]
     spreads: tuple[float, ...]
-    """Of each model at each batch size: width of the middle half of its passes, as a fraction of their median."""
+    """For each model at each batch size: interquartile range of its passes, as a fraction of their median."""
 
     @property
     def models(self) -> int:
-        """How many were timed so."""
+        """Number of models that were timed under these conditions."""
         return len(self.spreads) // len(self.batches)
 
     @property
     def spread(self) -> float:
-        """That of a typical model."""
+        """Median of the spreads."""
         return median(self.spreads)
 
 
 def conditions(costs: Iterable[Mapping[str, Any]]) -> list[Conditions]:
-    """The distinct conditions of these cost.json contents, in the order in which they come."""
-    found: dict[tuple[Any, ...], list[float]] = {}
+    """The distinct conditions of these cost.json contents, in the order in which they first appear."""
+    spreads_of: dict[tuple[Any, ...], list[float]] = {}
     for cost in costs:
         times = cost["latency_ms"]
         spreads = [(time["q75"] - time["q25"]) / time["median"] for time in times.values()]
         key = (cost["device"], cost["threads"], cost["length"], cost["repeats"], tuple(times))
-        found.setdefault(key, []).extend(spreads)
-    return [Conditions._make((*key, tuple(spreads))) for key, spreads in found.items()]
+        spreads_of.setdefault(key, []).extend(spreads)
+    return [Conditions._make((*key, tuple(spreads))) for key, spreads in spreads_of.items()]
 
 
 class Selection(NamedTuple):
-    """How the checkpoints of some runs were selected, against the rows that give their score."""
+    """How the checkpoints of some runs were selected, and on which rows these runs were scored."""
 
     base: str
     task: str
@@ -233,18 +255,19 @@ class Selection(NamedTuple):
 
 
 def selections(records: Sequence[Mapping[str, Any]], scored_on: Mapping[tuple[str, str], str]) -> list[Selection]:
-    """The distinct ways of selecting a checkpoint, with the runs that used each.
+    """The distinct ways of selecting a checkpoint, each with the plans and the number of runs that used it.
 
     Args:
         records: run.json contents with their `place`.
         scored_on: (base, task) → name of the set that gives the score.
     """
-    found: dict[tuple[str, str, str, str | None], list[str]] = {}
+    plans_of: dict[tuple[str, str, str, str | None], list[str]] = {}
     for record in records:
         place, selected = record["place"], record["selected"]
         key = (place.base, place.task, selected["checkpoint"], selected["set"])
-        found.setdefault(key, []).append(place.plan)
+        plans_of.setdefault(key, []).append(place.plan)
+
     return [
         Selection(base, task, rule, chosen, scored_on.get((base, task), "?"), tuple(dict.fromkeys(plans)), len(plans))
-        for (base, task, rule, chosen), plans in found.items()
+        for (base, task, rule, chosen), plans in plans_of.items()
     ]

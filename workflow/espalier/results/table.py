@@ -1,4 +1,4 @@
-"""Reading what the stages left behind: where a result belongs, and the tidy table of a project."""
+"""The tidy table of a project: one row for each student and each teacher, from the files that the stages wrote."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import Any
 import pandas as pd
 
 from espalier.config.project import TEACHER
-from espalier.results.places import Place, by_place, read_fields, split_recoveries
+from espalier.results.places import Place, files_by_place, read_fields, split_recoveries
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import digits
 
 RUNTIMES = {"PyTorch eager": "", "onnxruntime": "onnx_"}
-"""Runtime → what its columns begin with."""
+"""Runtime → prefix of its columns."""
 BATCHES = (1, 32)
+"""Batch sizes that have columns of their own."""
 SPEED_COLUMNS = tuple(
     f"{prefix}{measure}"
     for prefix in RUNTIMES.values()
     for measure in (*(f"latency_b{size}_ms" for size in BATCHES), *(f"speedup_b{size}" for size in BATCHES))
 )
 NAMES = ("base", "task", "plan", "method", "stage", "start", "metric")
+"""Columns of text."""
 COLUMNS = (
     *("base", "task", "plan", "method", "seed", "target", "stage", "start"),
     *("sparsity_encoder", "sparsity_total", "sparsity_relative"),
@@ -42,14 +44,14 @@ def gather(
 ) -> list[dict[str, Any]]:
     """One row for each student and each teacher, with the keys `COLUMNS`, in table order.
 
-    `train_seconds` of a student counts all training that led to it: the stages of its path up to its own, those of the
-    plan that it started from, and its own recovery. Fine-tuning the teacher is not in it, since plans share the teacher.
-    `samples_per_second` is that of its last stage. `sparsity_relative` is the fraction of the encoder's weights removed
-    since the student `start` of another plan; against the teacher where there is none.
+    `train_seconds` of a student counts all training that led to it: the stages of its path up to its own, the stages of
+    the plan that it started from, and its own recovery. Fine-tuning the teacher does not count, since plans share the
+    teacher. `samples_per_second` is the rate of the student's last stage. `sparsity_relative` is the fraction of the
+    encoder's weights removed since the student `start` of another plan; since the teacher where there is no such student.
 
     Args:
         scores: scores.json of every student and teacher; each becomes a row.
-        costs: cost.json of the same.
+        costs: cost.json of every student and teacher.
         records: run.json of every stage, teacher and recovery.
         methods: plan → method.
         starts: student → student of another plan that its path began with, both as task/plan/percent.
@@ -57,25 +59,31 @@ def gather(
     Raises:
         UserError: a cost, record, teacher or method is missing.
     """
-    score_of = {place: read_fields(path, ("score", "metric")) for place, path in by_place(scores).items()}
-    cost_of = {place: read_fields(path, (*COUNTED, "latency_ms", "speedup", "onnx")) for place, path in by_place(costs).items()}
-    stages, recoveries = (
-        {place: read_fields(path, ("train_seconds", "samples_per_second")) for place, path in files.items()}
-        for files in split_recoveries(records)
-    )
-    return [
-        _row(place, score_of, _known(cost_of, place, "cost.json"), methods)
-        | _begun(begun_with(place, starts), cost_of, cost_of[place])
-        | {"train_seconds": digits(_train_seconds(place, stages, recoveries, starts))}
-        | {"samples_per_second": digits(_known(stages, place, "run.json")["samples_per_second"])}
-        for place in score_of
-    ]
+    score_of = _read_all(files_by_place(scores), ("score", "metric"))
+    cost_of = _read_all(files_by_place(costs), (*COUNTED, "latency_ms", "speedup", "onnx"))
+    stages, recoveries = (_read_all(files, ("train_seconds", "samples_per_second")) for files in split_recoveries(records))
+
+    rows = []
+    for place in score_of:
+        row = _score_and_cost(place, score_of, _known(cost_of, place, "cost.json"), methods)
+        row |= _start_columns(start_of(place, starts), cost_of, cost_of[place])
+        row["train_seconds"] = digits(_train_seconds(place, stages, recoveries, starts))
+        row["samples_per_second"] = digits(_known(stages, place, "run.json")["samples_per_second"])
+        rows.append(row)
+    return rows
 
 
-def _row(place: Place, score_of: Mapping[Place, Any], cost: Mapping[str, Any], methods: Mapping[str, str]) -> dict[str, Any]:
+def _read_all(files: Mapping[Place, Path], needed: Sequence[str]) -> dict[Place, dict[str, Any]]:
+    return {place: read_fields(path, needed) for place, path in files.items()}
+
+
+def _score_and_cost(
+    place: Place, score_of: Mapping[Place, Any], cost: Mapping[str, Any], methods: Mapping[str, str]
+) -> dict[str, Any]:
     teacher = _known(score_of, place._replace(plan=TEACHER, percent="0"), "scores.json")
     if place.plan != TEACHER and place.plan not in methods:
         raise UserError(f"{place}: plan '{place.plan}' has no method; known plans: {', '.join(methods)}")
+
     return {
         "base": place.base,
         "task": place.task,
@@ -94,7 +102,7 @@ def _row(place: Place, score_of: Mapping[Place, Any], cost: Mapping[str, Any], m
 
 
 def _speed(times: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The columns on one runtime; None at batch sizes that were not timed."""
+    """The columns of one runtime; None at batch sizes that were not timed."""
     latency, speedup = times["latency_ms"], times["speedup"]
     return {
         **{f"{prefix}latency_b{size}_ms": digits(latency.get(str(size), {}).get("median")) for size in BATCHES},
@@ -102,40 +110,49 @@ def _speed(times: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def _known(found: Mapping[Place, Any], place: Place, name: str) -> Any:
-    if place not in found:
+def _known(contents: Mapping[Place, Any], place: Place, name: str) -> Any:
+    if place not in contents:
         raise UserError(f"{place}: its {name} was not given")
-    return found[place]
+    return contents[place]
 
 
-def begun_with(place: Place, starts: Mapping[str, str]) -> Place | None:
-    """The student of another plan that a student's path began with; None where it began otherwise."""
-    source = starts.get(f"{place.task}/{place.plan}/{place.percent}")
-    if source is None:
+def start_of(place: Place, starts: Mapping[str, str]) -> Place | None:
+    """The student of another plan that a student's path began with; None where the path began otherwise."""
+    start = starts.get(f"{place.task}/{place.plan}/{place.percent}")
+    if not start:
         return None
-    task, plan, percent = source.split("/")
+
+    task, plan, percent = start.split("/")
     return place._replace(task=task, plan=plan, percent=percent)
 
 
-def _begun(source: Place | None, cost_of: Mapping[Place, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns on what the path began with."""
-    before = _known(cost_of, source, "cost.json")["sparsity_encoder"] if source else 0.0
+def _start_columns(start: Place | None, cost_of: Mapping[Place, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns on the student of another plan that the path began with."""
+    before = _known(cost_of, start, "cost.json")["sparsity_encoder"] if start else 0.0
+    # with sparsity s0 at the start and s now, (s - s0) / (1 - s0) of the weights that were left then are gone
     relative = (cost["sparsity_encoder"] - before) / (1.0 - before)
-    return {"start": f"{source.task}/{source.plan}/{source.percent}" if source else None, "sparsity_relative": digits(relative)}
+    return {"start": f"{start.task}/{start.plan}/{start.percent}" if start else None, "sparsity_relative": digits(relative)}
 
 
 def _train_seconds(
     place: Place, stages: Mapping[Place, Any], recoveries: Mapping[Place, Any], starts: Mapping[str, str]
 ) -> float:
-    path, last = [recoveries[place]] if place in recoveries else [], place
+    """Seconds of all training that led to a student; see `gather`."""
+    path = [recoveries[place]] if place in recoveries else []
+
+    # a path's own stages, then the stages of the path that it started from, and so on
+    last: Place | None = place
     while last is not None:
-        source = begun_with(last, starts)
-        there = [each for each in stages if each[:4] == last[:4] and each.position <= last.position]
-        path += [stages[each] for each in there if begun_with(each, starts) == source]
-        last = source
+        start = start_of(last, starts)
+        for stage, record in stages.items():
+            same_path = (stage.base, stage.task, stage.seed, stage.plan) == (last.base, last.task, last.seed, last.plan)
+            if same_path and stage.position <= last.position and start_of(stage, starts) == start:
+                path.append(record)
+        last = start
+
     return sum(record["train_seconds"] for record in path)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """table.csv; names stay text, even those that look like numbers or like nothing."""
+def read_results(path: Path) -> pd.DataFrame:
+    """table.csv; names stay text, even names such as `1` or `nan`, which pandas would read as numbers or as missing."""
     return pd.read_csv(path, dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])[list(COLUMNS)]

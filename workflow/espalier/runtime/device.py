@@ -22,13 +22,13 @@ def seed_everything(seed: int) -> None:
 
 
 def random_state(device: torch.device, generator: torch.Generator) -> dict[str, Tensor]:
-    """Where the generators stand that a training step draws from: torch's own, for dropout, and a method's."""
+    """States of the generators that a training step draws from: torch's own, for dropout, and the method's."""
     on_device = {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {}
     return {"cpu": torch.get_rng_state(), "method": generator.get_state(), **on_device}
 
 
 def set_random_state(state: dict[str, Tensor], device: torch.device, generator: torch.Generator) -> None:
-    """Go back to there; a run that has moved to another kind of device goes on with that one's own."""
+    """Restore the states that `random_state` returned; a run that moved to another kind of device keeps that device's state."""
     torch.set_rng_state(state["cpu"])
     generator.set_state(state["method"])
     if "cuda" in state and device.type == "cuda":
@@ -43,6 +43,7 @@ def pick_device(wanted: Device) -> torch.device:
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("device: got 'cuda', but torch sees no GPU here; use 'auto' or 'cpu'")
+
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -50,13 +51,15 @@ def pick_precision(wanted: Precision, device: torch.device) -> Literal["fp32", "
     """bf16 where it is asked for, or where the device computes it natively."""
     if wanted != "auto":
         return wanted
+
+    # tensor cores compute bf16 from compute capability 8.0 (Ampere) on
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     return "bf16" if _cpu_has_bf16() else "fp32"
 
 
 def _cpu_has_bf16() -> bool:
-    """x86 with avx512_bf16 or amx_bf16, or 64-bit Arm with bf16; unknown elsewhere, so no."""
+    """Whether Linux lists a bf16 instruction set: avx512_bf16 or amx_bf16 (x86), bf16 (64-bit Arm). False on other systems."""
     try:
         flags = Path("/proc/cpuinfo").read_text().split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Errors that a user sees as one sentence, and the exit status of a run that can go on."""
+"""Errors that a user sees as one sentence, and the exit status of a run that can be continued."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The run was asked to stop and has saved what it needs to go on; the process ends with `TRY_AGAIN`."""
+    """The run was asked to stop and has saved its state; the process ends with status `TRY_AGAIN`."""
 
 
 class WorkerDone(Exception):  # noqa: N818
@@ -18,4 +18,4 @@ class WorkerDone(Exception):  # noqa: N818
 
 
 TRY_AGAIN = os.EX_TEMPFAIL
-"""Exit status of a run that was stopped in time, 75: the same command goes on where it stopped."""
+"""Exit status 75: the run was stopped and has saved its state; the same command continues it."""

@@ -1,4 +1,4 @@
-"""Atomic files, digests, locks, errors: what every stage needs and no paper describes. No torch here."""
+"""Atomic files, JSON, digests, and messages about damaged or unwritable files. No torch here."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from typing import Any
 from espalier.runtime.errors import UserError
 
 UMASK = os.umask(0)
-"""What new files are not allowed to others; it can be read only by setting it."""
+"""The process's umask: permissions that new files lack. The system lets us read it only by setting it."""
 os.umask(UMASK)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well, and vanishes otherwise."""
+    """A temporary path beside `path`; it is renamed to `path` when the block ends well and removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+
     try:
         yield temporary
-        temporary.chmod(0o666 & ~UMASK)  # safetensors writes files that only their owner can read
+        # safetensors writes files that only their owner can read
+        temporary.chmod(0o666 & ~UMASK)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, atomically; not-a-number is refused."""
+    """Write `content` as indented JSON, atomically; a ValueError for not-a-number."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+
     with atomic(path) as temporary:
         temporary.write_text(text)
 
@@ -56,7 +59,11 @@ def sha256_text(text: str) -> str:
 
 @contextmanager
 def reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
-    """Say in plain words that a file which was whole when it was written cannot be read.
+    """Turn errors of a reader into the message that a file is damaged.
+
+    Args:
+        path: the file that is read in the block. It was written atomically, so it was whole once.
+        errors: what the reader raises for a damaged file.
 
     Raises:
         UserError: the block raised one of these errors.
@@ -68,10 +75,10 @@ def reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """See that results can be written before hours are spent on them.
+    """Check that results can be written, before hours are spent on them.
 
     Raises:
-        UserError: they cannot.
+        UserError: no file can be created in the folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,5 +88,5 @@ def check_writable(folder: Path) -> None:
 
 
 def digits(value: float | int | None) -> float | int | None:
-    """Six significant digits; whole numbers of Python's own kind stay as they are."""
+    """A float with six significant digits; ints and None stay as they are."""
     return float(f"{value:.6g}") if isinstance(value, float) else value

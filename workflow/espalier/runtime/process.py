@@ -1,4 +1,4 @@
-"""The process itself: its lock on a work folder, SIGTERM, and memory that it keeps."""
+"""This process: its lock on a work folder, its answer to SIGTERM, and the memory that it keeps."""
 
 from __future__ import annotations
 
@@ -14,24 +14,30 @@ from pathlib import Path
 from espalier.runtime.errors import UserError
 
 MALLOPT = {-4: 0, -1: 2**31 - 1}
-"""M_MMAP_MAX and M_TRIM_THRESHOLD of glibc's `malloc.h`: no pages of their own for large blocks, no end given back."""
+"""Options of glibc's `malloc.h` → values: M_MMAP_MAX 0 serves large blocks from the heap, a huge M_TRIM_THRESHOLD never
+returns the heap's end to the system."""
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next request: new pages, each cleared first, cost a training step
-    on a CPU a seventh of its time (MiniLM, 32 rows of 16 tokens). No result changes. Without glibc nothing is done.
+    """Let the C library reuse freed memory instead of returning it to the system. No result changes.
+
+    New pages are cleared by the system first, which costs a training step on a CPU a seventh of its time (MiniLM, 32 rows
+    of 16 tokens). Without glibc nothing is done.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    for parameter, value in MALLOPT.items() if mallopt else ():
+    if mallopt is None:
+        return
+
+    for parameter, value in MALLOPT.items():
         mallopt(parameter, value)
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a work folder alone; the lock goes with the process, however it ends.
+    """Lock a work folder for this process; the system removes the lock when the process ends, however it ends.
 
     Raises:
-        UserError: another process holds the folder; it is named.
+        UserError: another process holds the lock; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
@@ -40,6 +46,7 @@ def exclusive(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             raise UserError(f"{folder} is in use by {file.read().strip() or 'another process'}; wait or stop it") from None
+
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
@@ -48,10 +55,11 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def termination() -> Iterator[Callable[[], bool]]:
-    """Instead of ending the process, SIGTERM is remembered: whether it has come."""
-    came: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    """Note SIGTERM instead of ending the process; gives a function that tells whether SIGTERM has come."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(received)
     finally:
         signal.signal(signal.SIGTERM, before)

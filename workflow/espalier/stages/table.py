@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espalier.config.job_specs import ReportSpec
 from espalier.results.summary import groups, nested
-from espalier.results.table import COLUMNS, gather, read_table
+from espalier.results.table import COLUMNS, gather, read_results
 from espalier.runtime.files import atomic, write_json
 
 
@@ -31,4 +31,4 @@ def run(spec: str, *, scores: list[Path], costs: list[Path], records: list[Path]
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_json(metrics, nested(groups(read_table(table))))
+    write_json(metrics, nested(groups(read_results(table))))

@@ -27,7 +27,7 @@ from espalier.evaluation.predict import Scores, evaluator
 from espalier.methods.base import Method, Stage
 from espalier.models.files import open_student
 from espalier.provenance.code_digest import code_digest
-from espalier.provenance.job_records import git_commit, versions
+from espalier.provenance.job_records import git_commit, package_versions
 from espalier.pruning.aims import Aim
 from espalier.pruning.latency import LatencyTarget
 from espalier.pruning.masks import Masks
@@ -253,7 +253,7 @@ class Run:
                 f"espalier.stages.{self.stage_name}", f"{type(method).__module__}:{type(method).__name__}"
             ),
             "inputs": {str(path): sha256(path) for path in inputs},
-            "versions": versions(PACKAGES),
+            "versions": package_versions(PACKAGES),
         }
 
     def _record(self, loop: Loop, method: Method) -> dict[str, Any]:
