@@ -13,7 +13,7 @@ import pandas as pd
 from espalier.config.project import TEACHER
 from espalier.config.targets import position
 from espalier.evaluation.metrics import score
-from espalier.results.findings import DIFFERENCES, GAPS
+from espalier.results.findings import DIFFERENCES, GAPS, VALUE_COLUMNS
 from espalier.results.summary import Group, Mean, groups, over_tasks, panels, smaller, target_label
 from espalier.results.table import NAMES, RUNTIMES
 from espalier.runtime.errors import UserError
@@ -23,8 +23,6 @@ EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"
 """Project of the shipped configuration, whose tables the README shows."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-VALUE_COLUMNS = ["plan", "group", "x", "value"]
-"""Columns of the values in analyses.json."""
 COPIED = ("table.csv", "metrics.json", "analyses.json", "figures/*.svg", "prepared/*/task.json")
 
 
@@ -46,7 +44,8 @@ def copy_results(project: str) -> None:
     Raises:
         UserError: the project has no report yet, or no folder under workflow/experiments.
     """
-    source, target = Path("results") / project, EXPERIMENTS / project
+    source = Path("results") / project
+    target = EXPERIMENTS / project
     if not (source / "report.html").is_file() or not (target / "config.yaml").is_file():
         raise UserError(f"{project}: needs {source}/report.html and {target}/config.yaml; run the study first")
 
@@ -83,10 +82,10 @@ def tables(folder: Path) -> str:
         head = f"**Mean over tasks** with {base} ({tasks}), each with its own metric:"
         parts.append("\n".join([head, "", *_score_grid(inside)]))
 
-    return "\n\n".join([*parts, *_gaps(folder)])
+    return "\n\n".join([*parts, *_gap_tables(folder)])
 
 
-def _gaps(folder: Path) -> Iterator[str]:
+def _gap_tables(folder: Path) -> Iterator[str]:
     """Tables of the overfitting gaps, for studies whose histories have scores on training rows."""
     numbers = folder / "analyses.json"
     if not numbers.is_file():
@@ -94,7 +93,7 @@ def _gaps(folder: Path) -> Iterator[str]:
 
     for task in read_json(numbers)["tasks"]:
         for key, name in GAPS.items():
-            values = pd.DataFrame(task["values"].get(key, []), columns=VALUE_COLUMNS)
+            values = pd.DataFrame(task["values"].get(key, []), columns=[*VALUE_COLUMNS])
             means = {place: Mean.of(inside["value"]) for place, inside in values.groupby(["plan", "group"], sort=False)}
             if means:
                 ours = " (definition ours)" if key in DIFFERENCES else ""
@@ -188,8 +187,10 @@ def _guess(card: dict, metric: str) -> str:
         return ""
 
     train, counts = (list(card["class_counts"][name].values()) for name in ("train", card["sets"][0]))
+    # the evaluation set's labels, class by class, and the same answer to each of them
     labels = np.repeat(np.arange(len(counts)), counts)
-    return f"; the most frequent class gives {score(metric, labels, np.full_like(labels, np.argmax(train))):.3f}"
+    guesses = np.full_like(labels, np.argmax(train))
+    return f"; the most frequent class gives {score(metric, labels, guesses):.3f}"
 
 
 def _cell(mean: Mean | None) -> str:

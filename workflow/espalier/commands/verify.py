@@ -46,16 +46,16 @@ def compare(places: Sequence[str], known: Mapping[str, str]) -> dict[str, list[s
         places: files or folders, relative to the repository.
         known: artefact → SHA-256; empty where none was noted.
     """
-    there = {path for place in places for path in _artefacts(Path(place))}
+    present = {path for place in places for path in _artefacts(Path(place))}
     wanted = {path for path in known if any(Path(path).is_relative_to(place) for place in places)}
-    digests = {path: sha256(Path(path)) for path in sorted(there & wanted) if known[path]}
+    digests = {path: sha256(Path(path)) for path in sorted(present & wanted) if known[path]}
 
     return {
         "verified": [path for path, digest in digests.items() if digest == known[path]],
         "differs": [path for path, digest in digests.items() if digest != known[path]],
-        "missing": sorted(wanted - there),
-        "extra": sorted(there - wanted),
-        "unknown": sorted((there & wanted) - digests.keys()),
+        "missing": sorted(wanted - present),
+        "extra": sorted(present - wanted),
+        "unknown": sorted((present & wanted) - digests.keys()),
     }
 
 

@@ -39,7 +39,7 @@ Recording = Embedding | Literal["maps"]
 
 @dataclass
 class Relations:
-    """What one forward pass left here, with gradients where the model has them."""
+    """Attention and embeddings of one recorded forward pass, with gradients where the model has them."""
 
     embedding: Float[Tensor, "batch length hidden"] | None = None
     attention: list[Float[Tensor, "batch length length"]] = field(default_factory=list)
@@ -59,7 +59,8 @@ def recorded(model: PreTrainedModel, what: Recording = "output") -> Iterator[Rel
     Raises:
         UserError: the family, or the attention in use, cannot be recorded.
     """
-    family, config = family_of(model.config), model.config
+    config = model.config
+    family = family_of(config)
     implementation = config._attn_implementation
     if not family.dispatches or implementation != "sdpa":
         raise UserError(

@@ -1,4 +1,4 @@
-"""Where an encoder's layers and prunable weights are, and how many weights they hold."""
+"""Finding an encoder's layers, prunable weights and embeddings, and counting its weights."""
 
 from __future__ import annotations
 

@@ -183,7 +183,8 @@ def compact_config(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
 
 def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """The stock configuration of a compact model whose remaining layers are whole and alike, or None."""
-    family, shape = family_of(config), shape_of(config)
+    family = family_of(config)
+    shape = shape_of(config)
 
     # all layers that are not empty must have one shape; empty ones are dropped where layers may be renumbered
     kinds = {layer for layer in shape.layers if layer != (0, 0)}
@@ -210,7 +211,8 @@ class _Compact:
     """Builds the parent at the reduced width, then gives every layer its own size."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
-        shape, family = shape_of(config), family_of(config)
+        shape = shape_of(config)
+        family = family_of(config)
         plain = copy.deepcopy(config)
         plain.per_layer_config = None
         # the parents demand that the number of heads divides the width: 1 always does; the layers are resized below

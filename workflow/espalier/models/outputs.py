@@ -1,4 +1,4 @@
-"""What a forward pass gives to the losses."""
+"""The outputs of a forward pass, as the losses read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What code a job depends on, as one digest, symbol by symbol.
+"""A digest of the code that a job depends on, definition by definition.
 
 A digest covers the definitions that a stage and its method reach: functions, classes and constants of this package,
 through names and imports, bases, decorators, defaults and annotations. Editing one loss therefore concerns only the

@@ -44,7 +44,7 @@ VERSIONED_LIBRARIES = (
 
 @dataclass(frozen=True)
 class Job:
-    """What Snakemake noted about one job."""
+    """Snakemake's notes on one job."""
 
     rule: str
     settings: str
@@ -142,7 +142,8 @@ def known_digests(jobs: Mapping[str, Job], records: Mapping[str, dict[str, Any]]
 
 def from_here(path: Path) -> str:
     """A path as records write it: relative to the repository, where commands are run."""
-    absolute, here = path.absolute(), Path.cwd()
+    absolute = path.absolute()
+    here = Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)
 
 

@@ -99,7 +99,7 @@ def value_pictures(findings: Findings, look: dict[str, Look]) -> Iterator[Pictur
 
 
 def gap_pictures(findings: Findings, look: dict[str, Look]) -> Iterator[Picture]:
-    """Overfitting gaps at the end of training against sparsity; loss and score on both kinds of rows along training."""
+    """Pictures of overfitting: gaps at the end of each stage against sparsity, and both kinds of rows along training."""
     yield from _against_sparsity(findings, GAPS, look)
 
     for curves in findings.curves:

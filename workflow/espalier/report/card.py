@@ -98,7 +98,7 @@ def _other_metrics(facts: Facts) -> list[str]:
 
 
 def aim(target: Target | None) -> str | None:
-    """What the stage aimed at, in words; None where nothing was to be removed."""
+    """The stage's target in words; None where nothing was to be removed."""
     if not target:
         return None
 

@@ -66,7 +66,8 @@ def points(quality: Quality, against: Against) -> list[Point]:
     compact = smaller(quality.groups)
     drawn = []
     for group in quality.groups:
-        x, score = group.means.get(against.column), group.means["score"]
+        x = group.means.get(against.column)
+        score = group.means["score"]
         if x and score:
             scaled = Mean(x.mean / against.scale, None if x.sd is None else x.sd / against.scale, x.n)
             drawn.append(Point(group.plan, target_label(group.percent), scaled, score, group in compact))

@@ -1,4 +1,4 @@
-"""What the stages of a study left behind, read for its report."""
+"""Reading the files that the stages of a study wrote, for its report."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What runs left behind, as tables."""
+"""The files that runs left behind, read as tables."""

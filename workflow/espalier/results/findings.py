@@ -146,14 +146,14 @@ def _findings(
         task=task,
         metric=metric,
         values=_values([*_representations(contents), *_gaps(curves, set_name, metric)], rows),
-        teacher=_teacher(contents),
+        teacher=_teacher_means(contents),
         noise=list(_noise(contents)),
         errors=list(_errors(contents)),
         lost=_lost(contents, rows),
         left_out=left_out,
         weights=list(_weights(contents)),
         rows=next((content["rows"] for content in contents.values()), None),
-        recoveries=list(_recoveries(curves)),
+        recoveries=list(_recovery_means(curves)),
         curves=curves,
     )
 
@@ -193,7 +193,7 @@ def _gaps(curves: Sequence[Curves], set_name: str, metric: str) -> Iterator[tupl
             yield place, "train_score", sets[TRAIN][metric]
 
 
-def _teacher(contents: Mapping[Place, Any]) -> dict[str, float]:
+def _teacher_means(contents: Mapping[Place, Any]) -> dict[str, float]:
     """Means of the teacher's numbers over all analyses; numbers that no analysis has are left out."""
     teachers = [content["representations"]["teacher"] for content in contents.values() if "representations" in content]
     means = pd.DataFrame(teachers, dtype=float).mean()
@@ -242,7 +242,7 @@ def _weights(contents: Mapping[Place, Any]) -> Iterator[Weights]:
         yield Weights(plan, percent, _column_means(pd.DataFrame(numbers)))
 
 
-def _recoveries(curves: Sequence[Curves]) -> Iterator[Recoveries]:
+def _recovery_means(curves: Sequence[Curves]) -> Iterator[Recoveries]:
     for plan in curves:
         for percent in dict.fromkeys(percent for _, percent, _ in plan.recoveries):
             seeds = [recoveries for _, other, recoveries in plan.recoveries if other == percent]

@@ -1,4 +1,4 @@
-"""Overfitting gaps over tasks that are parts of the same training rows; and all findings as JSON."""
+"""Overfitting gaps of tasks that are parts of the same training rows; and all findings as JSON."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ def recovery(before: float, updates: Sequence[int], scores: Sequence[float]) -> 
             interval's length.
         scores: higher is better; one for each evaluation.
     """
-    first, best = scores[0], max(scores)
+    first = scores[0]
+    best = max(scores)
     wanted = first + NEARLY * (best - first)
 
     # the step at which the line through the evaluations crosses `wanted`:

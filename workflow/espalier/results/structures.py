@@ -1,4 +1,4 @@
-"""What structured students kept, read from structure.json, as plain numbers."""
+"""Heads, FFN units and hidden dimensions that structured students kept, read from structure.json."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 class StructureMap(NamedTuple):
-    """What the students of one plan kept on one base and task: a row for each target of the plan's path."""
+    """Structure that the students of one plan kept on one base and task: a row for each target of the plan's path."""
 
     base: str
     task: str

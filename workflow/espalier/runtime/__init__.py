@@ -1,1 +1,1 @@
-"""What every stage needs and no paper describes: errors, files, processes, devices."""
+"""Services that every stage needs: errors, files, processes, devices."""

@@ -1,4 +1,4 @@
-"""Where and how to compute: seeds, device, precision."""
+"""Seeds, device and precision of a computation."""
 
 from __future__ import annotations
 
