@@ -16,6 +16,7 @@ from typing import Any
 import huggingface_hub
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, Base, HubBase, LocalBase, PackageBase
@@ -193,7 +194,7 @@ def _merge_parts(folder: Path, merged: Path) -> Path:
     if outside := [part for part in parts if PurePosixPath(part).name != part]:
         raise UserError(f"{folder / WEIGHTS_INDEX}: the part '{outside[0]}' is not a file of this folder")
 
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for part in parts:
         tensors |= load_file(folder / part)
     if missing := sorted(set(part_of) - set(tensors)):
