@@ -104,7 +104,10 @@ def _gap_tables(folder: Path) -> Iterator[str]:
 def best_students(folder: Path) -> dict[str, str]:
     """Task → compact model with the best mean score among students that store fewer parameters than their teacher."""
     rows = _committed_table(folder)
-    students = [group for _, inside in panels(groups(rows)) for group in smaller(inside) if group.means["score"]]
+    students: list[Group] = []
+    for _, inside in panels(groups(rows)):
+        students += [group for group in smaller(inside) if group.means["score"]]
+
     # ascending, so that in the dictionary the best student of a task replaces the others
     students.sort(key=lambda group: group.means["score"].mean)
 
@@ -163,9 +166,11 @@ def _grid(cells: Mapping[tuple[str, str], str]) -> list[str]:
     """
     targets = sorted({target for _, target in cells}, key=lambda word: (not word[-1].isdigit(), position(word)))
 
-    lines = [f"| plan | {' | '.join(_heading(target) for target in targets)} |", "|---|" + "---|" * len(targets)]
+    head = ["plan", *(_heading(target) for target in targets)]
+    lines = [f"| {' | '.join(head)} |", "|---|" + "---|" * len(targets)]
     for plan in sorted({plan for plan, _ in cells}, key=lambda plan: (plan != TEACHER, plan)):
-        lines.append(f"| {plan} | {' | '.join(cells.get((plan, target), '') for target in targets)} |")
+        row = [plan, *(cells.get((plan, target), "") for target in targets)]
+        lines.append(f"| {' | '.join(row)} |")
     return lines
 
 

@@ -32,7 +32,7 @@ def forward(
         relations: give the scores of all attention layers and these embeddings, or the maps of all heads.
     """
     states = hidden_states or representation is not None
-    with _asked_for(model, batch.masked), recorded(model, relations) if relations else nullcontext() as found:
+    with _asked_for(model, batch.masked), recorded(model, relations) if relations else nullcontext() as record:
         raw = model(**batch.inputs(), output_hidden_states=states)
 
     vectors = pool(raw.hidden_states[-1], batch.attention_mask, representation) if representation else None
@@ -40,9 +40,9 @@ def forward(
         logits=_logits(raw, batch),
         representation=vectors,
         hidden_states=tuple(raw.hidden_states[1:]) if hidden_states else (),
-        embedding=found.embedding if relations else None,
-        attention=tuple(found.attention) if relations else (),
-        maps=tuple(found.maps or ()) if relations else (),
+        embedding=record.embedding if relations else None,
+        attention=tuple(record.attention) if relations else (),
+        maps=tuple(record.maps or ()) if relations else (),
     )
 
 

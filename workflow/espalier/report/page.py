@@ -28,6 +28,7 @@ from espalier.report.structure_figures import map_figure
 from espalier.report.study import Study, majority_of
 from espalier.report.style import Look, variables
 from espalier.report.training_figures import comparison_figures, comparison_key, panel_figures
+from espalier.results.comparisons import Comparison
 from espalier.results.curves import Curves
 from espalier.results.findings import Findings
 from espalier.results.places import Place
@@ -98,16 +99,16 @@ def report_page(settings: ReportSpec, study: Study, timed: Any) -> str:
         .get_template("report.html.j2")
         .render(
             project=settings.project,
-            qualities=[_scored(each, look, settings.grafting) for each in qualities],
+            qualities=[_scored(quality, look, settings.grafting) for quality in qualities],
             key=_marked(quality_key(qualities, look)),
-            has_majority=any(each.majority is not None for each in qualities),
-            maps=[_map(each, look) for each in study.maps],
-            compared=[(each.title, [Markup(picture) for picture in comparison_figures(each, look)]) for each in compared],
+            has_majority=any(quality.majority is not None for quality in qualities),
+            maps=[_map(shown, look) for shown in study.maps],
+            compared=[_comparison(shown, look) for shown in compared],
             compared_key=_marked(comparison_key(compared, look)),
-            findings=[_finding(each, look) for each in study.findings],
-            fractions=[(each.title, _drawn(fraction_pictures(each, look))) for each in study.fractions],
+            findings=[_finding(findings, look) for findings in study.findings],
+            fractions=[(part.title, _drawn(fraction_pictures(part, look))) for part in study.fractions],
             findings_key=_marked(findings_key(study.findings, look)),
-            curves=[_pictures(each, look) for each in study.curves],
+            curves=[_pictures(curves, look) for curves in study.curves],
             conditions=timed,
             light=variables(dark=False),
             dark=variables(dark=True),
@@ -143,8 +144,11 @@ def _words(study: Study) -> dict[str, Any]:
 def _runtimes(rows: pd.DataFrame) -> dict[str, str]:
     """The runtimes in which something was timed, each with the prefix of its columns."""
     measured = set(rows.columns[rows.notna().any()])
-    columns = {name: {f"{prefix}latency_b{size}_ms" for size in BATCHES} for name, prefix in RUNTIMES.items()}
-    return {name: RUNTIMES[name] for name in RUNTIMES if columns[name] & measured}
+    timed = {}
+    for name, prefix in RUNTIMES.items():
+        if any(f"{prefix}latency_b{size}_ms" in measured for size in BATCHES):
+            timed[name] = prefix
+    return timed
 
 
 def _scored(quality: Quality, look: dict[str, Look], grafting: list[Grafting]) -> dict[str, Any]:
@@ -167,6 +171,11 @@ def _finding(findings: Findings, look: dict[str, Look]) -> dict[str, Any]:
     """The findings of one base and task, with their pictures."""
     kinds = {"numbers": value_pictures, "errors": error_pictures, "recoveries": recovery_pictures, "gaps": gap_pictures}
     return {"found": findings, **{name: _drawn(kind(findings, look)) for name, kind in kinds.items()}}
+
+
+def _comparison(shown: Comparison, look: dict[str, Look]) -> tuple[str, list[Markup]]:
+    """Title and pictures of one base and text task, all plans together."""
+    return shown.title, [Markup(picture) for picture in comparison_figures(shown, look)]
 
 
 def _drawn(pictures: Iterable[Picture]) -> list[Markup]:
@@ -216,11 +225,11 @@ def _sets(scored: Mapping[Place, Any]) -> list[dict[str, Any]]:
             own = (place.base, place.task, place.plan, place.percent, name)
             lines += [(*own, metric, value, numbers.get("rows")) for metric, value in numbers.items() if metric != "rows"]
 
-    grouped = pd.DataFrame(lines, columns=[*keys, "value", "rows"]).groupby(keys, sort=False)
-    return [
-        dict(zip(keys, key, strict=True)) | {"mean": Mean.of(pd.to_numeric(inside["value"])), "rows": inside["rows"].iloc[0]}
-        for key, inside in grouped
-    ]
+    means = []
+    for key, inside in pd.DataFrame(lines, columns=[*keys, "value", "rows"]).groupby(keys, sort=False):
+        entry = dict(zip(keys, key, strict=True))
+        means.append(entry | {"mean": Mean.of(pd.to_numeric(inside["value"])), "rows": inside["rows"].iloc[0]})
+    return means
 
 
 def _heads(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,11 +17,8 @@ RUNTIMES = {"PyTorch eager": "", "onnxruntime": "onnx_"}
 """Runtime → prefix of its columns."""
 BATCHES = (1, 32)
 """Batch sizes that have columns of their own."""
-SPEED_COLUMNS = tuple(
-    f"{prefix}{measure}"
-    for prefix in RUNTIMES.values()
-    for measure in (*(f"latency_b{size}_ms" for size in BATCHES), *(f"speedup_b{size}" for size in BATCHES))
-)
+SPEED_MEASURES = (*(f"latency_b{size}_ms" for size in BATCHES), *(f"speedup_b{size}" for size in BATCHES))
+SPEED_COLUMNS = tuple(prefix + measure for prefix in RUNTIMES.values() for measure in SPEED_MEASURES)
 NAMES = ("base", "task", "plan", "method", "stage", "start", "metric")
 """Columns of text."""
 COLUMNS = (
