@@ -180,7 +180,8 @@ def single_weights(folder: Path, scratch: Path) -> Path:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise UserError(f"{folder}: the safetensors are damaged or incomplete: {error}") from error
 
-    pickles = sorted({path.name for pattern in PICKLES for path in folder.iterdir() if fnmatch.fnmatch(path.name, pattern)})
+    names = sorted(path.name for path in folder.iterdir())
+    pickles = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in PICKLES)]
     if pickles:
         raise UserError(
             f"{folder}: there is no {WEIGHTS}, only {', '.join(pickles)}; opening such a file can run code, so it is refused"

@@ -113,11 +113,11 @@ def aim(target: Target | None) -> str | None:
 
 def timings(cost: Mapping[str, Any]) -> list[Timing]:
     """Latencies beside the dense model's in the same runtime."""
-    return [
-        Timing(runtime, batch, own, times["dense_latency_ms"][batch], times["speedup"][batch])
-        for runtime, times in zip(RUNTIMES, (cost, cost["onnx"]), strict=True)
-        for batch, own in times["latency_ms"].items()
-    ]
+    lines = []
+    for runtime, times in zip(RUNTIMES, (cost, cost["onnx"]), strict=True):
+        for batch, own in times["latency_ms"].items():
+            lines.append(Timing(runtime, batch, own, times["dense_latency_ms"][batch], times["speedup"][batch]))
+    return lines
 
 
 def chosen_by_score(facts: Facts) -> list[str]:

@@ -108,7 +108,8 @@ def structure_file(maps: Sequence[StructureMap], look: dict[str, Look]) -> str:
             part.suptitle(shown.title, fontsize=10)
             _draw_map(part, shown, look, percents)
 
-        counted = [name for kind, name in ATTENTION.items() if any(shown.rows[0].attention == kind for shown in maps)]
+        kinds = {shown.rows[0].attention for shown in maps}
+        counted = [name for kind, name in ATTENTION.items() if kind in kinds]
         figure.legend(handles=_patches(" or ".join(counted)), loc="outside lower center", ncols=3)
         return svg(figure, "structure")
 

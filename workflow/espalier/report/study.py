@@ -63,7 +63,8 @@ def read_study(
     rows = read_results(table)
     runs = _records(records)
     scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in files_by_place(scores).items()}
-    known = {content["name"]: content for content in (read_fields(path, ("name",)) for path in tasks)}
+    cards = [read_fields(path, ("name",)) for path in tasks]
+    known = {card["name"]: card for card in cards}
     scoring = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
 
     curves = read_curves(histories, {run["place"]: run["steps"] for run in runs if not run["recovery"]}, scoring)

@@ -141,7 +141,8 @@ def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Lo
     every: list[Line] = []
     for curves in shown.curves:
         style: dict[str, Any] = {"color": look[curves.plan].colour, "linewidth": 1.6}
-        for bundle in _bundles([line for panel in curves.compared if panel.name == name for line in panel.lines]):
+        own = [line for panel in curves.compared if panel.name == name for line in panel.lines]
+        for bundle in _bundles(own):
             for line in bundle if len(bundle) > 1 else []:
                 axes.plot(line.steps, line.values, **style | {"linewidth": 0.7, "alpha": 0.3})
             steps, values = _mean_line(bundle)

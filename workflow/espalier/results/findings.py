@@ -227,10 +227,9 @@ def _noise(contents: Mapping[Place, Any]) -> Iterator[Noise]:
 def _errors(contents: Mapping[Place, Any]) -> Iterator[Errors]:
     for (plan, percent), seeds in _by_target(contents, "errors").items():
         if known := [seed for seed in seeds if "local" in seed]:
-            local, accumulated = (
-                pd.DataFrame([seed[key] for seed in known]).mean().tolist() for key in ("local", "accumulated")
-            )
-            yield Errors(plan, percent, local, accumulated)
+            local = pd.DataFrame([seed["local"] for seed in known]).mean()
+            accumulated = pd.DataFrame([seed["accumulated"] for seed in known]).mean()
+            yield Errors(plan, percent, local.tolist(), accumulated.tolist())
 
 
 def _weights(contents: Mapping[Place, Any]) -> Iterator[Weights]:

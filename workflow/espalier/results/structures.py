@@ -89,8 +89,7 @@ def _target_row(percent: str, seeds: Sequence[Mapping[str, Any]]) -> Row:
 
     layers = []
     for layer in zip(*(seed["layers"] for seed in seeds), strict=True):
-        attention_part, ffn_part = (_part([seed[kind] for seed in layer]) for kind in (attention, "ffn"))
-        layers.append((attention_part, ffn_part))
+        layers.append((_part([seed[attention] for seed in layer]), _part([seed["ffn"] for seed in layer])))
 
     hidden = _part([seed["hidden"] for seed in seeds])
     return Row(percent, tuple(seed["sparsity"] for seed in seeds), layers, hidden, attention)

@@ -185,14 +185,13 @@ def speeds(table: pd.DataFrame) -> list[Speed]:
     pruned = table.assign(structured=structured)[(table["plan"] != TEACHER) & (table["sparsity_encoder"] > 0)]
 
     # one long table: a line for each student, runtime and batch size
-    timed = pd.concat(
-        pruned[["structured", "sparsity_encoder"]].assign(
-            runtime=runtime, batch=batch, speedup=pruned[f"{prefix}speedup_b{batch}"]
-        )
-        for runtime, prefix in RUNTIMES.items()
-        for batch in BATCHES
-    )
-    timed = timed.dropna(subset=["speedup"]).sort_values("structured", kind="stable")
+    tables = []
+    for runtime, prefix in RUNTIMES.items():
+        for batch in BATCHES:
+            speedup = pruned[f"{prefix}speedup_b{batch}"]
+            students = pruned[["structured", "sparsity_encoder"]]
+            tables.append(students.assign(runtime=runtime, batch=batch, speedup=speedup))
+    timed = pd.concat(tables).dropna(subset=["speedup"]).sort_values("structured", kind="stable")
 
     limits = timed.groupby(["runtime", "batch", "structured"], sort=False).agg(
         students=("speedup", "size"),
@@ -267,7 +266,8 @@ def selections(records: Sequence[Mapping[str, Any]], scored_on: Mapping[tuple[st
         key = (place.base, place.task, selected["checkpoint"], selected["set"])
         plans_of.setdefault(key, []).append(place.plan)
 
-    return [
-        Selection(base, task, rule, chosen, scored_on.get((base, task), "?"), tuple(dict.fromkeys(plans)), len(plans))
-        for (base, task, rule, chosen), plans in plans_of.items()
-    ]
+    ways = []
+    for (base, task, rule, chosen), plans in plans_of.items():
+        scored = scored_on.get((base, task), "?")
+        ways.append(Selection(base, task, rule, chosen, scored, tuple(dict.fromkeys(plans)), len(plans)))
+    return ways
