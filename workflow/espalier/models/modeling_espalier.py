@@ -21,7 +21,8 @@ from transformers import AutoConfig, PreTrainedConfig
 
 MODULE = "modeling_espalier"  # name of this file beside a compact model
 HEADS = ("SequenceClassification", "MaskedLM", "QuestionAnswering")  # what a compact model may end in
-ATTENTION, FFN = "attention", "mlp"  # words of the upstream `skip` list
+ATTENTION = "attention"  # words of the upstream `skip` list
+FFN = "mlp"
 OWN_KEYS = ("per_layer_config", "head_dim", "pooled_size", "auto_map", "architectures", "model_type")  # not a stock model's
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
 from espalier.report.style import LIGHT, Look, canvas, inline, svg
-from espalier.results.structures import ATTENTION, Part, Row, StructureMap
+from espalier.results.structures import ATTENTION_COUNTS, Part, Row, StructureMap
 from espalier.results.summary import target_label
 
 NUMBERED = 8
@@ -109,7 +109,7 @@ def structure_file(maps: Sequence[StructureMap], look: dict[str, Look]) -> str:
             _draw_map(part, shown, look, percents)
 
         kinds = {shown.rows[0].attention for shown in maps}
-        counted = [name for kind, name in ATTENTION.items() if kind in kinds]
+        counted = [name for kind, name in ATTENTION_COUNTS.items() if kind in kinds]
         figure.legend(handles=_patches(" or ".join(counted)), loc="outside lower center", ncols=3)
         return svg(figure, "structure")
 

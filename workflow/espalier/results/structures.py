@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from espalier.results.places import files_by_place, read_fields
 
-ATTENTION = {"heads": "heads", "queries": "dimensions of queries"}
+ATTENTION_COUNTS = {"heads": "heads", "queries": "dimensions of queries"}
 """What is counted of a layer's attention → its name in words.
 
 Plans that reduce widths keep all heads, so the dimensions of queries are counted instead; keys and values keep as many."""
@@ -47,12 +47,12 @@ class Row(NamedTuple):
     """Attention and FFN units of each layer."""
     hidden: Part
     attention: str = "heads"
-    """What is counted of the attention: a key of `ATTENTION`."""
+    """What is counted of the attention: a key of `ATTENTION_COUNTS`."""
 
     @property
     def counted(self) -> str:
         """What is counted of the attention, in words."""
-        return ATTENTION[self.attention]
+        return ATTENTION_COUNTS[self.attention]
 
 
 class StructureMap(NamedTuple):
