@@ -57,7 +57,7 @@ def test_a_study_is_collected_and_the_readme_follows(study):
     assert (folder / "figures/quality.svg").read_text() == "figures/quality.svg"
     assert "![quality](figures/quality.svg)" in (folder / "README.md").read_text()
     (folder / "findings.md").write_text("What was found.\n")
-    assert "[Configuration](config.yaml)\n\nWhat was found.\n\n**fruit**" in evidence.page(folder)
+    assert "[Configuration](config.yaml)\n\nWhat was found.\n\n**fruit**" in evidence.study_page(folder)
 
 
 def test_gaps_of_a_study_that_was_watched_stand_on_its_page(study):
@@ -65,7 +65,7 @@ def test_gaps_of_a_study_that_was_watched_stand_on_its_page(study):
     task = {"base": "b", "task": "fruit", "values": {"gap_loss": values, "separability": values}}
     (study / "results/mine/analyses.json").write_text(json.dumps({"tasks": [task], "fractions": []}))
     evidence.copy_results("mine")
-    page = evidence.page(study / "workflow/experiments/mine")
+    page = evidence.study_page(study / "workflow/experiments/mine")
     head = "**fruit** with b, loss: held-out less training rows (definition ours), at the end of each stage:"
     assert f"{head}\n\n| plan | 50 % removed |\n|---|---|\n| sdp | 0.200 ± 0.141 (2) |" in page
     assert "separability" not in page
@@ -136,7 +136,7 @@ def test_the_readme_holds_the_results_of_the_committed_studies(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert evidence.results_block() in (ROOT / "README.md").read_text()
     for folder in evidence.studies():
-        assert evidence.page(folder) == (folder / "README.md").read_text()
+        assert evidence.study_page(folder) == (folder / "README.md").read_text()
 
 
 def test_the_table_of_cofi_small_has_what_its_findings_say():

@@ -11,7 +11,7 @@ from test_table import write
 
 from espalier.report.structure_figures import draw_row
 from espalier.report.style import SERIES, looks
-from espalier.results.structures import Part, Row, read_maps
+from espalier.results.structures import Part, TargetRow, read_maps
 
 
 def structure(heads: list[int], units: list[int]) -> dict[str, Any]:
@@ -33,9 +33,9 @@ def test_maps_gather_seeds_and_leave_out_single_weights(tmp_path: Path):
     assert [part.gone for layer in shown.rows[0].layers for part in layer] == [False, False, True, False]
 
 
-def row(seeds: int = 1, layers: int = 2) -> Row:
+def row(seeds: int = 1, layers: int = 2) -> TargetRow:
     kept, gone = (Part((3,) * seeds, 4), Part((8,) * seeds, 16)), (Part((0,) * seeds, 4), Part((2,) * seeds, 16))
-    return Row("60", (0.59,) * seeds, [kept, *[gone] * (layers - 1)], Part((7,) * seeds, 8))
+    return TargetRow("60", (0.59,) * seeds, [kept, *[gone] * (layers - 1)], Part((7,) * seeds, 8))
 
 
 def test_bars_are_fractions_and_what_is_gone_has_a_cross_instead():

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, DistilBertConfig, R
 
 from espalier.models import onnx as export
 from espalier.models.modeling_espalier import Shape, compact_config
-from espalier.models.onnx import CHECKED, input_names, longest_row, onnx_runner, padded_batch, write_onnx
+from espalier.models.onnx import CHECKED, input_names, onnx_runner, padded_batch, token_limit, write_onnx
 from espalier.runtime.errors import UserError
 from tests import tiny
 
@@ -86,7 +86,7 @@ def test_padding_is_masked(written):
 def test_families_without_token_types(config):
     model = model_of(config)
     assert list(padded_batch(model, 2, 3)) == input_names(model) == ["input_ids", "attention_mask"]
-    assert longest_row(model) == 40
+    assert token_limit(model) == 40
 
 
 def test_positions_that_begin_after_the_padding_s(written):

@@ -10,28 +10,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "workflow/espalier"
 ENTRY_POINTS = frozenset({"run", "main"})
 """Every stage has a `run`, every command a `main`: they are found by module and so share a name on purpose."""
-TO_RENAME = frozenset(
-    {
-        *("ATTENTION", "BATCH", "Block", "COLUMNS", "KEY", "LEFT_OUT", "LIBRARIES", "LONGEST", "MANY", "METRICS", "PACKAGES"),
-        *(
-            "PIECE",
-            "RECORDED",
-            "Rows",
-            "SIZE",
-            "Split",
-            "TRAINING",
-            "Teacher",
-            "Texts",
-            "WEIGHTS",
-            "WHOLE",
-            "Weight",
-            "as_text",
-            "best",
-        ),
-        *("by_place", "check", "collect", "describe", "draw", "finish", "inside", "kind_of", "positions", "read"),
-        *("read_table", "recorded", "summary", "versions"),
-    }
-)
+TO_RENAME = frozenset(("Block", "KEY", "LONGEST", "MANY", "PIECE", "Rows", "Split", "Teacher", "Texts", "read", "summary"))
 """Names that still have two definitions. The list only gets shorter."""
 
 

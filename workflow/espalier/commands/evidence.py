@@ -118,7 +118,7 @@ def best_students(folder: Path) -> dict[str, str]:
     }
 
 
-def page(folder: Path) -> str:
+def study_page(folder: Path) -> str:
     """A study's own page: its authors' words in findings.md, where there are any, its tables and its figures."""
     findings = folder / "findings.md"
     words = [findings.read_text().strip()] if findings.is_file() else []
@@ -208,7 +208,7 @@ def renew(readme: Path) -> None:
     """Write each study's page, and the results between the README's two marks."""
     for folder in studies():
         with atomic(folder / "README.md") as temporary:
-            temporary.write_text(page(folder))
+            temporary.write_text(study_page(folder))
 
     if (EXPERIMENTS / SHIPPED / "table.csv").is_file():
         write_json(EXPERIMENTS / SHIPPED / "best.json", {"best": best_students(EXPERIMENTS / SHIPPED)})

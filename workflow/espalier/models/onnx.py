@@ -47,7 +47,7 @@ def output_names(model: PreTrainedModel) -> list[str]:
     return ["start_logits", "end_logits"] if type(model).__name__.endswith("ForQuestionAnswering") else ["logits"]
 
 
-def longest_row(model: PreTrainedModel) -> int:
+def token_limit(model: PreTrainedModel) -> int:
     """The longest row that the model takes, in tokens."""
     for name, table in model.named_modules():
         if name.endswith(".position_embeddings") and isinstance(table, nn.Embedding):
@@ -125,7 +125,7 @@ def _quiet() -> Iterator[None]:
 def _check(model: PreTrainedModel, written: Path, path: Path) -> None:
     session = _session(written, PROVIDERS["cpu"])
     for batch, length in CHECKED:
-        inputs = padded_batch(model, batch, min(length, longest_row(model)))
+        inputs = padded_batch(model, batch, min(length, token_limit(model)))
         outputs = model(**inputs)
         logits = torch.stack([outputs[name] for name in output_names(model)])
         onnx_logits = torch.from_numpy(np.stack(_outputs(session, inputs)))

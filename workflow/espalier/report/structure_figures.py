@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 
 from espalier.report.style import LIGHT, Look, canvas, inline, svg
-from espalier.results.structures import ATTENTION_COUNTS, Part, Row, StructureMap
+from espalier.results.structures import ATTENTION_COUNTS, Part, StructureMap, TargetRow
 from espalier.results.summary import target_label
 
 NUMBERED = 8
@@ -22,7 +22,7 @@ FAINT = 0.5
 """Opacity of the bars of FFN units."""
 
 
-def draw_row(axes: Axes, row: Row, look: Look) -> None:
+def draw_row(axes: Axes, row: TargetRow, look: Look) -> None:
     """Two bars for each layer, attention and FFN units, in front of bars of the base's size; dots for several seeds."""
     for layer, parts in enumerate(row.layers, start=1):
         for side, part in zip((-0.5, 0.5), parts, strict=True):
@@ -58,7 +58,7 @@ def _draw_part(axes: Axes, place: float, part: Part, look: Look, opacity: float)
         axes.plot([place] * len(heights), heights, linestyle="", marker="o", clip_on=False, **dots)
 
 
-def _note(row: Row) -> str:
+def _note(row: TargetRow) -> str:
     removed = f"removed {100 * fmean(row.sparsities):.1f} %"
     return f"{removed}, hidden {row.hidden.count} of {row.hidden.total:,}, n = {len(row.sparsities)}"
 

@@ -38,7 +38,7 @@ class Part(NamedTuple):
         return not any(self.kept)
 
 
-class Row(NamedTuple):
+class TargetRow(NamedTuple):
     """One plan's students at one target: one for each seed."""
 
     percent: str
@@ -61,7 +61,7 @@ class StructureMap(NamedTuple):
     base: str
     task: str
     plan: str
-    rows: list[Row]
+    rows: list[TargetRow]
 
     @property
     def title(self) -> str:
@@ -84,7 +84,7 @@ def read_maps(structures: Sequence[Path]) -> list[StructureMap]:
     return maps
 
 
-def _target_row(percent: str, seeds: Sequence[Mapping[str, Any]]) -> Row:
+def _target_row(percent: str, seeds: Sequence[Mapping[str, Any]]) -> TargetRow:
     attention = "queries" if "queries" in seeds[0]["layers"][0] else "heads"
 
     layers = []
@@ -92,7 +92,7 @@ def _target_row(percent: str, seeds: Sequence[Mapping[str, Any]]) -> Row:
         layers.append((_part([seed[attention] for seed in layer]), _part([seed["ffn"] for seed in layer])))
 
     hidden = _part([seed["hidden"] for seed in seeds])
-    return Row(percent, tuple(seed["sparsity"] for seed in seeds), layers, hidden, attention)
+    return TargetRow(percent, tuple(seed["sparsity"] for seed in seeds), layers, hidden, attention)
 
 
 def _part(counts: Sequence[Mapping[str, int]]) -> Part:
