@@ -1,8 +1,11 @@
 """Scores of a text task's students along their training, for comparison between plans."""
 
 from __future__ import annotations
-from espalier.results.curves import Curves
+
 from typing import NamedTuple
+
+from espalier.results.curves import Curves
+
 
 class End(NamedTuple):
     """What a line of a comparison begins with, ends with, and the most it reaches."""

@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow.parquet as parquet
 
 from espalier.config.data import TRAIN
-from espalier.results.recovery import (Recovery, recoveries)
-from espalier.results.places import (Place, split_recoveries)
+from espalier.results.places import Place, split_recoveries
+from espalier.results.recovery import Recovery, recoveries
 
 LONGEST = 250
 """Points a line is drawn with at most; longer histories are thinned evenly."""

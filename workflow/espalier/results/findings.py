@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from espalier.config.data import TRAIN
-from espalier.results.recovery import overfitting_gap
 from espalier.results.curves import Curves
-from espalier.results.places import (Place, by_place, read_fields)
+from espalier.results.places import Place, by_place, read_fields
+from espalier.results.recovery import overfitting_gap
 from espalier.results.summary import Mean
 
 REPRESENTATIONS = {

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from espalier.config.data import TRAIN
-from espalier.results.findings import (Findings, GAPS, Value)
 from espalier.results.comparisons import Comparison
-from espalier.runtime.files import digits
+from espalier.results.findings import GAPS, Findings, Value
 from espalier.results.summary import goal
+from espalier.runtime.files import digits
 
 ALIKE = ("sources", "kind", "classes")
 """What tasks have in common, beside their metric, that are parts of the same training rows."""

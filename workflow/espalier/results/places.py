@@ -1,14 +1,16 @@
 """Which base, task, seed, plan and target a result file belongs to, from its path."""
 
 from __future__ import annotations
+
 import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
 from espalier.config.project import TEACHER
-from espalier.config.targets import (PERCENT, position)
+from espalier.config.targets import PERCENT, position
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
-from pathlib import Path
-from typing import (Any, NamedTuple)
 
 _PLACE = re.compile(rf"([^/]+)/([^/]+)/seed(\d+)/([^/]+)/({PERCENT})/(?:recovered/)?[^/]+$")
 

@@ -1,8 +1,11 @@
 """Scores of all students of one base and task, beside what changes with them."""
 
 from __future__ import annotations
-from espalier.results.summary import Group
+
 from typing import NamedTuple
+
+from espalier.results.summary import Group
+
 
 class Quality(NamedTuple):
     """The scores of one base and task."""

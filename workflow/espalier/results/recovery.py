@@ -1,6 +1,7 @@
 """How a student's score recovers after a removal, and how far training and held-out scores lie apart."""
 
 from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,11 +1,13 @@
 """What structured students kept, read from structure.json, as plain numbers."""
 
 from __future__ import annotations
-from collections.abc import (Mapping, Sequence)
-from espalier.results.places import (by_place, read_fields)
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import (Any, NamedTuple)
+from typing import Any, NamedTuple
+
+from espalier.results.places import by_place, read_fields
 
 ATTENTION = {"heads": "heads", "queries": "dimensions of queries"}
 """What stands for the attention of a layer, and how it is said. Where widths fall all heads stay: their dimensions tell more;

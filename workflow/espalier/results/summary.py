@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from espalier.config.data import TEXT_METRICS
-from espalier.config.targets import percent_of
 from espalier.config.project import TEACHER
-from espalier.results.table import (BATCHES, RUNTIMES, SPEED_COLUMNS)
+from espalier.config.targets import percent_of
+from espalier.results.table import BATCHES, RUNTIMES, SPEED_COLUMNS
 from espalier.runtime.files import digits
 
 SUMMARISED = (

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from espalier.config.project import TEACHER
-from espalier.config.targets import (PERCENT, position)
+from espalier.results.places import Place, by_place, read_fields, split_recoveries
 from espalier.runtime.errors import UserError
-from espalier.runtime.files import read_json
-from espalier.results.places import (Place, by_place, read_fields, split_recoveries)
 from espalier.runtime.files import digits
 
 RUNTIMES = {"PyTorch eager": "", "onnxruntime": "onnx_"}
@@ -34,19 +31,6 @@ COLUMNS = (
 )
 COUNTED = ("sparsity_encoder", "sparsity_total", "params_total", "params_encoder", "params_nonzero", "size_mib", "macs")
 """Columns that cost.json holds under the same name."""
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def gather(
@@ -147,8 +131,6 @@ def _train_seconds(
         path += [stages[each] for each in there if begun_with(each, starts) == source]
         last = source
     return sum(record["train_seconds"] for record in path)
-
-
 
 
 def read_table(path: Path) -> pd.DataFrame:
