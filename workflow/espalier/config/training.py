@@ -142,9 +142,20 @@ class Plan(Training):
         """Whether a student must have the base's own shape, because its states are compared with the teacher's as they are."""
         return False
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """Lengths, in epochs, of the parts of a stage."""
         raise NotImplementedError
+
+    def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
+        """Steps before which the stage removes something, given the steps at which its parts end.
+
+        None where nothing is removed, and where the method says itself when it removes.
+        """
+        return []
+
+    def schedule_ends(self, bounds: Sequence[int]) -> list[int]:
+        """Steps at which learning-rate schedules end, given the steps at which the parts of the stage end."""
+        return list(bounds)
 
 
 class PrunedPlan(Plan):
@@ -163,6 +174,10 @@ class PrunedPlan(Plan):
     evaluate_removals: bool = False
     """Evaluate just before and just after each removal, too: how a student recovers from it."""
 
-    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+    def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
         """Steps before which weights are removed, given the steps at which the parts of the stage end."""
         raise NotImplementedError
+
+    def schedule_ends(self, bounds: Sequence[int]) -> list[int]:
+        """The end of every part, or of the last one alone."""
+        return list(bounds) if self.restart_schedule else [bounds[-1]]

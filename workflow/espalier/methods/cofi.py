@@ -55,7 +55,7 @@ a shorter run needs a higher rate to close gates and to raise the multipliers as
 class L0(Method):
     """Gates under a Lagrangian with the task loss alone: the paper's row "without distillation"."""
 
-    settings_class = L0Plan
+    settings: L0Plan
     masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
@@ -214,7 +214,7 @@ class L0(Method):
 class Cofi(L0):
     """Gates and distillation: prediction and layer terms, no hard labels."""
 
-    settings_class = CofiPlan
+    settings: CofiPlan
     needs_teacher = True
     needs_hidden_states = True
 

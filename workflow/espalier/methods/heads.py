@@ -30,7 +30,7 @@ from espalier.pruning.shrink import shrink
 class Heads(Method):
     """Gates of 1 that are read, never trained."""
 
-    settings_class = HeadsPlan
+    settings: HeadsPlan
     masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:

@@ -54,7 +54,7 @@ EMBEDDING = "embedding.weight"
 class Homodistil(Method):
     """Five loss terms, running scores, and cuts in place."""
 
-    settings_class = HomodistilPlan
+    settings: HomodistilPlan
     masks_over = "widths"
     needs_teacher = True
 

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from espalier.config.methods.pruning import MovementPlan
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 from espalier.pruning.masks import Masks
 from espalier.pruning.scores import movement_update
 
 
-class Movement(Method):
+class Movement(WeightPruning):
     """Scores begin at 0 in every stage and grow over its dense epochs and after."""
 
-    settings_class = MovementPlan
+    settings: MovementPlan
 
     def begin(self, student: nn.Module, masks: Masks | None) -> None:
         """Start the sums."""

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from espalier.config.methods.pruning import RandomPlan
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 
 
-class Random(Method):
+class Random(WeightPruning):
     """Draws new scores at each removal, from the method's own generator."""
 
-    settings_class = RandomPlan
+    settings: RandomPlan
 
     def scores(self) -> dict[str, Tensor]:
         """Uniform in [0, 1).

@@ -35,14 +35,14 @@ from torch import Tensor
 from espalier.config.methods.sdp import SdpPlan
 from espalier.data.batches import Batch
 from espalier.losses.terms import cosine_distance, cross_correlation_loss, distillation_weights, soft_label_loss, task_loss
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 from espalier.models.outputs import Outputs, Representation
 
 
-class Sdp(Method):
+class Sdp(WeightPruning):
     """Magnitude pruning under a self-distillation objective."""
 
-    settings_class = SdpPlan
+    settings: SdpPlan
     needs_teacher = True
 
     @property

@@ -24,7 +24,7 @@ from espalier.pruning.shrink import shrink
 class SmallDense(LogitDistillation):
     """Cut before training."""
 
-    settings_class = SmallDensePlan
+    settings: SmallDensePlan
     masks_over = "parts"
 
     def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:

@@ -34,7 +34,7 @@ from transformers import PreTrainedModel
 from espalier.config.methods.spd import SpdPlan
 from espalier.data.batches import Batch
 from espalier.losses.terms import distance, map_loss, soft_cross_entropy, task_loss
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 from espalier.models.attention import Recording
 from espalier.models.encoder import embedding_parameters, encoder_layers
 from espalier.models.grafting import Grafts
@@ -53,10 +53,10 @@ LEAST = 0.1
 """What a term is compared with is at least this fraction of the teacher's mean square: a first value without dropout is 0."""
 
 
-class Spd(Method):
+class Spd(WeightPruning):
     """Grafting, distillation of every layer, and magnitude pruning in each matrix."""
 
-    settings_class = SpdPlan
+    settings: SpdPlan
 
     @property
     def needs_teacher(self) -> bool:

@@ -18,7 +18,7 @@ from espalier.models.outputs import Outputs
 class Specialise(LogitDistillation):
     """The task loss, with logit distillation where it is asked for."""
 
-    settings_class = SpecialisePlan
+    settings: SpecialisePlan
 
     @property
     def needs_teacher(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from espalier.config.data import Kind
-from espalier.config.training import PrunedPlan, Training
+from espalier.config.training import Plan
 from espalier.models.encoder import count_weights
 from espalier.models.files import empty_model
 from espalier.models.modeling_espalier import Shape, shape_of
@@ -51,7 +51,7 @@ def parts_of(widths: Masks, shape: Shape) -> Masks:
     return found
 
 
-def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings: Training) -> float:
+def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings: Plan) -> float:
     """Fraction of the dense model's prunable weights that a student has no place for, in [0, 1); zeros have one.
 
     Args:
@@ -60,7 +60,8 @@ def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings
         kind: of the task, which says what head both have.
         settings: of the method; where it does not prune single weights, nothing counts as gone.
     """
-    if not isinstance(settings, PrunedPlan):
+    if settings.removes != "weights":
         return 0.0
+
     here, dense = (count_weights(model, settings.prune_embeddings) for model in (student, empty_model(teacher, kind)))
     return 1.0 - here / dense

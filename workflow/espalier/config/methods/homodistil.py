@@ -108,6 +108,6 @@ class HomodistilPlan(Plan):
         """As the settings say."""
         return self.chain
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""
         return [self.epochs]

@@ -90,11 +90,11 @@ class SpdPlan(PrunedPlan):
         jumps = self.probability_schedule == "constant-jump-linear" and self.grafting_epochs > 0
         return self.initial_probability < 1 or (jumps and self.jump_probability < 1)
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """Sparsification; grafting and fine-tuning, which share a learning-rate schedule."""
         return [self.sparsify_epochs, self.grafting_epochs + self.finetune_epochs]
 
-    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+    def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
         """Evenly over part 1, the last one at its end."""
         return [round(number * bounds[0] / self.prune_steps) for number in range(1, self.prune_steps + 1)]
 

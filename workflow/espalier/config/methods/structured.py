@@ -58,9 +58,11 @@ class GatePlan(Plan):
             raise ValueError(f"gates: got {list(self.gates)}; heads or units must be among them")
         return self
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """The pre-pruning epochs, where there are any, then the pruning epochs."""
-        return [self.prepruning_epochs] * (first_stage and self.prepruning_epochs > 0) + [self.pruning_epochs]
+        if first_stage and self.prepruning_epochs > 0:
+            return [self.prepruning_epochs, self.pruning_epochs]
+        return [self.pruning_epochs]
 
 
 class L0Plan(GatePlan):
@@ -104,7 +106,7 @@ class HeadsPlan(IterativePlan):
     dense_epochs: Positive = 1.0
     """Training before the first removal of every stage: importances are gathered there."""
 
-    def begins_dense(self, first_stage: bool) -> bool:
+    def begins_dense(self, *, first_stage: bool) -> bool:
         """Every stage begins with its dense epochs."""
         return True
 
@@ -121,6 +123,6 @@ class SmallDensePlan(Plan):
     """Weight of the distillation term; the task loss has 1 - alpha."""
     temperature: Positive = 2.0
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""
         return [self.epochs]
