@@ -9,8 +9,8 @@ from pydantic import Field
 from espalier.config.blocks import Block
 from espalier.config.chains import Student, epochs_to, source_of, student_before, students_of, target_of
 from espalier.config.data import Base, Kind, Metric, Task, TextMetric
-from espalier.config.methods import AnyPlan
-from espalier.config.methods.spd import Grafting, grafting_ablations
+from espalier.config.methods import COLUMNS, SCORE_CURVES, AnyPlan
+from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
 from espalier.config.targets import Target, stage_of
 from espalier.config.training import Plan, Pretrain, Teacher
@@ -170,8 +170,10 @@ class ReportSpec(Block):
     """Plan → method."""
     starts: dict[str, str] = Field(default_factory=dict)
     """Student → student of another plan that its path began with, where there is one; both as task/plan/percent."""
-    grafting: list[Grafting] = Field(default_factory=list)
-    """Ablations of grafting: plans with at least three first probabilities."""
+    columns: dict[str, tuple[HistoryColumn, ...]] = Field(default_factory=dict)
+    """Method → the columns that it logs, for the methods of this study."""
+    score_curves: list[ScoreCurve] = Field(default_factory=list)
+    """Pictures of scores that methods of this study declare."""
 
 
 def _goal(task: Task) -> TaskGoal:
@@ -302,9 +304,17 @@ def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percen
 def report_spec(config: Config) -> ReportSpec:
     """What `table` and `report` read."""
     starts = {str(student): source_of(config, student) for student in students_of(config)}
+
+    by_method: dict[str, dict[str, Plan]] = {}
+    for name, plan in config.plans.items():
+        by_method.setdefault(plan.method, {})[name] = plan
+
     return ReportSpec(
         project=config.project,
         methods={name: plan.method for name, plan in config.plans.items()},
         starts={student: str(source) for student, source in starts.items() if source is not None},
-        grafting=grafting_ablations(config.plans),
+        columns={method: COLUMNS[method] for method in by_method if method in COLUMNS},
+        score_curves=[
+            curve for method, plans in by_method.items() if method in SCORE_CURVES for curve in SCORE_CURVES[method](plans)
+        ],
     )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from espalier.config.job_specs import ReportSpec
 from espalier.config.project import TEACHER
 from espalier.report.style import Look, looks
 from espalier.results.comparisons import Comparison
@@ -51,6 +52,7 @@ class Study(NamedTuple):
 
 
 def read_study(
+    settings: ReportSpec,
     table: Path,
     histories: list[Path],
     records: list[Path],
@@ -59,12 +61,14 @@ def read_study(
     analyses: list[Path],
     tasks: list[Path],
 ) -> Study:
-    """Read the table and the files of every stage, as the report gets them."""
+    """Read the table and the files of every stage, as the report gets them; `settings` name methods and their columns."""
     rows, runs = read_table(table), _records(records)
     scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in by_place(scores).items()}
     known = {content["name"]: content for content in (read_fields(path, ("name",)) for path in tasks)}
     goals = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
-    curves = read_curves(histories, {run["place"]: run["steps"] for run in runs if not run["recovery"]}, goals)
+    steps = {run["place"]: run["steps"] for run in runs if not run["recovery"]}
+    columns = {plan: settings.columns.get(method, ()) for plan, method in settings.methods.items()}
+    curves = read_curves(histories, steps, goals, columns)
     found, grouped = read_findings(analyses, curves, rows, goals), dict(panels(groups(rows)))
     return Study(
         rows=rows,

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from espalier.config.blocks import Many
 from espalier.config.methods.pruning import IterativePlan
+from espalier.config.pictures import HistoryColumn
 from espalier.config.targets import Goal
 from espalier.config.training import Epochs, Fraction, Plan, Positive, Removal
 
@@ -90,6 +91,18 @@ class CofiPlan(GatePlan):
     """Let layers that are gone count as student layers, as the public code did."""
     mask_padding: bool = False
     """Leave padding out of the layer term."""
+
+
+GATE_COLUMNS = (
+    HistoryColumn(name="expected_sparsity", panel="sparsity", label="expected", unit="fraction"),
+    HistoryColumn(name="target_sparsity", panel="sparsity", label="target", unit="fraction", is_goal=True),
+    HistoryColumn(name="sparsity", panel="sparsity", label="measured", unit="fraction"),
+    HistoryColumn(name="expected_saved_latency", panel="saved latency", label="expected", unit="fraction"),
+    HistoryColumn(name="target_saved_latency", panel="saved latency", label="target", unit="fraction", is_goal=True),
+    HistoryColumn(name="lambda/1", panel="multipliers", label="λ1"),
+    HistoryColumn(name="lambda/2", panel="multipliers", label="λ2"),
+)
+"""What methods with gates log: sparsity, or saved latency where a plan aims at a speed, and the Lagrange multipliers."""
 
 
 class HeadsPlan(IterativePlan):
