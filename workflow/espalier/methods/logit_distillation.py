@@ -17,6 +17,7 @@ from espalier.models.outputs import Outputs
 class LogitDistillation(Method):
     """A method whose settings have `alpha` and `temperature`; the fine-tuned, unpruned network teaches."""
 
+    # Each method that is built on this one names its own settings class, with `alpha` and `temperature` in it.
     needs_teacher = True
 
     @property
@@ -30,6 +31,6 @@ class LogitDistillation(Method):
         Source: Hinton et al. 2015, arXiv 1503.02531.
         Differs from the authors' code: no code is public.
         """
-        options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
-        kld = soft_label_loss(student.logits, teacher.logits, **options)
+        # tau^2 KL: the factor keeps its gradients as large as those of the task loss, whatever the temperature.
+        kld = soft_label_loss(student.logits, teacher.logits, temperature=self.settings.temperature, kind=self.stage.kind)
         return super().loss_terms(batch, student, teacher, step) | {"kld": kld}

@@ -36,6 +36,7 @@ class Movement(WeightPruning):
         Source: Sanh et al. 2020, arXiv 2005.07683, eq. 4.
         Differs from the authors' code: see the head of this file.
         """
+        # S <- S - w dL/dw. Afterwards the base sets the gradients of removed weights to zero.
         with torch.no_grad():
             for name, weight in self.pruner.weights.items():
                 self.movement[name] += movement_update(weight, weight.grad)

@@ -34,6 +34,7 @@ class WeightPruning(Method):
             gone=self.stage.gone,
         )
 
+        # Masks nest along a path: what an earlier stage removed stays removed.
         if masks is not None:
             self.pruner.load(masks)
 
@@ -43,6 +44,7 @@ class WeightPruning(Method):
 
     def before_step(self, step: int) -> None:
         """Remove weights where the stage says so."""
+        # Adam's moments of what goes are masked too, so that no momentum moves a removed weight.
         if step in self.stage.removals:
             self.pruner.remove(self.stage.removals[step], self.scores(), self.optimizer)
 
@@ -66,4 +68,6 @@ class WeightPruning(Method):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
         super().load_state_dict(state)
+
+        # Loading also sets the weights under the masks to zero; in a saved student they are zero already.
         self.pruner.load({name.removeprefix("mask/"): mask for name, mask in state.items() if name.startswith("mask/")})

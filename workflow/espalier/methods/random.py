@@ -20,6 +20,7 @@ class Random(WeightPruning):
         Source: docs/methods/sdp.md §3.5, row `random`.
         Differs from the authors' code: no code is public.
         """
+        # Drawn on the CPU, so that every device removes the same weights.
         return {
             name: torch.rand(weight.shape, generator=self.generator).to(weight.device)
             for name, weight in self.pruner.weights.items()

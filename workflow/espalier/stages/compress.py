@@ -31,7 +31,7 @@ def run(
 ) -> None:
     """Compress and write the student with its masks, what it kept, its history and its record."""
     wanted = CompressSpec.model_validate_json(spec)
-    settings = wanted.plan
+    settings, chosen = wanted.plan, method_class(wanted.plan.method)
     session = Run("compress", wanted, settings, Files(task, tokens, work, [*teacher, *start, *latency]))
     files, kind = {path.name: path for path in start}, wanted.goal.kind
     student = open_base(start, kind, session.task["classes"]) if wanted.new_head else open_student(start, kind)
@@ -39,11 +39,11 @@ def run(
     aim, before, path_begins = aim_of(wanted, teacher, latency), None, True
     if "masks.safetensors" in files:
         path_begins = wanted.new_head
-        before = taken_over(read_masks(files["masks.safetensors"]), method_class(settings.method).masks_over, student)
+        before = taken_over(read_masks(files["masks.safetensors"]), chosen.masks_over, student)
         aim = aim._replace(gone=gone(student, teacher, kind, settings))
     if before is None:
         aim = aim._replace(before=aim.gone)
-    method = method_class(settings.method)(settings, session.pruning_stage(settings, path_begins, aim))
+    method = chosen(settings, session.pruning_stage(settings, path_begins, aim))
     student = method.cut(student, before)
     result = session.train(student, method, teacher=teacher, masks=before, history=history)
     write_model(method.shrink(student), config, weights)
