@@ -8,12 +8,21 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' Makefile
 
-demo: .venv/.installed ## Run the shipped configuration, from raw text to the report
+demo: .venv/.installed ## A first report in minutes: config.yaml, from raw text to small models
+	@echo "demo: a teacher learns to tell swapped words; SDP and CoFi make it smaller. About 6 minutes on two cores."
 	$(BIN)/snakemake --profile profiles/local
 	@echo "Report: results/$$(sed -n 's/^project: *\([a-z0-9-]*\).*/\1/p' config.yaml)/report.html"
+	@echo "To go on: edit config.yaml and run make demo again, or compare four papers in some 20 minutes with make study"
+
+study: .venv/.installed ## The longer demo: SDP, SPD, CoFi and HomoDistil on the same task
+	$(BIN)/snakemake --profile profiles/local --configfile workflow/experiments/four-papers/config.yaml
+	@echo "Report: results/four-papers/report.html"
 
 test: .venv/.installed ## All tests but those of the cluster, on every core
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: .venv/.installed ## Unit tests without the slow files, under two minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit
 
 test-versioning: .venv/.installed ## Of these, git, DVC and clones: who knows what is done
 	$(BIN)/python -m pytest -m versioning tests/versioning
@@ -24,17 +33,25 @@ test-cluster: .venv/.installed ## Jobs on a SLURM that is started for it, with p
 faults: .venv/.installed ## The table of faults anew, about 15 minutes of one core; goes on where it was stopped
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.table work/faults
 
-lint: .venv/.installed ## Form of code, rules and workflow
+lint: .venv/.installed .venv/tools/.installed ## Form of code, rules and workflow; types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+	.venv/tools/bin/mypy
+
+docs: .venv/tools/.installed ## The site, from README.md and docs/, into site/
+	NO_MKDOCS_2_WARNING=1 .venv/tools/bin/mkdocs build --quiet --strict
+	@echo "Site: site/index.html"
 
 bench: .venv/.installed ## Seconds a training step on this machine
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m benchmarks.bench
 
 schema: .venv/.installed ## The JSON schema for editors, from the configuration's classes
 	$(BIN)/python -m espalier.config.schema > workflow/schemas/config.schema.json
+
+docs-pages: .venv/.installed ## The pages of docs/ that are generated from the package
+	$(BIN)/python -m espalier.config.reference > docs/configuration.md
 
 share: .venv/.installed ## Store all results elsewhere: make share REMOTE=/disk/store (or ssh://…, s3://bucket/path)
 	$(if $(REMOTE),,$(error say where: make share REMOTE=/disk/store, ssh://host/path or s3://bucket/path))
@@ -43,21 +60,24 @@ share: .venv/.installed ## Store all results elsewhere: make share REMOTE=/disk/
 	$(BIN)/dvc push
 	@echo "Now commit dvc.lock with git: who clones that commit and pulls from the same place has all results."
 
-lock: ## envs/requirements.lock from envs/requirements.in
+lock: ## envs/*.lock from envs/*.in
 	$(PYTHON) -m venv .venv/lock
 	.venv/lock/bin/python -m pip install --quiet pip-tools
-	cd envs && ../.venv/lock/bin/pip-compile --quiet --strip-extras --no-header --no-emit-index-url \
-		--no-emit-trusted-host --no-emit-find-links --output-file requirements.lock requirements.in
-	sed -i -e '1i # Compiled from requirements.in by '\''make lock'\''; do not edit.' \
-		-e '/^--/d' -e 's/^\([a-z0-9-]*==[^+ ]*\)+[a-z0-9.]*/\1/' envs/requirements.lock
+	for name in requirements tools; do \
+		(cd envs && ../.venv/lock/bin/pip-compile --quiet --strip-extras --no-header --no-emit-index-url \
+			--no-emit-trusted-host --no-emit-find-links --output-file $$name.lock $$name.in) && \
+		sed -i -e "1i # Compiled from $$name.in by 'make lock'; do not edit." \
+			-e '/^--/d' -e 's/^\([a-z0-9-]*==[^+ ]*\)+[a-z0-9.]*/\1/' envs/$$name.lock || exit; \
+	done
 
-clean: ## Remove the environment, logs and checkpoints; results stay
-	rm -rf .venv work logs benchmarks
+clean: ## Remove the environment, logs, checkpoints and the site; results stay
+	rm -rf .venv work logs site
 
-.venv/.installed: envs/requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r envs/requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps -e .
-	touch $@
+.venv/.installed: envs/install.py envs/requirements.lock pyproject.toml
+	$(PYTHON) envs/install.py .venv envs/requirements.lock .
 
-.PHONY: help demo test test-versioning test-cluster faults lint bench schema share lock clean
+# Programs for developers, in an environment of their own: no result depends on them.
+.venv/tools/.installed: envs/install.py envs/tools.lock
+	$(PYTHON) envs/install.py .venv/tools envs/tools.lock
+
+.PHONY: help demo study test test-fast test-versioning test-cluster faults lint docs bench schema docs-pages share lock clean

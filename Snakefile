@@ -6,19 +6,23 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.27")
-sys.path.insert(0, f"{workflow.basedir}/workflow")  # the package of this clone, whatever is installed
+CLONE = workflow.current_basedir.get_path_or_uri(secret_free=True)
+sys.path.insert(0, f"{CLONE}/workflow")  # the package of this clone, whatever is installed
 
 from espalier.config.blocks import ConfigError
 from espalier.config.syntax import check_syntax
 
-try:
-    check_syntax(workflow.overwrite_configfiles or [Path("config.yaml")])
-except ConfigError as error:
-    raise WorkflowError(str(error)) from None
+IS_MODULE = not workflow.modifier.is_main_snakefile()  # another workflow imports this one and gives it its configuration
 
-if not workflow.overwrite_configfiles:  # --configfile replaces config.yaml; by itself Snakemake would merge the two
+if not IS_MODULE:
+    try:
+        check_syntax(workflow.overwrite_configfiles or [Path("config.yaml")])
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
 
-    configfile: "config.yaml"
+    if not workflow.overwrite_configfiles:  # --configfile replaces config.yaml; by itself Snakemake would merge the two
+
+        configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -46,14 +50,6 @@ wildcard_constraints:
     percent=targets.PERCENT,
 
 
-localrules:  # quick, or in need of the network, which the nodes of a cluster may not have
-    all,
-    fetch,
-    prepare,
-    card,
-    table,
-
-
 rule all:
     """Everything that the configuration asks for: table, metrics, report, model cards."""
     default_target: True
@@ -61,3 +57,4 @@ rule all:
         results=f"{RESULTS}/report.html",
         metrics=f"{RESULTS}/metrics.json",
         cards=[f"{folder}/compact/README.md" for folder in layout.students()],
+    localrule: True

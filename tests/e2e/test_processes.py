@@ -35,7 +35,7 @@ def ends(tmp_path_factory):
     root = tmp_path_factory.mktemp("divided")
     for count in (1, 2):
         (root / str(count)).mkdir()
-        subprocess.run(launch(count, "tests.divided", str(root / str(count)), *RUNS), check=True)
+        subprocess.run(launch(count, "benchmarks.divided", str(root / str(count)), *RUNS), check=True)
     files = ("1/{}.0.pt", "2/{}.0.pt", "2/{}.1.pt")
     return lambda name: [torch.load(root / file.format(name), weights_only=True) for file in files]
 

@@ -154,7 +154,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "not beyond": (
         {"cofi": cofi("narrow", 0.5, (0.4, 0.9))},
-        "cofi.path: got 0.4, which is not beyond 0.5, where plan narrow stands; targets count against the base",
+        "cofi.path: got 0.4, which is not beyond 0.5, where plan narrow ends; targets count against the base",
     ),
     "another kind of target": (
         {"cofi": cofi("narrow", 0.5, ({"speedup": 2},))},

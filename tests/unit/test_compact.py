@@ -21,6 +21,8 @@ from espalier.pruning.parts import full_masks
 from espalier.pruning.shrink import shrink
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 SHAPES = [(batch, length) for batch in (1, 2, 7, 32) for length in (1, 2, 16, 129, 512)]
 OPEN = """
 import sys, torch, transformers

@@ -113,7 +113,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "plans.A b: got 'A b'; allowed: lower-case letters, digits",
     ),
     "reserved plan": ({"plans": {"teacher": SDP}}, "plans.teacher: this name is taken by the teacher itself"),
-    "seed twice": ({"seeds": [1, 1]}, "seeds: each seed once, got [1, 1]"),
+    "seed twice": ({"seeds": [1, 1]}, "seeds: a seed occurs twice, got [1, 1]"),
     "unknown task": ({"tasks": {"docs-libary": None}}, "tasks.docs-libary: not a known task; did you mean 'docs-library'?"),
     "metric of another kind": (
         {"tasks": {"mine": OWN | {"metric": "pearson"}}},

@@ -8,16 +8,22 @@ from pathlib import Path
 
 import pytest
 
+from espalier.config import job_specs  # noqa: F401  # its classes are blocks, too
+from espalier.config.blocks import Block
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "workflow/espalier"
-DEFINITIONS = sorted((PACKAGE / "config").glob("*.py"))
+
+
+def blocks(parent: type[Block] = Block) -> list[type[Block]]:
+    """All settings classes and specifications of jobs."""
+    return [block for child in parent.__subclasses__() for block in (child, *blocks(child))]
 
 
 def fields() -> list[str]:
     """`Class.field` of every block, inherited fields once."""
-    classes = [block for file in DEFINITIONS for block in ast.parse(file.read_text()).body if isinstance(block, ast.ClassDef)]
-    parts = [(block.name, part) for block in classes for part in block.body if isinstance(part, ast.AnnAssign)]
-    return [f"{name}.{ast.unparse(part.target)}" for name, part in parts if "ClassVar" not in ast.unparse(part.annotation)]
+    names = [f"{block.__name__}.{key}" for block in blocks() for key in block.__annotations__ if key in block.model_fields]
+    return list(dict.fromkeys(names))
 
 
 def checks(node: ast.AST) -> bool:

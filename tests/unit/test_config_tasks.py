@@ -48,7 +48,7 @@ def test_spans_have_defaults_of_their_own(small):
 
 def test_the_known_tasks_are_complete(small):
     tasks = parse(small | {"tasks": dict.fromkeys(KNOWN)}).tasks
-    assert len(tasks) == 14
+    assert len(tasks) == 15
     assert list(tasks["mnli"].evaluation_sets) == ["matched", "mismatched"]
 
 

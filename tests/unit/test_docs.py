@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from espalier.data.builtin import tasks as docs
 from espalier.data.builtin.questions import Entry, entries
 from espalier.data.builtin.text import clean, first_sentence, key, mask, passages, prose
+from espalier.data.builtin.word_order import swap, swappable
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
@@ -116,6 +121,41 @@ def test_docs_pair_is_balanced_and_has_no_text_twice(built: dict[str, dict[str, 
         counts = Counter(table["label"].to_pylist())
         assert counts[0] == counts[1]
     assert rows["train"].num_rows >= 3000
+
+
+def test_words_that_may_change_places() -> None:
+    sentence = "Return the the sum, over all NaN rows of x1 given."
+    # "the the" would look the same, "sum," has punctuation, "NaN" capitals, "x1" a digit; the ends stay.
+    assert swappable(sentence) == [4, 7]
+    assert swap(sentence, 4) == "Return the the sum, all over NaN rows of x1 given."
+    assert swappable("Sum of rows.") == []
+
+
+def test_docs_order_is_balanced_and_has_no_sentence_twice(built: dict[str, dict[str, pa.Table]]) -> None:
+    rows = built["docs-order"]
+    assert {split: table.num_rows for split, table in rows.items()} == {"train": 10_000, "validation": 1_000}
+    for table in rows.values():
+        counts = Counter(table["label"].to_pylist())
+        assert counts[0] == counts[1]
+    # Words in alphabetical order: neither form of a sentence may stand beside the other, in one split or in two.
+    texts = [text for table in rows.values() for text in table["text_a"].to_pylist()]
+    assert len({" ".join(sorted(text.split())) for text in texts}) == len(texts)
+
+
+def test_docs_order_changes_nothing_but_the_order(built: dict[str, dict[str, pa.Table]]) -> None:
+    written = {sentence for found in docs.docstrings().values() for sentence in filter(None, map(first_sentence, found))}
+    for table in built["docs-order"].values():
+        for text, label in zip(*table.to_pydict().values(), strict=True):
+            # A swap is its own reverse.
+            restored = {swap(text, place) for place in swappable(text)} & written
+            assert restored if label == 1 else text in written, text
+
+
+@pytest.mark.parametrize("length", [len, lambda text: len(text.split())], ids=["characters", "words"])
+def test_length_tells_nothing_of_the_order(built: dict[str, dict[str, pa.Table]], length: Callable[[str], int]) -> None:
+    texts, labels = pa.concat_tables(built["docs-order"].values()).to_pydict().values()
+    # Area under the curve of a classifier that sees the length alone; 0.5 is chance.
+    assert roc_auc_score(labels, [length(text) for text in texts]) == pytest.approx(0.5, abs=0.02)
 
 
 def test_docs_span_asks_for_what_stands_in_the_context(built: dict[str, dict[str, pa.Table]]) -> None:

@@ -14,8 +14,14 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = yaml.safe_load((ROOT / "envs/espalier.yaml").read_text())
-PINS = dict(re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", (ROOT / "envs/requirements.lock").read_text(), re.MULTILINE))
-WANTED = re.findall(r"^([a-z0-9._-]+)", (ROOT / "envs/requirements.in").read_text(), re.MULTILINE)
+
+INSTALLS = "envs/install.py .venv envs/requirements.lock .\n"
+
+
+def pins(name: str) -> dict[str, str]:
+    """Package → version of a lock file."""
+    text = (ROOT / f"envs/{name}.lock").read_text()
+    return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==(\S+)", text, re.MULTILINE))
 
 
 def test_conda_installs_the_lock_file():
@@ -33,7 +39,7 @@ def test_conda_s_python_is_one_that_the_package_takes():
 
 def planned(folder: Path, target: str) -> str:
     """What `make` would do, in a folder with nothing but what it looks at."""
-    for name in ("Makefile", "pyproject.toml", "envs/requirements.lock"):
+    for name in ("Makefile", "pyproject.toml", "envs/install.py", "envs/requirements.lock", "envs/tools.lock"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
     return subprocess.run(["make", "-n", target], cwd=folder, capture_output=True, text=True, check=True).stdout
@@ -41,30 +47,33 @@ def planned(folder: Path, target: str) -> str:
 
 @pytest.mark.parametrize("target", ["demo", "test", "lint", "bench"])
 def test_make_installs_the_lock_file_once(tmp_path, target):
-    assert "pip install --quiet -r envs/requirements.lock" in planned(tmp_path, target)
+    assert INSTALLS in planned(tmp_path, target)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/.installed").touch()
-    assert "pip install" not in planned(tmp_path, target)
+    assert INSTALLS not in planned(tmp_path, target)
 
 
 def test_make_installs_again_when_the_pins_change(tmp_path):
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv/.installed").touch()
     os.utime(tmp_path / ".venv/.installed", (0, 0))
-    assert "pip install --quiet -r envs/requirements.lock" in planned(tmp_path, "test")
+    assert INSTALLS in planned(tmp_path, "test")
 
 
-def test_the_lock_pins_all_that_is_wanted():
-    assert WANTED and set(WANTED) <= PINS.keys()
+@pytest.mark.parametrize("name", ["requirements", "tools"])
+def test_a_lock_pins_all_that_is_wanted(name):
+    wanted = re.findall(r"^([a-z0-9._-]+)", (ROOT / f"envs/{name}.in").read_text(), re.MULTILINE)
+    assert wanted and set(wanted) <= pins(name).keys()
 
 
 def test_the_lock_pins_all_that_the_package_needs():
     dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert {re.match(r"[a-z0-9-]+", text)[0] for text in dependencies} <= PINS.keys()
+    assert {re.match(r"[a-z0-9-]+", text)[0] for text in dependencies} <= pins("requirements").keys()
 
 
-def test_the_lock_works_with_the_package_index_alone():
-    text = (ROOT / "envs/requirements.lock").read_text()
-    assert text.startswith("# Compiled from requirements.in by 'make lock'; do not edit.\n")
-    assert not [version for version in PINS.values() if "+" in version], "local versions are not on the index"
+@pytest.mark.parametrize("name", ["requirements", "tools"])
+def test_a_lock_works_with_the_package_index_alone(name):
+    text = (ROOT / f"envs/{name}.lock").read_text()
+    assert text.startswith(f"# Compiled from {name}.in by 'make lock'; do not edit.\n")
+    assert not re.search(r"^[^#]*\+", text, re.MULTILINE), "local versions are not on the index"
     assert not re.search(r"^\s*(--|-[a-z] )|file://|https?://", text, re.MULTILINE)

@@ -21,6 +21,8 @@ from espalier.results.fractions import read_fractions
 from espalier.results.places import by_place
 from espalier.results.table import read_table
 
+pytestmark = pytest.mark.slow
+
 GOALS = {("base", "tiny"): ("validation", "accuracy")}
 REASON = "the student has 2 layers"
 

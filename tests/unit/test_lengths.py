@@ -9,7 +9,7 @@ import pytest
 
 from espalier.config import ConfigError, parse
 from espalier.config.layout import check_files
-from espalier.config.lengths import positions
+from espalier.config.lengths import longest_row
 from espalier.data.tokenizer import open_tokenizer
 from espalier.provenance.job_environment import MEASURED_LENGTH
 from espalier.runtime.errors import UserError
@@ -28,7 +28,7 @@ from tests import tiny
     ],
 )
 def test_positions(model, most):
-    assert positions(model) == most
+    assert longest_row(model) == most
 
 
 @pytest.mark.parametrize(("source", "folder"), [("local", "mine"), ("package", "results/small/bases/minilm")])

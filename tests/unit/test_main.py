@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ def run(spec: str, *, tokens: list[Path], task: Path, tokens_train: Path) -> Non
 
 
 called: dict[str, object] = {}
+ROOT = Path(__file__).parents[2]
 PATHS = ["--tokens", "a", "b", "--task", "c", "--tokens-train", "d"]
 SPEC = '{"kind":"regression"}'
 
@@ -122,6 +124,20 @@ def test_a_reader_that_has_enough_is_no_error():
     process = subprocess.Popen([sys.executable, "-m", "espalier", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert (process.stderr.read(), process.wait()) == (b"", 0)
+
+
+def test_the_installed_program_exits_as_the_module_does(monkeypatch):
+    (name, place), *others = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"].items()
+    assert (name, place, others) == ("espalier", "espalier.__main__:program", [])
+
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    for main, status in ((lambda arguments: 75, 75), (interrupted, 130)):
+        monkeypatch.setattr(program, "main", main)
+        with pytest.raises(SystemExit) as stopped:
+            program.program()
+        assert stopped.value.code == status
 
 
 @pytest.mark.parametrize("stage", program.TRAINING)

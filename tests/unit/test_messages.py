@@ -22,7 +22,7 @@ WHEEL = {"source": "package", "package": "x", "folder": "x", "sha256": 64 * "0"}
     ("changes", "problems"),
     [
         ({"seeds": 42}, ["seeds: got 42; needed: a list, such as [42]"]),
-        ({"seeds": [1, 1]}, ["seeds: each seed once, got [1, 1]"]),
+        ({"seeds": [1, 1]}, ["seeds: a seed occurs twice, got [1, 1]"]),
         ({"seeds": None}, ["seeds: got None; needed: a list"]),
         ({"seeds": ["a"]}, ["seeds.[0]: got 'a'; needed: a whole number"]),
         ({"project": 5}, ["project: got 5; needed: a text"]),
@@ -31,7 +31,7 @@ WHEEL = {"source": "package", "package": "x", "folder": "x", "sha256": 64 * "0"}
         ({"teacher": None}, ["teacher: got None; needed: a block of keys"]),
         ({"teacher": {"evaluate_train": 3}}, ["teacher.evaluate_train: got 3; needed: true or false"]),
         ({"bases": [1]}, ["bases: got [1]; needed: a block of keys"]),
-        ({"bases": {"x": HUB}}, ["bases.x.id: got 'a b'; allowed: the hub's name of it: owner/name, or name"]),
+        ({"bases": {"x": HUB}}, ["bases.x.id: got 'a b'; allowed: a name on the hub: owner/name, or name"]),
         ({"bases": {"x": WHEEL}}, ["bases.x.package: got 'x'; allowed: a pinned requirement: name==version"]),
         (
             {"bases": {"x": {"source": "local", "path": "x", "licence": "a b"}}},

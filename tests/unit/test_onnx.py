@@ -17,6 +17,8 @@ from espalier.models.onnx import CHECKED, input_names, onnx_runner, padded_batch
 from espalier.runtime.errors import UserError
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.3}
 BERT = tiny.config(num_labels=3, initializer_range=0.3)

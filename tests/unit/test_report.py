@@ -16,6 +16,8 @@ from espalier.results.summary import speeds
 from espalier.results.table import read_table
 from espalier.stages import report
 
+pytestmark = pytest.mark.slow
+
 TIME = {"median": 5.0, "q25": 4.5, "q75": 6.0}
 SMALL = {"teacher": {"0": 0.9}, "dense": {"0": 0.89}, "sdp-cc": {"50": 0.88}}
 FIGURES = ("quality", "size", "structure", "training")

@@ -10,6 +10,8 @@ from test_table import found
 
 from espalier.results.summary import selections
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("head", "trained", "said"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from espalier.config.resources import INFERENCE, NEEDS, TRAINING, model_mb, resources_of
+from espalier.config.resources import INFERENCE_NEEDS, NEEDS, TRAINING_NEEDS, model_mb, resources_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,11 +31,11 @@ def files(tmp_path):
 
 
 def test_the_formula():
-    assert TRAINING.memory(440, attempt=1) == 4000 + 24 * 440
-    assert TRAINING.memory(440, attempt=3) == 3 * (4000 + 24 * 440)
-    assert INFERENCE.memory(0.5, attempt=1) == 3004
-    assert TRAINING.runtime(440, attempt=2) == TRAINING.runtime(100, attempt=2) == 2 * 480
-    assert TRAINING.runtime(660, attempt=1) == 720
+    assert TRAINING_NEEDS.memory(440, attempt=1) == 4000 + 24 * 440
+    assert TRAINING_NEEDS.memory(440, attempt=3) == 3 * (4000 + 24 * 440)
+    assert INFERENCE_NEEDS.memory(0.5, attempt=1) == 3004
+    assert TRAINING_NEEDS.runtime(440, attempt=2) == TRAINING_NEEDS.runtime(100, attempt=2) == 2 * 480
+    assert TRAINING_NEEDS.runtime(660, attempt=1) == 720
 
 
 def test_the_largest_model_among_the_inputs_counts(files):

@@ -24,9 +24,9 @@ MINE = {
     [
         ({"metric": "f1", "classes": ["a", "b", "c"]}, "metric f1 needs 2 classes; got 3; use macro-f1"),
         ({"also": ["f1"], "classes": ["a", "b", "c"]}, "metric f1 needs 2 classes; got 3; use macro-f1"),
-        ({"classes": ["a", "b", "a"]}, "classes: each name once; got 'a' 2 times"),
-        ({"text": ["text", "text"]}, "text: each name once; got 'text' 2 times"),
-        ({"text": ["text", "label"]}, "label: got 'label', which is a text column, too; name the column of the labels"),
+        ({"classes": ["a", "b", "a"]}, "classes: a name occurs 2 times: 'a'"),
+        ({"text": ["text", "text"]}, "text: a name occurs 2 times: 'text'"),
+        ({"text": ["text", "label"]}, "label: got 'label', which is also a text column; name the column of the labels"),
     ],
 )
 def test_a_task_that_cannot_be(small, changes, message):
@@ -45,7 +45,7 @@ def test_what_is_not_built_in(small, name):
     small["tasks"][name] = {"kind": "classification", "source": "builtin", "text": ["a"], "label": "b", "metric": "accuracy"}
     with pytest.raises(ConfigError, match=f"tasks.{name}.source: there is no built-in task of this name") as error:
         parse(small)
-    assert "built in: docs-library, docs-pair, docs-span, docs-corpus" in str(error.value)
+    assert "built in: docs-library, docs-pair, docs-order, docs-span, docs-corpus" in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,23 @@ def test_a_rule_calls_its_stage_with_the_stage_s_own_options(name):
     assert sorted(option for option, _ in called) == sorted(wanted)
 
 
+def test_rules_that_are_quick_or_need_the_network_run_where_snakemake_was_started():
+    assert {name for name, body in RULES.items() if "    localrule: True\n" in body} == {"fetch", "prepare", "card", "table"}
+
+
+@pytest.mark.parametrize("name", RULES.keys() - CACHEABLE)
+def test_a_rule_s_benchmark_file_lies_beside_its_log(name):
+    log, benchmark = (re.search(rf'^    {key}:\n        f"(.*)"', RULES[name], re.MULTILINE)[1] for key in ("log", "benchmark"))
+    assert benchmark == log.replace("logs/", "logs/benchmarks/", 1).removesuffix(".log") + ".tsv"
+
+
 def test_rule_files_are_short():
     assert {file.name: len(file.read_text().splitlines()) for file in FILES if len(file.read_text().splitlines()) > 80} == {}
 
 
 @pytest.mark.parametrize(
     "command",
-    [["snakefmt", "--check", "Snakefile", "workflow/rules"], ["snakemake", "--lint"]],
+    [["snakefmt", "--check", "Snakefile", "workflow/Snakefile", "workflow/rules"], ["snakemake", "--lint"]],
     ids=["snakefmt", "snakemake --lint"],
 )
 def test_the_tools_agree(command):

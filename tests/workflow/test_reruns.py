@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 AFTER = ("recover", "export", "evaluate", "measure", "card")
@@ -105,6 +107,37 @@ def test_editing_a_loss_runs_the_methods_that_use_it(finished):
     assert finished.jobs() == set()
     finished.edit(losses, loss, f"@(lambda function: function)\n{loss}")
     assert finished.jobs() == SDP
+
+
+def move_module(finished, old: str, new: str) -> None:
+    """Move a module within the package, and have everything import it from its new place."""
+    source, target = (finished.folder / MODULE / f"{name.replace('.', '/')}.py" for name in (old, new))
+    target.parent.mkdir(exist_ok=True)
+    source.rename(target)
+
+    (old_package, old_name), (new_package, new_name) = (f"espalier.{name}".rsplit(".", 1) for name in (old, new))
+    for file in (*(finished.folder / MODULE).rglob("*.py"), *(finished.folder / "workflow/rules").glob("*.smk")):
+        text = file.read_text().replace(f"espalier.{old}", f"espalier.{new}")
+        whole = f"from {new_package} import {new_name}" + (f" as {old_name}" if old_name != new_name else "")
+        text = re.sub(rf"^from {re.escape(old_package)} import {old_name}$", whole, text, flags=re.MULTILINE)
+        file.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("losses.terms", "losses.objectives"),
+        ("pruning.masks", "models.masks"),
+        ("models.modeling_espalier", "pruning.modeling_espalier"),
+        ("training.loop", "training.only_loop"),
+        ("methods.sdp", "methods.self_distilled_pruning"),
+        ("config.training", "config.general"),
+        ("evaluation.metrics", "runtime.metrics"),
+    ],
+)
+def test_a_moved_module_runs_nothing_again(finished, old, new):
+    move_module(finished, old, new)
+    assert finished.jobs() == set()
 
 
 def test_a_new_method_runs_nothing_else(finished, small):

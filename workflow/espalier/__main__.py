@@ -114,7 +114,8 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The installed program `espalier`, which is `python -m espalier`: exit with the status of what the arguments ask for."""
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()
@@ -124,3 +125,7 @@ if __name__ == "__main__":
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    program()

@@ -6,8 +6,8 @@
 rule analyse:
     """Analyse a student beside its teacher: representations, errors of layers, weights."""
     input:
-        student=lambda w: inside(layout.final(*w), MODEL),
-        teacher=inside(TEACHER_FOLDER, MODEL),
+        student=lambda w: paths_in(layout.final(*w), MODEL),
+        teacher=paths_in(TEACHER_FOLDER, MODEL),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task)[1],
         lock=LOCK,
@@ -16,7 +16,7 @@ rule analyse:
     log:
         f"logs/analyse/{STUDENT}.log",
     benchmark:
-        f"benchmarks/analyse/{STUDENT}.tsv"
+        f"logs/benchmarks/analyse/{STUDENT}.tsv"
     wildcard_constraints:
         plan=one_of(study.analyses),
     conda:

@@ -17,6 +17,7 @@ rule fetch:
         source=f"{BASE}/source.json",
     log:
         f"logs/fetch/{BASE}.log",
+    localrule: True
     conda:
         "../../envs/espalier.yaml"
     params:

@@ -23,7 +23,8 @@ rule card:
     log:
         f"logs/card/{STUDENT}.log",
     benchmark:
-        f"benchmarks/card/{STUDENT}.tsv"
+        f"logs/benchmarks/card/{STUDENT}.tsv"
+    localrule: True
     conda:
         "../../envs/espalier.yaml"
     params:

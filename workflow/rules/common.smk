@@ -4,7 +4,7 @@ from functools import cache
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
 from espalier.config import TEACHER, job_specs, targets
 from espalier.config.blocks import NAME
-from espalier.config.layout import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, inside, task_files
+from espalier.config.layout import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, paths_in, task_files
 from espalier.config.methods import METHODS
 from espalier.config.resources import resources_of
 from espalier.provenance.code_digest import code_digest, work_folder
@@ -20,7 +20,7 @@ except ConfigError as error:
 tell_jobs(study.processes, study.measure.length)
 layout = Layout(study)
 PLAN = f"(?!{TEACHER}/){NAME}"  # in rules that teachers do not go through
-LOCK = "envs/requirements.lock"
+LOCK = f"{CLONE}/envs/requirements.lock" if IS_MODULE else "envs/requirements.lock"
 RESULTS = layout.root
 BASE = layout.base("{base}")
 PREPARED = layout.prepared("{task}")

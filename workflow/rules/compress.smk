@@ -7,7 +7,7 @@
 rule compress:
     """Compress a student to the next target of its path, under its teacher."""
     input:
-        teacher=inside(TEACHER_FOLDER, MODEL),
+        teacher=paths_in(TEACHER_FOLDER, MODEL),
         start=lambda w: layout.start(*w),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),
@@ -23,7 +23,7 @@ rule compress:
     log:
         f"logs/compress/{STUDENT}.log",
     benchmark:
-        f"benchmarks/compress/{STUDENT}.tsv"
+        f"logs/benchmarks/compress/{STUDENT}.tsv"
     wildcard_constraints:
         plan=one_of(name for name, plan in study.plans.items() if plan.rule == "compress"),
     conda:

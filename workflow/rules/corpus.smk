@@ -8,7 +8,7 @@ CORPUS = one_of(study.tasks_of("text"))
 rule pack:
     """Turn a corpus into rows of token ids of one length."""
     input:
-        tokenizer=inside(BASE, ("config.json", *TOKENIZER)),
+        tokenizer=paths_in(BASE, ("config.json", *TOKENIZER)),
         train=rules.prepare.output.train,
         evaluation=rules.prepare.output.evaluation,
         lock=LOCK,
@@ -18,7 +18,7 @@ rule pack:
     log:
         f"logs/pack/{TOKENS}.log",
     benchmark:
-        f"benchmarks/pack/{TOKENS}.tsv"
+        f"logs/benchmarks/pack/{TOKENS}.tsv"
     wildcard_constraints:
         task=CORPUS,
     conda:
@@ -41,7 +41,7 @@ rule pack:
 rule pretrain:
     """Give a base a head for masked-language modelling: the teacher."""
     input:
-        base=inside(BASE, MODEL),
+        base=paths_in(BASE, MODEL),
         task=rules.prepare.output.task,
         tokens=[rules.pack.output.train, rules.pack.output.evaluation],
         lock=LOCK,
@@ -53,7 +53,7 @@ rule pretrain:
     log:
         f"logs/pretrain/{TEACHER_FOLDER}.log",
     benchmark:
-        f"benchmarks/pretrain/{TEACHER_FOLDER}.tsv"
+        f"logs/benchmarks/pretrain/{TEACHER_FOLDER}.tsv"
     wildcard_constraints:
         task=CORPUS,
     conda:

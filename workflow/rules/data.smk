@@ -15,6 +15,7 @@ rule prepare:
         task=f"{PREPARED}/task.json",
     log:
         f"logs/prepare/{PREPARED}.log",
+    localrule: True
     conda:
         "../../envs/espalier.yaml"
     params:
@@ -33,7 +34,7 @@ rule prepare:
 rule tokenise:
     """Turn the rows of a task into a base's token ids."""
     input:
-        tokenizer=inside(BASE, ("config.json", *TOKENIZER)),
+        tokenizer=paths_in(BASE, ("config.json", *TOKENIZER)),
         train=rules.prepare.output.train,
         evaluation=rules.prepare.output.evaluation,
         lock=LOCK,
@@ -43,7 +44,7 @@ rule tokenise:
     log:
         f"logs/tokenise/{TOKENS}.log",
     benchmark:
-        f"benchmarks/tokenise/{TOKENS}.tsv"
+        f"logs/benchmarks/tokenise/{TOKENS}.tsv"
     conda:
         "../../envs/espalier.yaml"
     params:

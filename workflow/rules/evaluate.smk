@@ -16,7 +16,7 @@ rule evaluate:
     log:
         f"logs/evaluate/{STUDENT}.log",
     benchmark:
-        f"benchmarks/evaluate/{STUDENT}.tsv"
+        f"logs/benchmarks/evaluate/{STUDENT}.tsv"
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
@@ -41,14 +41,14 @@ rule measure:
     """Count a model's weights and time it against its teacher, alone on the machine."""
     input:
         model=[rules.export.output.config, rules.export.output.weights, rules.export.output.onnx],
-        dense=inside(f"{TEACHER_FOLDER}/compact", (*MODEL, "model.onnx")),
+        dense=paths_in(f"{TEACHER_FOLDER}/compact", (*MODEL, "model.onnx")),
         lock=LOCK,
     output:
         cost=f"{STUDENT}/cost.json",
     log:
         f"logs/measure/{STUDENT}.log",
     benchmark:
-        f"benchmarks/measure/{STUDENT}.tsv"
+        f"logs/benchmarks/measure/{STUDENT}.tsv"
     conda:
         "../../envs/espalier.yaml"
     threads: ALL_THREADS

@@ -6,8 +6,8 @@
 rule export:
     """Write a model that opens anywhere, as ONNX too, with its tokenizer."""
     input:
-        student=lambda w: inside(layout.final(*w), MODEL),
-        tokenizer=inside(BASE, TOKENIZER),
+        student=lambda w: paths_in(layout.final(*w), MODEL),
+        tokenizer=paths_in(BASE, TOKENIZER),
         lock=LOCK,
     output:
         config=f"{STUDENT}/compact/config.json",
@@ -19,7 +19,7 @@ rule export:
     log:
         f"logs/export/{STUDENT}.log",
     benchmark:
-        f"benchmarks/export/{STUDENT}.tsv"
+        f"logs/benchmarks/export/{STUDENT}.tsv"
     conda:
         "../../envs/espalier.yaml"
     resources:

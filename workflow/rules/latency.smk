@@ -15,7 +15,7 @@ rule latency:
     log:
         f"logs/latency/{LATENCY}.log",
     benchmark:
-        f"benchmarks/latency/{LATENCY}.tsv"
+        f"logs/benchmarks/latency/{LATENCY}.tsv"
     wildcard_constraints:
         batch=r"\d+",
         length=r"\d+",

@@ -6,8 +6,8 @@
 rule recover:
     """Train a student on at its final masks."""
     input:
-        teacher=inside(TEACHER_FOLDER, MODEL),
-        start=inside(STUDENT, STUDENT_FILES),
+        teacher=paths_in(TEACHER_FOLDER, MODEL),
+        start=paths_in(STUDENT, STUDENT_FILES),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),
         lock=LOCK,
@@ -19,7 +19,7 @@ rule recover:
     log:
         f"logs/recover/{STUDENT}.log",
     benchmark:
-        f"benchmarks/recover/{STUDENT}.tsv"
+        f"logs/benchmarks/recover/{STUDENT}.tsv"
     wildcard_constraints:
         plan=PLAN,
     conda:

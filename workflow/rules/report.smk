@@ -27,7 +27,7 @@ rule report:
     log:
         f"logs/report/{RESULTS}.log",
     benchmark:
-        f"benchmarks/report/{RESULTS}.tsv"
+        f"logs/benchmarks/report/{RESULTS}.tsv"
     conda:
         "../../envs/espalier.yaml"
     params:

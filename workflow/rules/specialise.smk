@@ -6,7 +6,7 @@
 rule specialise:
     """Fine-tune a task-agnostic student on a task."""
     input:
-        teacher=inside(TEACHER_FOLDER, MODEL),
+        teacher=paths_in(TEACHER_FOLDER, MODEL),
         start=lambda w: layout.start(*w),
         kept=lambda w: layout.kept(*w),
         task=rules.prepare.output.task,
@@ -22,7 +22,7 @@ rule specialise:
     log:
         f"logs/specialise/{STUDENT}.log",
     benchmark:
-        f"benchmarks/specialise/{STUDENT}.tsv"
+        f"logs/benchmarks/specialise/{STUDENT}.tsv"
     wildcard_constraints:
         plan=one_of(name for name, plan in study.plans.items() if plan.rule == "specialise"),
     conda:

@@ -16,7 +16,8 @@ rule table:
     log:
         f"logs/table/{RESULTS}.log",
     benchmark:
-        f"benchmarks/table/{RESULTS}.tsv"
+        f"logs/benchmarks/table/{RESULTS}.tsv"
+    localrule: True
     conda:
         "../../envs/espalier.yaml"
     params:

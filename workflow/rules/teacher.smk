@@ -6,7 +6,7 @@
 rule finetune:
     """Fine-tune a base on a task: the teacher."""
     input:
-        base=inside(BASE, MODEL),
+        base=paths_in(BASE, MODEL),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),
         lock=LOCK,
@@ -18,7 +18,7 @@ rule finetune:
     log:
         f"logs/finetune/{TEACHER_FOLDER}.log",
     benchmark:
-        f"benchmarks/finetune/{TEACHER_FOLDER}.tsv"
+        f"logs/benchmarks/finetune/{TEACHER_FOLDER}.tsv"
     wildcard_constraints:
         task=one_of(study.tasks_of("classification", "regression", "span")),
     conda:

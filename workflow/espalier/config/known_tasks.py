@@ -79,6 +79,16 @@ KNOWN: dict[str, dict[str, Any]] = {
         "also": ("f1",),
         "max_length": 128,
     },
+    "docs-order": {
+        "source": "builtin",
+        "kind": "classification",
+        "text": ("text",),
+        "label": "label",
+        "classes": ("as-written", "swapped"),
+        "metric": "accuracy",
+        "also": ("f1",),
+        "max_length": 64,
+    },
     "docs-span": {
         "source": "builtin",
         "kind": "span",
@@ -105,7 +115,7 @@ KNOWN: dict[str, dict[str, Any]] = {
 }
 
 OF_A_SOURCE = ("train", "validation", "id", "name", "revision")
-"""Keys that say where the rows lie: they are dropped from a known task when the user gives another source."""
+"""Keys that say where the rows are. A known task loses them when the user gives another source."""
 
 
 def overlay(name: str, block: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where things lie: the folder of every student, what a stage starts from, and the user's own files."""
+"""Paths: the folder of every student, the files that a stage starts from, and the user's own files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LOCAL_BASE_SUFFIXES = (".json", ".safetensors", ".txt", ".model")
 """Configuration, weights and vocabularies of a base in a local folder."""
 
 
-def inside(folder: str, names: tuple[str, ...]) -> list[str]:
-    """Named files of a folder, in order."""
+def paths_in(folder: str, names: tuple[str, ...]) -> list[str]:
+    """Paths of these files in a folder, in order."""
     return [f"{folder}/{name}" for name in names]
 
 
 class Layout:
-    """The folders of one study; a student's are named by base, task, seed, plan and percent, in this order."""
+    """The folders of one study. A student's folder is named by base, task, seed, plan and percent, in this order."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -60,15 +60,15 @@ class Layout:
         return [percent_of(target) for target in self.config.plans[plan].path]
 
     def start(self, base: str, task: str, seed: str, plan: str, percent: str) -> list[str]:
-        """The files that a stage starts from: a student, of the stage before or of another plan, or the teacher or the base."""
+        """Files of the model that a stage starts from: a student, the teacher or the base."""
         before = student_before(self.config, Student(task, plan, percent))
         if before is not None:
-            return inside(self.student(base, before.task, seed, before.plan, before.percent), STUDENT_FILES)
+            return paths_in(self.student(base, before.task, seed, before.plan, before.percent), STUDENT_FILES)
         from_teacher = self.plan(plan, task).start == TEACHER
-        return inside(self.student(base, task, seed) if from_teacher else self.base(base), MODEL)
+        return paths_in(self.student(base, task, seed) if from_teacher else self.base(base), MODEL)
 
     def kept(self, base: str, task: str, seed: str, plan: str, percent: str) -> str:
-        """What the student that a stage starts from has kept."""
+        """File that lists which parts are kept in the student that a stage starts from."""
         before = student_before(self.config, Student(task, plan, percent))
         return f"{self.student(base, before.task, seed, before.plan, before.percent)}/structure.json"
 
@@ -77,12 +77,12 @@ class Layout:
         return f"{self.root}/latency/{base}/b{batch}-l{length}.json"
 
     def latency(self, base: str, plan: str) -> list[str]:
-        """The table of sublayer times that the plan's stages need; nothing where they aim at no speed."""
+        """The table of sublayer times that the plan's stages need; empty if the targets are no speeds."""
         target = self.config.plans[plan].path[0]
         return [self.latency_table(base, target.batch_size, target.length)] if isinstance(target, Timed) else []
 
     def recovers(self, plan: str, task: str) -> bool:
-        """Whether the plan's students are trained on at their final masks before export."""
+        """Whether the plan's students are trained further at their final masks before export."""
         return self.plan(plan, task).recover.epochs > 0
 
     def final(self, base: str, task: str, seed: str, plan: str, percent: str) -> str:
@@ -104,7 +104,7 @@ class Layout:
         return [self.student(*names) for names in self._names() if names[3] in self.config.analyses and names[1] in tasks]
 
     def runs(self) -> list[str]:
-        """Folders of everything that was trained: teachers, students and recoveries."""
+        """Folders of all training runs: teachers, students and recoveries."""
         finals = {self.final(*names): None for names in self._names()}
         return list(dict.fromkeys([*self.students(), *finals]))
 
@@ -119,7 +119,7 @@ class Layout:
 
 
 def task_files(config: Config, task: str) -> dict[str, str]:
-    """Key of the configuration → file of the user's, for a task with source files."""
+    """Key of the configuration → the user's file, for a task with source files."""
     block = config.tasks[task]
     if block.source != "files":
         return {}
@@ -129,20 +129,22 @@ def task_files(config: Config, task: str) -> dict[str, str]:
 
 
 def base_files(config: Config, base: str) -> list[str]:
-    """Files of the user's, for a base in a local folder: config.json, there or not, and all that may belong to it."""
+    """The user's files of a base in a local folder: config.json, even if it is missing, and all files that may belong to it."""
     block = config.bases[base]
     if not isinstance(block, LocalBase):
         return []
-    found = [path.name for path in Path(block.path).glob("*") if path.suffix in LOCAL_BASE_SUFFIXES]
-    return [f"{block.path}/{name}" for name in sorted({"config.json", *found})]
+    present = [path.name for path in Path(block.path).glob("*") if path.suffix in LOCAL_BASE_SUFFIXES]
+    return [f"{block.path}/{name}" for name in sorted({"config.json", *present})]
 
 
 def _incomplete(config: Config, base: str) -> list[str]:
-    """What a base in a local folder lacks besides config.json."""
+    """Problems of a base in a local folder that lacks weights or a tokenizer."""
     names = [Path(path).name for path in base_files(config, base)]
-    folder = Path(config.bases[base].path).absolute() if names else None
+    block = config.bases[base]
+    folder = Path(block.path).absolute() if names and isinstance(block, LocalBase) else None
     if not (folder and folder.is_dir()):
         return []
+
     needed = {"weights": (WEIGHTS, WEIGHTS_INDEX), "tokenizer": VOCABULARIES}
     lacking = [
         (what, patterns)
@@ -153,16 +155,18 @@ def _incomplete(config: Config, base: str) -> list[str]:
 
 
 def check_files(config: Config) -> None:
-    """Look for every file of the user's before the first job, and into the bases that are at hand.
+    """Check before the first job that all files of the user exist, and that rows are not too long for the bases at hand.
 
     Raises:
-        ConfigError: naming each file that is missing, and each length that a base does not take.
+        ConfigError: it names every missing file, and every length that a base does not take.
     """
     needed = [(f"tasks.{task}.{key}", path) for task in config.tasks for key, path in task_files(config, task).items()]
     needed += [(f"bases.{base}.path", path) for base in config.bases for path in base_files(config, base)]
     problems = [f"{key}: no such file: {Path(path).absolute()}" for key, path in needed if not Path(path).is_file()]
+
     braced = [(key, path) for key, path in needed if "{" in path or "}" in path]
     problems += [f"{key}: got {path!r}; braces are wildcards to Snakemake: rename it" for key, path in braced]
+
     problems += [problem for base in config.bases for problem in _incomplete(config, base)] + length_problems(config)
     if problems:
         raise ConfigError(problems)

@@ -1,4 +1,4 @@
-"""How long a base's rows may be, and what asks for longer ones."""
+"""How long the rows of a base may be, and which keys ask for longer ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from espalier.config.data import LocalBase
 from espalier.config.project import Config
 
 AFTER_PADDING = ("roberta", "xlm-roberta", "camembert")
-"""Families whose first position is the one after the padding token's number, which is 1 where nothing is said."""
+"""Families whose first position is the padding token's number plus one; that number is 1 unless config.json says otherwise."""
 
 
-def positions(model: Mapping[str, Any]) -> int | None:
-    """Tokens of the longest row, by a base's config.json; None where it names no limit, or positions are only relative."""
+def longest_row(model: Mapping[str, Any]) -> int | None:
+    """Most tokens of a row, from the contents of config.json; None if there is no limit or positions are only relative."""
     most = model.get("max_position_embeddings")
     if not isinstance(most, int) or model.get("position_biased_input") is False:
         return None
@@ -23,26 +23,26 @@ def positions(model: Mapping[str, Any]) -> int | None:
     return most - padding - 1 if model.get("model_type") in AFTER_PADDING else most
 
 
-def positions_in(folder: Path) -> int | None:
-    """The same for the base in a folder."""
+def longest_row_in(folder: Path) -> int | None:
+    """Most tokens of a row of the base in a folder; None if there is no limit, or no readable base yet."""
     try:
-        return positions(json.loads((folder / "config.json").read_bytes()))
+        return longest_row(json.loads((folder / "config.json").read_bytes()))
     except (OSError, ValueError, AttributeError, TypeError):  # not there yet, or what `fetch` refuses
         return None
 
 
 def length_problems(config: Config) -> list[str]:
-    """Rows that are too long for a base which is at hand: in a folder of the user's, or fetched."""
+    """Problems of rows that are too long for a base at hand, which is in a folder of the user or fetched already."""
     wanted = {f"tasks.{name}.max_length": task.max_length for name, task in config.tasks.items()}
     wanted["measure.length"] = config.measure.length
     problems = []
     for name, base in config.bases.items():
         folder = base.path if isinstance(base, LocalBase) else f"results/{config.project}/bases/{name}"
-        most = positions_in(Path(folder))
+        most = longest_row_in(Path(folder))
         problems += [too_long(key, length, name, most) for key, length in wanted.items() if most is not None and length > most]
     return problems
 
 
 def too_long(key: str, length: int, base: str, most: int) -> str:
-    """What is wrong with a length."""
+    """The problem with a length that exceeds what a base takes."""
     return f"{key}: got {length}; the base {base} takes at most {most} tokens"

@@ -1,4 +1,4 @@
-"""The whole configuration: read, checked and resolved before Snakemake sees a job."""
+"""The whole configuration, checked and resolved before Snakemake plans a job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Settings = TypeVar("Settings", bound=Teacher | Pretrain | Plan)
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Analysis = Literal["representations", "errors", "weights"]
-"""What can be found out about a student besides its quality and cost."""
+"""Questions that can be asked about a student besides its quality and cost."""
 ANALYSED: tuple[Kind, ...] = ("classification", "regression")
 """Kinds of task whose students can be analysed."""
 RESERVED_BASES = ("bases", "prepared", "latency", "records")
@@ -25,53 +25,58 @@ TEACHER = "teacher"
 
 
 class Measure(Block):
-    """How latency is measured, in PyTorch eager and in onnxruntime; the median and the quartiles are reported."""
+    """How latency is measured. Every model is timed beside its dense teacher, in PyTorch eager and in onnxruntime; medians and
+    quartiles are reported."""
 
     batch_sizes: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Many, Field(min_length=1)] = (1, 32)
-    """Batches to time. The table has columns for 1 and 32."""
+    """Batch sizes to time; the table has columns for 1 and 32. [rows; ours]"""
     length: Annotated[int, Field(ge=8)] = 128
-    """Tokens a row, all real."""
+    """Tokens of every timed row, without padding. [tokens; ours]"""
     repeats: Annotated[int, Field(ge=3)] = 10
-    """Timed forward passes of each model in each runtime, alternating between student and dense teacher."""
+    """Timed forward passes of each model in each runtime; student and dense teacher take turns. [passes; ours]"""
 
 
 class Progress(Block):
-    """How often a training run writes."""
+    """How often a training run writes its history. The history is a result, so a change runs the training again."""
 
     log_every: Annotated[int, Field(ge=1)] = 20
-    """Optimiser steps between two rows of history; losses are checked for divergence at the same time, and the state is
-    saved every tenth time, so a killed run loses at most ten times as many steps."""
+    """Optimiser steps between two rows of the history; losses are checked for divergence at the same time. The state is saved
+    with every tenth row, so a killed run loses at most ten times this number of steps. [steps; ours]"""
 
 
 class Config(Block):
     """One study: every base on every task with every seed, its teacher and every plan."""
 
     project: Name
-    """Name of the folder under results/."""
+    """Name of the study, and of its folder under results/. [name]"""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Many, Field(min_length=1)] = (42,)
-    """One teacher and one run of every plan for each seed."""
+    """Seeds of the random numbers; every seed has its own teacher and its own run of every plan. [seeds; ours: SDP's
+    specification asks for 42, 43, 44]"""
     device: Device = "auto"
-    """auto takes a GPU where there is one."""
+    """Where models compute; auto takes a GPU if there is one, and the CPU otherwise. [ours]"""
     precision: Precision = "auto"
-    """auto takes bf16 where the device computes it natively."""
+    """Number format of training and scoring; auto takes bf16 if the device computes it natively, and fp32 otherwise. [ours]"""
     processes: Annotated[int, Field(ge=1)] = 1
-    """Processes that share the batches of one training job, a GPU each where there are any. No result depends on it."""
+    """Processes that share the batches of one training job, each with its own GPU if there are GPUs. Results depend on it only
+    by rounding, so a change runs nothing again. [processes; ours]"""
     bases: Annotated[dict[Name, Base], Field(min_length=1)]
-    """Pre-trained encoders."""
+    """Pre-trained encoders, each under a name of your choice. [name → base]"""
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
-    """Data sets; a known name may have an empty block."""
+    """Data sets; a known task may have an empty block. [name → task]"""
     teacher: Teacher = Teacher()
-    """Fine-tuning of the teachers."""
+    """Fine-tuning of the teachers. [ours]"""
     pretrain: Pretrain = Pretrain()
-    """Making of the teachers of text tasks."""
+    """Training of the teachers of text tasks. [ours]"""
     plans: dict[Name, AnyPlan]
-    """A name for a method, its settings and a path of targets."""
+    """Compressions; a plan is a method with its settings and a path of targets. [name → plan]"""
     analyses: dict[Name, Annotated[tuple[Analysis, ...], Many, Field(min_length=1)]] = Field(default_factory=dict)
-    """Plan → what to find out about its students on tasks of classification and regression."""
+    """Further questions about the students of a plan, on tasks of kind classification and regression; each has a section in the
+    report. representations: class separability and signal-to-noise ratio. errors: how errors of single layers add up, for
+    students as deep and as wide as their teacher. weights: implicit sparsity and one-shot pruning. [plan → analyses; ours]"""
     measure: Measure = Measure()
-    """How latency is measured."""
+    """How latency is measured. [ours]"""
     progress: Progress = Progress()
-    """How often a training run writes."""
+    """How often a training run writes its history. [ours]"""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -81,39 +86,41 @@ class Config(Block):
         if TEACHER in self.plans:
             raise ValueError(f"plans.{TEACHER}: this name is taken by the teacher itself; choose another")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: each seed once, got {list(self.seeds)}")
+            raise ValueError(f"seeds: a seed occurs twice, got {list(self.seeds)}")
         return self
 
     @property
     def is_analysed(self) -> bool:
         """Whether students are analysed, or training is watched for overfitting or for recovery from removals."""
         settings = [self.teacher, *(self.plan_for(plan, task) for plan in self.plans for task in self.tasks)]
-        return bool(self.analyses) or any(each.evaluate_train or getattr(each, "evaluate_removals", False) for each in settings)
+        return bool(self.analyses) or any(run.evaluate_train or getattr(run, "evaluate_removals", False) for run in settings)
 
     def tasks_of(self, *kinds: Kind) -> list[str]:
-        """Tasks of these kinds."""
+        """Names of the tasks of these kinds."""
         return [name for name, task in self.tasks.items() if task.kind in kinds]
 
     def teacher_for(self, task: str) -> Teacher:
-        """The teacher's settings with what `per_task` says of this task."""
+        """The teacher's settings for a task, with `per_task` applied."""
         return for_task(self.teacher, task)
 
     def pretrain_for(self, task: str) -> Pretrain:
-        """The settings of a text task's teacher with what `per_task` says of this task."""
+        """The settings of a text task's teacher, with `per_task` applied."""
         return for_task(self.pretrain, task)
 
     def plan_for(self, plan: str, task: str) -> Plan:
-        """A plan's settings with what `per_task` says of this task."""
+        """A plan's settings for a task, with `per_task` applied."""
         return for_task(self.plans[plan], task)
 
 
 def for_task(settings: Settings, task: str) -> Settings:
-    """Settings with what their `per_task` says of a task; nothing is left in it."""
+    """Settings for a task, with `per_task` applied and then emptied."""
     if task not in settings.per_task:
-        return settings.model_copy(update={"per_task": {}})
+        return settings.model_copy(update={"per_task": {}})  # type: ignore[return-value]  # Settings is one class of three
+
+    # through JSON, so that the block is validated again as if it came from the file
     fields = json.loads(settings.model_dump_json())
     changes = fields.pop("per_task")[task]
-    return type(settings).model_validate(_merge(fields, changes))
+    return type(settings).model_validate(_merge(fields, changes))  # type: ignore[return-value]
 
 
 def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reading a configuration: every problem is said, one line each, before Snakemake sees a job."""
+"""Reading a configuration: all problems are reported together, before Snakemake plans a job."""
 
 from __future__ import annotations
 
@@ -9,40 +9,46 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from espalier.config.blocks import Block, ConfigError, describe, nearest, printable
+from espalier.config.blocks import ConfigError, nearest, printable, problem_lines
 from espalier.config.chains import chain_problems
 from espalier.config.data import METRICS, Kind
 from espalier.config.known_tasks import KNOWN, overlay
 from espalier.config.project import ANALYSED, Config, for_task
 from espalier.config.targets import Timed
+from espalier.config.training import Plan, Pretrain, Teacher, Training
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}")
-"""Numbers that YAML 1.1 reads as text, such as 3e-5; `dvc exp run -S` writes them so."""
+"""Numbers that YAML 1.1 reads as text, such as 3e-5; `dvc exp run -S` writes them in this form."""
 
 
 def parse(raw: dict[str, Any]) -> Config:
     """Check a configuration as read from YAML.
 
     Raises:
-        ConfigError: with every problem found, one line each.
+        ConfigError: all problems, one line for each.
     """
     raw = _numbers(json.loads(json.dumps(raw, default=str)))
     if unwritable := list(_unwritable(raw, "")):
         raise ConfigError(unwritable)
+
     problems = _unknown_tasks(raw)
     if isinstance(raw.get("tasks"), dict):
         blocks = {str(name): {} if block is None else block for name, block in raw["tasks"].items()}
         raw["tasks"] = {name: overlay(name, block) if isinstance(block, dict) else block for name, block in blocks.items()}
+
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
         reported = tuple(problem.split(":")[0] for problem in problems)
         raise ConfigError(
-            problems + [line for line in describe(error, Config) if not (reported and line.startswith(reported))]
+            problems + [line for line in problem_lines(error, Config) if not (reported and line.startswith(reported))]
         ) from None
+
     problems += (
         _not_built_in(config) + _per_task_problems(config) + _plans_without_task(config) + _speeds_without_measure(config)
     )
+
+    # these checks look settings up by task and plan, which must be right first
     problems += [] if problems else _train_scores_without_labels(config)
     problems += _analyses_of_nothing(config)
     problems += [] if problems else chain_problems(config)
@@ -52,6 +58,7 @@ def parse(raw: dict[str, Any]) -> Config:
 
 
 def _numbers(value: Any) -> Any:
+    """The value with texts such as 3e-5 turned into numbers."""
     if isinstance(value, dict):
         return {key: _numbers(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -60,7 +67,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _unwritable(value: Any, place: str) -> Iterator[str]:
-    """Texts with half of a surrogate pair, as YAML's "\\ud800" makes them: no file and no command can hold them."""
+    """Problems of texts with half of a surrogate pair, such as "\\ud800": they can stand in no file and in no command."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _unwritable(key, place)
@@ -68,11 +75,12 @@ def _unwritable(value: Any, place: str) -> Iterator[str]:
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             yield from _unwritable(inner, f"{place}.[{number}]")
-    elif isinstance(value, str) and any("\ud800" <= each <= "\udfff" for each in value):
+    elif isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
         yield printable(f"{place or 'the configuration'}: got {value!r}; allowed: whole Unicode characters")
 
 
 def _unknown_tasks(raw: dict[str, Any]) -> list[str]:
+    """Problems of tasks that are neither known nor described."""
     tasks = raw.get("tasks")
     if not isinstance(tasks, dict):
         return []
@@ -85,7 +93,7 @@ def _unknown_tasks(raw: dict[str, Any]) -> list[str]:
 
 
 def _not_built_in(config: Config) -> list[str]:
-    """Only some known tasks are built in."""
+    """Problems of tasks with source builtin that are not built in."""
     known = [name for name, block in KNOWN.items() if block["source"] == "builtin"]
     return [
         f"tasks.{name}.source: there is no built-in task of this name{nearest(name, known)}; built in: {', '.join(known)}"
@@ -95,9 +103,9 @@ def _not_built_in(config: Config) -> list[str]:
 
 
 def _per_task_problems(config: Config) -> list[str]:
-    """Check every combination of settings and task that will run."""
+    """Problems of settings for single tasks: every combination of settings and task is checked."""
     problems = []
-    owners: list[tuple[str, Block, Iterable[Kind]]] = [
+    owners: list[tuple[str, Teacher | Pretrain | Plan, Iterable[Kind]]] = [
         ("teacher", config.teacher, METRICS),
         ("pretrain", config.pretrain, ("text",)),
         *((f"plans.{name}", plan, plan.kinds) for name, plan in config.plans.items()),
@@ -117,12 +125,12 @@ def _per_task_problems(config: Config) -> list[str]:
             try:
                 for_task(settings, task)
             except ValidationError as error:
-                problems += describe(error, type(settings), where)
+                problems += problem_lines(error, type(settings), where)
     return problems
 
 
 def _plans_without_task(config: Config) -> list[str]:
-    """A plan that would never run is a mistake."""
+    """Problems of plans that fit no task."""
     kinds = {task.kind for task in config.tasks.values()}
     return [
         f"plans.{name}: method {plan.method} works on tasks of kind {', '.join(sorted(plan.kinds))}; "
@@ -133,7 +141,7 @@ def _plans_without_task(config: Config) -> list[str]:
 
 
 def _analyses_of_nothing(config: Config) -> list[str]:
-    """An analysis that would never run is a mistake."""
+    """Problems of analyses that would never run."""
     known, problems = list(config.plans), []
     for name in config.analyses:
         if name not in config.plans:
@@ -144,22 +152,26 @@ def _analyses_of_nothing(config: Config) -> list[str]:
 
 
 def _train_scores_without_labels(config: Config) -> list[str]:
-    """Training rows of spans have no gold answers beside them, and those of text are masked anew in every epoch."""
+    """Problems of evaluate_train on spans, whose training rows lack gold answers, and on text, masked anew each epoch."""
     problems = []
     for task in config.tasks_of("span", "text"):
         kind = config.tasks[task].kind
-        settings = {"pretrain": config.pretrain_for(task)} if kind == "text" else {"teacher": config.teacher_for(task)}
+        settings: dict[str, Training] = {}
+        if kind == "text":
+            settings["pretrain"] = config.pretrain_for(task)
+        else:
+            settings["teacher"] = config.teacher_for(task)
         settings |= {f"plans.{name}": config.plan_for(name, task) for name, plan in config.plans.items() if kind in plan.kinds}
         problems += [
             f"{place}.evaluate_train: task {task} is of kind {kind}; allowed for classification, regression"
-            for place, each in settings.items()
-            if each.evaluate_train
+            for place, run in settings.items()
+            if run.evaluate_train
         ]
     return problems
 
 
 def _speeds_without_measure(config: Config) -> list[str]:
-    """A speed that a plan aims at must be measured on its students, at the same batch size and length."""
+    """Problems of targets of speed that `measure` does not time at their batch size and length."""
     measure, problems = config.measure, []
     for name, plan in config.plans.items():
         place, target = f"plans.{name}.path", plan.path[0]

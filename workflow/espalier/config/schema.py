@@ -1,4 +1,7 @@
-"""The JSON schema by which editors complete and check config.yaml: `python -m espalier.config.schema > FILE`."""
+"""The JSON schema by which editors complete and check config.yaml: `python -m espalier.config.schema > FILE`.
+
+Its descriptions are the docstrings under the fields of the settings classes, as on the page docs/configuration.md.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 from typing import Any
 
 from espalier.config.data import Task
+from espalier.config.explanations import as_sentences
 from espalier.config.known_tasks import KNOWN
 from espalier.config.project import Config
 
@@ -23,16 +27,23 @@ def schema() -> dict[str, Any]:
     }
     task = Task.model_json_schema()
     whole["$defs"] |= {"Task": task, "KnownTask": {**task, "type": ["object", "null"], "required": []}}
-    return _without_titles(whole)
+    return _for_editors(whole)
 
 
-def _without_titles(node: Any) -> Any:
-    """pydantic's titles repeat the keys; a text under 'title' is one, a block under it would be a key of that name."""
+def _for_editors(node: Any) -> Any:
+    """Descriptions in whole sentences, and no titles, which only repeat the keys.
+
+    A text under 'title' or 'description' belongs to the schema; a block there would be a key of the configuration.
+    """
     if isinstance(node, list):
-        return [_without_titles(item) for item in node]
+        return [_for_editors(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {key: _without_titles(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
+
+    kept = {key: _for_editors(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
+    if isinstance(kept.get("description"), str):
+        kept["description"] = as_sentences(kept["description"])
+    return kept
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""YAML as it is written: syntax errors with their line, and keys that stand twice, of which YAML readers keep the last."""
+"""Errors in the text of a YAML file: wrong syntax, and keys that occur twice, of which YAML readers silently keep the last."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import yaml
 from espalier.config.blocks import ConfigError
 
 MERGE = "tag:yaml.org,2002:merge"
-"""Tag of the key `<<`, whose keys may be written again: that is what it is for."""
+"""Tag of the key `<<`; keys that it brings may be written again, which overrides them."""
 
 
 def check_syntax(paths: Iterable[Path]) -> None:
-    """Look at configuration files before anybody reads them; what is missing or JSON is Snakemake's business.
+    """Check the text of configuration files. Missing files and JSON files are left to Snakemake.
 
     Raises:
         ConfigError: a file is not YAML, or a key occurs twice in one block.
     """
     files = [path for path in paths if path.is_file() and path.suffix != ".json"]
-    if problems := [problem for path in files for problem in _problems(path)]:
+    if problems := [problem for path in files for problem in _syntax_problems(path)]:
         raise ConfigError(problems)
 
 
-def _problems(path: Path) -> list[str]:
+def _syntax_problems(path: Path) -> list[str]:
     try:
         top = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -37,15 +37,18 @@ def _problems(path: Path) -> list[str]:
 
 
 def _repeated(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:
-    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:  # an anchored block is visited once
+    """Problems of keys that occur twice in one block; `seen` holds the nodes that were visited."""
+    # an alias leads to the node of its anchor, which is visited once
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
         return
     seen.add(id(node))
+
     lines: dict[str, int] = {}
     for item in node.value:
         key, child = item if isinstance(node, yaml.MappingNode) else (None, item)
         if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
             line = key.start_mark.line + 1
             if key.value in lines:
-                yield f"line {line}: the key '{key.value}' stands in line {lines[key.value]} already; each key once in a block"
+                yield f"line {line}: the key '{key.value}' stands in line {lines[key.value]} already; keep one of them"
             lines.setdefault(key.value, line)
         yield from _repeated(child, seen)

@@ -1,4 +1,4 @@
-"""What a path aims at: a sparsity, or a number of parameters, a latency or a speed-up."""
+"""Targets of a path: a sparsity, a number of parameters, a latency or a speed-up."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, St
 from espalier.config.blocks import Block, nearest
 
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
-Goal = Literal["sparsity", "parameters", "latency"]
-"""What a plan may be able to aim at; a speed-up is a latency, too."""
+TargetKind = Literal["sparsity", "parameters", "latency"]
+"""Kinds of target that a method may be able to reach; a speed-up counts as a latency."""
 PERCENT = r"\d+(?:\.\d+)?(?:ms|x)?|\d+[kM]?-parameters"
-"""Every word that stands for a target in a path: 60, 97.5, 12.5ms, 4x, 5M-parameters; no two kinds share a word."""
+"""Every word for a target: 60, 97.5, 12.5ms, 4x, 5M-parameters. Different kinds of target never have the same word."""
 
 _AMOUNT = r"^\d+(\.\d+)?[kM]?$"
-LONGEST = 12
-"""Digits before the point of a number in a path: they become the name of a folder."""
+MOST_DIGITS = 12
+"""Limit of the digits before the point of a number in a path, because the number becomes the name of a folder."""
 _UNITS = {"k": 1_000, "M": 1_000_000}
 _DIRECTIONS = {"": 1, "x": 1, "ms": -1, "-parameters": -1} | {f"{unit}-parameters": -size for unit, size in _UNITS.items()}
 _EXAMPLES = "a sparsity such as 0.6, {parameters: 5M}, {latency_ms: 12.5} or {speedup: 4}"
 
 
-def _whole(amount: object) -> object:
-    """'800k' and '5M' as whole numbers; what is no text stays as it is."""
+def _whole_number(amount: object) -> object:
+    """'800k' and '5M' as whole numbers; values that are no texts stay as they are."""
     if not isinstance(amount, str):
         return amount
-    good = len(amount) <= 2 * LONGEST and re.fullmatch(_AMOUNT, amount, re.ASCII)
+    good = len(amount) <= 2 * MOST_DIGITS and re.fullmatch(_AMOUNT, amount, re.ASCII)
     number = Decimal(amount.rstrip("kM")) * _UNITS.get(amount[-1], 1) if good else Decimal("0.5")
     if number % 1:
         raise ValueError(f"got {amount!r}; allowed: a whole number such as 5000000, 800k or 5M")
@@ -40,91 +40,94 @@ def _whole(amount: object) -> object:
 Amount = Annotated[
     int,
     Field(ge=1),
-    BeforeValidator(_whole, json_schema_input_type=int | Annotated[str, StringConstraints(pattern=_AMOUNT)]),
+    BeforeValidator(_whole_number, json_schema_input_type=int | Annotated[str, StringConstraints(pattern=_AMOUNT)]),
 ]
 
 
 class Parameters(Block):
-    """A size of the encoder."""
+    """A number of weights."""
 
     parameters: Amount
-    """Weights in the encoder's matrices that stay: 5000000, 5M or 800k."""
+    """Weights of the encoder's matrices that are kept, such as 5000000, 5M or 800k. [weights]"""
 
 
 class Timed(Block):
-    """Where a speed is to hold; `measure` must time the same."""
+    """A speed on this machine, at one batch size and length. The block `measure` must time the same ones."""
 
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows at once."""
+    """Rows in the timed batch; measure.batch_sizes must name it. [rows; ours]"""
     length: Annotated[int, Field(ge=8)] = 128
-    """Tokens a row, all real."""
+    """Tokens of every timed row, without padding; the same as measure.length. [tokens; ours]"""
 
 
 class Latency(Timed):
-    """A time on this machine."""
+    """A time of one forward pass on this machine."""
 
     latency_ms: Annotated[float, Field(gt=0.0)]
-    """Milliseconds of a forward pass."""
+    """Time of a forward pass of the student. [milliseconds]"""
 
 
 class Speedup(Timed):
-    """A time on this machine, as a part of the dense model's."""
+    """A speed-up on this machine."""
 
     speedup: Annotated[float, Field(gt=1.0)]
-    """The dense model's latency over the student's."""
+    """Latency of the dense model divided by the student's. [ratio]"""
 
 
 _BLOCKS: dict[str, type[Block]] = {"parameters": Parameters, "latency_ms": Latency, "speedup": Speedup}
 _NUMBER = TypeAdapter(Sparsity)
 
 
-def _read(item: Any) -> Any:
-    """An item of a path as a number or as the block that its key asks for."""
+def _read_target(item: Any) -> Any:
+    """An item of a path: a number, or the block that its key selects."""
     if isinstance(item, Parameters | Latency | Speedup):
         return item
     if isinstance(item, str):
         raise ValueError(f"got the text {item!r}; allowed: {_EXAMPLES}")
     if not isinstance(item, dict):
         return _NUMBER.validate_python(item)
+
     kinds = [key for key in _BLOCKS if key in item]
     known = [*_BLOCKS, *Timed.model_fields] if len(kinds) != 1 else list(_BLOCKS[kinds[0]].model_fields)
     if unknown := [key for key in item if key not in known]:
         hint = nearest(unknown[0], known) or f"; allowed: {', '.join(sorted(known))}"
         raise ValueError(f"unknown key '{unknown[0]}'{hint}")
+
     if len(kinds) != 1:
         raise ValueError(f"got {' and '.join(kinds) or 'no target'}; one of {', '.join(_BLOCKS)} is needed")
     return _BLOCKS[kinds[0]].model_validate(item)
 
 
-def _write(target: Any) -> Any:
+def _write_target(target: Any) -> Any:
+    """A target as JSON can hold it."""
     return target.model_dump() if isinstance(target, Block) else target
 
 
 Target = Annotated[
     float | Parameters | Latency | Speedup,
-    PlainValidator(_read, json_schema_input_type=Sparsity | Parameters | Latency | Speedup),
-    PlainSerializer(_write),
+    PlainValidator(_read_target, json_schema_input_type=Sparsity | Parameters | Latency | Speedup),
+    PlainSerializer(_write_target),
 ]
-"""One item of a path. The validator chooses the block, so that errors carry no names of union members."""
+"""One item of a path. The validator selects the block, so that messages name no members of unions."""
 
 
-def kind_of(target: Target) -> str:
-    """The key by which the configuration asks for this kind of target."""
+def target_key(target: Target) -> Any:
+    """The key of a target in the configuration: parameters, latency_ms or speedup; 'sparsity' for a number."""
     return next((key for key, block in _BLOCKS.items() if isinstance(target, block)), "sparsity")
 
 
-def goal_of(target: Target) -> Goal:
-    """What a plan must be able to aim at for this target."""
-    return "latency" if isinstance(target, Timed) else kind_of(target)
+def target_kind(target: Target) -> TargetKind:
+    """The kind of a target, which a method is able to reach or not."""
+    return "latency" if isinstance(target, Timed) else target_key(target)
 
 
 def number_of(target: Target) -> float:
-    """The number that the configuration gives."""
-    return getattr(target, kind_of(target), target)
+    """The number of a target as the configuration gives it."""
+    return getattr(target, target_key(target), target)  # type: ignore[arg-type]  # a block has the attribute
 
 
 def percent_of(target: Target) -> str:
-    """The path's word for a target: 0.975 → '97.5', {speedup: 4} → '4x', {parameters: 5M} → '5M-parameters'."""
+    """The word for a target in folders and tables: 0.975 → '97.5', {speedup: 4} → '4x', {parameters: 5M} → '5M-parameters'."""
     number = number_of(target)
     if isinstance(target, Parameters):
         unit = next((unit for unit in ("M", "k") if number % _UNITS[unit] == 0), "")
@@ -139,28 +142,31 @@ def _plain(number: float) -> str:
 
 
 def position(percent: str) -> float:
-    """Place of a target in its path, from the path's word for it: the larger, the smaller the model."""
+    """Number by which the targets of a path are ordered, from the word for the target; it grows as models get smaller."""
     number, unit = re.fullmatch(r"([\d.]+)(.*)", percent).groups()
     return float(number) * _DIRECTIONS[unit]
 
 
 def check_path(path: Sequence[Target]) -> None:
-    """A path keeps to one kind of target, and each stage removes more than the one before.
+    """Check that a path has one kind of target, and that every stage removes more than the stage before.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the path breaks one of these rules.
     """
-    if len(kinds := list(dict.fromkeys(map(kind_of, path)))) > 1:
+    if len(kinds := list(dict.fromkeys(map(target_key, path)))) > 1:
         raise ValueError(f"path must have one kind of target, got {' and '.join(kinds)}")
+
     places = {(target.batch_size, target.length): None for target in path if isinstance(target, Timed)}
     if len(places) > 1:
         got = " and ".join(f"{size} x {length}" for size, length in places)
         raise ValueError(f"path must keep to one batch_size and length, got {got}")
+
     for number in map(number_of, path):
         if round(number, 3) != number:
             raise ValueError(f"path has at most three decimals, got {number}")
-        if number >= 10**LONGEST:
-            raise ValueError(f"path has numbers of at most {LONGEST} digits, got {Decimal(number):.3g}")
+        if number >= 10**MOST_DIGITS:
+            raise ValueError(f"path has numbers of at most {MOST_DIGITS} digits, got {Decimal(number):.3g}")
+
     rule = "ascend" if kinds[0] in ("sparsity", "speedup") else "descend"
     for earlier, later in pairwise(path):
         if position(percent_of(later)) <= position(percent_of(earlier)):
@@ -168,6 +174,6 @@ def check_path(path: Sequence[Target]) -> None:
 
 
 def stage_of(path: Sequence[Target], percent: str) -> tuple[Target, Target | None]:
-    """(target, target of the stage before) of the stage that a path calls `percent`; None before the first."""
+    """(target, target of the stage before) of the stage with this word in a path; None before the first stage."""
     index = [percent_of(target) for target in path].index(percent)
     return path[index], path[index - 1] if index else None

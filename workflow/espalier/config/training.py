@@ -1,55 +1,57 @@
-"""Blocks for training: the teacher and one settings class a method."""
+"""Settings of training runs: teachers, text teachers, and what the plans of all methods share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.blocks import Block, Many
 from espalier.config.data import Kind
 from espalier.config.starts import Start
-from espalier.config.targets import Goal, Target, check_path, goal_of, kind_of
+from espalier.config.targets import Target, TargetKind, check_path, target_key, target_kind
 
 Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Epochs = Annotated[float, Field(ge=0.0)]
+Epochs = NonNegative
 Removal = Literal["nothing", "weights", "structure"]
 """What a method removes: single weights, which leaves zeros in matrices of the same shape, or whole parts."""
 
 
 def _rows_or_auto(value: object) -> object:
-    """One message for what may be of three types."""
+    """A value that may have three types, with one message instead of three."""
     if value is None or value == "auto" or (type(value) is int and value >= 1):
         return value
     raise ValueError(f"got {value!r}; allowed: a whole number >= 1, auto, null")
 
 
 class Training(Block):
-    """What every training run has."""
+    """Settings that every training run has."""
 
     learning_rate: Positive = 3.0e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW. [inferred: SDP]"""
     schedule: Literal["linear", "constant"] = "linear"
-    """Learning rate after warm-up: linear to 0, or constant."""
+    """How the learning rate goes on after warm-up: it falls linearly to 0, or stays constant. [common]"""
     warmup: Fraction = 0.1
-    """Fraction of each learning-rate interval in which the rate rises from 0."""
+    """Part of each learning-rate interval in which the rate rises from 0 to its peak. [fraction; common]"""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows in one optimiser step."""
+    """Rows in one optimiser step. [rows; inferred: SDP]"""
     micro_batch_size: Annotated[Annotated[int, Field(ge=1)] | Literal["auto"] | None, BeforeValidator(_rows_or_auto)] = None
-    """Rows in one forward pass, of all processes together; smaller saves memory and leaves the gradient as it is. batch_size
-    when left out; auto begins there and halves it where memory runs out."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
-    """AdamW's decoupled weight decay; biases and LayerNorms have none."""
+    """Rows in one forward pass, counted over all processes; fewer rows save memory and leave the gradient as it is. null means
+    batch_size; auto starts at batch_size and halves it whenever memory runs out, which needs a single process. [rows; ours]"""
+    weight_decay: NonNegative = 0.01
+    """Decoupled weight decay of AdamW; biases and LayerNorms are not decayed. [inferred: SDP]"""
     clip_norm: Positive = 1.0
-    """Largest gradient norm over the trainable parameters."""
+    """Gradients are scaled down to at most this norm, taken over all trainable parameters. [L2 norm; inferred: SDP]"""
     evaluate_every: Epochs = 1.0
-    """Epochs between two evaluations; 0 evaluates at the end only."""
+    """Epochs between two evaluations; 0 evaluates at the end only. [epochs; ours]"""
     evaluate_train: bool = False
-    """Score as many training rows as the evaluation set has, too, with each evaluation: how much a run overfits."""
+    """Also score training rows at each evaluation, as many as the evaluation set has, to show how much a run overfits. Only for
+    tasks of kind classification and regression. [ours]"""
     checkpoint: Literal["last", "best"] = "last"
-    """Weights to keep: those of the last step, or of the best evaluation at the target sparsity."""
+    """Weights to keep: the last step's, or the best evaluation's. A plan compares only evaluations at its target. [ours]"""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -62,55 +64,64 @@ class Teacher(Training):
     """Fine-tuning of a base on a task."""
 
     epochs: Positive = 3.0
+    """Passes over the training rows. [epochs; inferred: SDP]"""
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Settings for single tasks, e.g. {rte: {epochs: 6.0}}."""
+    """Other settings for single tasks, for example {rte: {epochs: 6.0}}. [task → keys of this block; ours]"""
 
 
 class Pretrain(Training):
-    """Masked-language modelling with a base: the teacher of a text task."""
+    """Masked-language modelling with a base, which makes the teacher of a text task."""
 
     train: Literal["head", "all"] = "head"
-    """head leaves the encoder and the word embeddings as they are; all trains them, too."""
+    """What is trained: head trains only the prediction head and leaves the encoder and the word embeddings as they are; all
+    trains everything, usually with a lower rate such as 1.0e-4. [ours]"""
     epochs: Epochs | None = None
-    """Passes over the corpus. When left out: 1 where the base brings no head, and 0, which copies the base unchanged,
-    where it brings one."""
+    """Passes over the corpus. 0 copies the base unchanged. null means 0 for a base that brings a prediction head, and 1 for any
+    other base. [epochs; ours]"""
     learning_rate: Positive = 5.0e-4
+    """Peak learning rate of AdamW. [ours]"""
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Settings for single tasks, e.g. {docs-corpus: {epochs: 2.0}}."""
+    """Other settings for single tasks, for example {docs-corpus: {epochs: 2.0}}. [task → keys of this block; ours]"""
 
 
 class Recover(Block):
-    """Training at the fixed final masks, from which the exported model is taken; it does not feed the next stage."""
+    """Training after a stage with nothing more removed. The exported model comes from it; the next stage does not start from
+    it."""
 
     epochs: Epochs = 1.0
-    """0 exports the stage's student as it is."""
+    """Passes over the training rows; 0 exports the stage's student as it is. [epochs; inferred: SDP, which has 3]"""
     learning_rate: Positive | None = None
-    """The plan's learning rate when left out."""
+    """Peak learning rate; null takes the plan's. [ours]"""
 
 
 class Plan(Training):
-    """What every method has."""
+    """Settings that every method has."""
 
-    goals: ClassVar[frozenset[Goal]] = frozenset({"sparsity", "parameters"})
-    """What the method can aim at."""
+    if TYPE_CHECKING:
+        method: str  # each plan's own literal, by which the classes are told apart
+    target_kinds: ClassVar[frozenset[TargetKind]] = frozenset({"sparsity", "parameters"})
+    """Kinds of target that the method can reach."""
     kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "regression", "span"})
     """Kinds of task that the method can work on."""
     rule: ClassVar[Literal["compress", "specialise"]] = "compress"
-    """What runs a stage."""
+    """Rule of the workflow that runs a stage."""
     removes: ClassVar[Removal] = "weights"
     """What the method removes."""
     trains_whole: ClassVar[bool] = False
-    """Whether the path may be [0.0]: training under the method's own objective, and nothing removed."""
+    """Whether the path may be [0.0], which trains under the method's objective and removes nothing."""
     learning_rate: Positive = 5.0e-5
+    """Peak learning rate of AdamW; usually higher for sparsities above 0.7. [inferred: SDP, grid 2.0e-5, 5.0e-5, 1.0e-4]"""
     path: Annotated[tuple[Target, ...], Many, Field(min_length=1)]
-    """Targets of one kind, each smaller than the one before; one cached stage each. A number is a sparsity, the fraction
-    of the encoder's weights that is removed."""
+    """Targets, all of one kind, from the largest model to the smallest; each target is one cached job. A number is a sparsity:
+    the fraction of the encoder's weights to remove, at least 0 and below 1, with at most three decimals. [targets]"""
     start: Start = "pretrained"
-    """The first stage starts from the pre-trained base with a new head, from the fine-tuned teacher, or from a student of
-    another plan: {plan: homodistil, at: 0.5}."""
+    """Model that the first stage starts from: the pre-trained base with a new head, the fine-tuned teacher, or a student of
+    another plan, such as {plan: homodistil, at: 0.5}. [ours]"""
     recover: Recover = Recover()
+    """Training after a stage at its final masks, before export. [inferred: SDP]"""
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Settings for single tasks, e.g. {rte: {recover: {epochs: 6.0}}}."""
+    """Other settings for single tasks, for example {rte: {recover: {epochs: 6.0}}}; path and method cannot differ. [task → keys
+    of the plan; ours]"""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -120,8 +131,8 @@ class Plan(Training):
     @model_validator(mode="after")
     def _aims_right(self) -> Self:
         if not self.can_aim_at(self.path[0]):
-            allowed = ", ".join(sorted(self.goals))
-            raise ValueError(f"method {self.method} cannot aim at {kind_of(self.path[0])}; allowed: {allowed}")
+            allowed = ", ".join(sorted(self.target_kinds))
+            raise ValueError(f"method {self.method} cannot aim at {target_key(self.path[0])}; allowed: {allowed}")
         if self.removes != "nothing" and self.path[0] == 0.0 and (len(self.path) > 1 or not self.trains_whole):
             control = "; [0.0] alone trains under the same objective and removes nothing" if self.trains_whole else ""
             raise ValueError(f"path must begin above 0, got {self.path[0]}; the method 'dense' is the control{control}")
@@ -130,7 +141,7 @@ class Plan(Training):
     @classmethod
     def can_aim_at(cls, target: Target) -> bool:
         """Whether the method knows how to reach this kind of target."""
-        return goal_of(target) in cls.goals
+        return target_kind(target) in cls.target_kinds
 
     @property
     def is_chain(self) -> bool:
@@ -139,7 +150,7 @@ class Plan(Training):
 
     @property
     def needs_whole(self) -> bool:
-        """Whether a student must have the base's own shape, because its states are compared with the teacher's as they are."""
+        """Whether a student must have the shape of the base, because its hidden states are compared with the teacher's."""
         return False
 
     def parts(self, *, first_stage: bool) -> list[float]:
@@ -159,20 +170,22 @@ class Plan(Training):
 
 
 class PrunedPlan(Plan):
-    """Pruning of single weights in several removals."""
+    """Settings of methods that remove single weights, in one or several removals a stage."""
 
     prune_steps: Annotated[int, Field(ge=1)] = 1
-    """Removals in a stage; the last one reaches the stage's target."""
+    """Removals in a stage; the last one reaches the stage's target. [removals; ours]"""
     prune_schedule: Literal["uniform", "geometric", "cubic"] = "uniform"
-    """How sparsity rises over the removals of a stage."""
+    """How sparsity rises over the removals of a stage: by equal steps, by the same share of what is left, or fast first.
+    [inferred: SDP]"""
     restart_schedule: bool = True
-    """Begin the learning-rate schedule anew where a part of the stage begins."""
+    """Begin the learning-rate schedule anew with every part of a stage, such as after each removal. [inferred: SDP]"""
     allocation: Literal["layer", "global"] = "layer"
-    """The same fraction in each matrix, or one ranking over all of them."""
+    """Remove the same fraction of every matrix, or rank the weights of all matrices together. [inferred: SDP]"""
     prune_embeddings: bool = False
-    """Prune the word embeddings, too."""
+    """Also prune the word embeddings. [inferred: SDP]"""
     evaluate_removals: bool = False
-    """Evaluate just before and just after each removal, too: how a student recovers from it."""
+    """Also evaluate just before and just after each removal. With evaluate_every a tenth of epochs_per_step, the report shows
+    how students recover. [ours: for SDP's analysis]"""
 
     def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
         """Steps before which weights are removed, given the steps at which the parts of the stage end."""

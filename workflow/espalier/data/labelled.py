@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -233,7 +234,7 @@ def _labels(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _number(split: Split, task: Task, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    def finite(value: object) -> bool:
+    def finite(value: Any) -> bool:
         try:
             return math.isfinite(float(value))
         except (TypeError, ValueError):

@@ -97,7 +97,12 @@ def _columns(
     spans = [_token_span(each, row) for each, row in zip(_grouped(found, len(rows)), rows, strict=True)]
     for window in found:
         row, (start, end) = rows[window.example], window.places(spans[window.example])
-        line = {"start": start, "end": end, "context_from": window.first, "context_to": window.first + len(window.offsets)}
+        line: dict[str, Any] = {
+            "start": start,
+            "end": end,
+            "context_from": window.first,
+            "context_to": window.first + len(window.offsets),
+        }
         line |= {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, "set": row.get("set")}
         line |= {"example": before + window.example, "offsets": [each for pair in window.offsets for each in pair]}
         if window.example != seen:  # once a question

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from espalier.config.lengths import positions_in, too_long
+from espalier.config.lengths import longest_row_in, too_long
 from espalier.provenance.job_environment import MEASURED_LENGTH
 from espalier.runtime.errors import UserError
 
@@ -21,7 +21,7 @@ def open_tokenizer(files: Sequence[Path], max_length: int) -> PreTrainedTokenize
             that `measure` will time, which is said here rather than after all training.
     """
     folder = files[0].parent
-    most = positions_in(folder)
+    most = longest_row_in(folder)
     for key, length in (("max_length", max_length), ("measure.length", int(os.environ.get(MEASURED_LENGTH, "0")))):
         if most is not None and length > most:
             raise UserError(too_long(key, length, folder.name, most))

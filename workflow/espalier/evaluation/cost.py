@@ -99,7 +99,7 @@ def latencies_ms(runners: Mapping[str, Callable[[], object]], repeats: int) -> d
     The runners take turns, so that a drift of the machine's speed touches all alike.
     """
     _warm_up(runners)
-    times = {name: [] for name in runners}
+    times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(repeats):
         for name, run in runners.items():
             began = time.perf_counter()

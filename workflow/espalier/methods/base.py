@@ -106,7 +106,7 @@ class Method:
         """The student to train: a method that cuts before training returns a smaller one."""
         return student
 
-    def begin(self, student: nn.Module, masks: Masks | None) -> None:
+    def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Attach to the student; `masks` say what was removed from it before, None where nothing was."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from espalier.config.methods.structured import CofiPlan, L0Plan
+from espalier.config.methods.structured import CofiPlan, GatePlan, L0Plan
 from espalier.data.batches import Batch
 from espalier.losses.layer_matching import evenly_spaced, one_per_block, pairs
 from espalier.losses.terms import distance, soft_label_loss, task_loss
@@ -52,10 +52,10 @@ TRAVEL = 75.0
 a shorter run needs a higher rate to close gates and to raise the multipliers as far."""
 
 
-class L0(Method):
-    """Gates under a Lagrangian with the task loss alone: the paper's row "without distillation"."""
+class GatePruning(Method):
+    """Gates under a Lagrangian, with the task loss."""
 
-    settings: L0Plan
+    settings: GatePlan
     masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
@@ -180,7 +180,7 @@ class L0(Method):
 
         # s hat - t: how far the expected size is from where this step wants it.
         deviation = self.budget.saved(self.gates.probabilities()) - self._target(step)
-        return {"lagrangian": lagrangian(deviation, *self.multipliers, self.settings.deviation)}
+        return {"lagrangian": lagrangian(deviation, self.multipliers[0], self.multipliers[1], self.settings.deviation)}
 
     def _target(self, step: int) -> float:
         return ramped(self.started_at, self.budget.target, step - self.prune_from, self.ramp_steps)
@@ -252,7 +252,13 @@ class L0(Method):
             self.multipliers.copy_(state["multipliers"])
 
 
-class Cofi(L0):
+class L0(GatePruning):
+    """Gates with the task loss alone: the paper's row "without distillation"."""
+
+    settings: L0Plan
+
+
+class Cofi(GatePruning):
     """Gates and distillation: prediction and layer terms, no hard labels."""
 
     settings: CofiPlan

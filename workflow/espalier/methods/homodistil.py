@@ -59,7 +59,7 @@ class Homodistil(Method):
     needs_teacher = True
 
     @property
-    def needs_hidden_states(self) -> bool:
+    def needs_hidden_states(self) -> bool:  # type: ignore[override]  # here it depends on the settings
         """Whether the hidden term is on."""
         return self.settings.hidden_weight > 0
 

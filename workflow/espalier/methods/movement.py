@@ -12,7 +12,8 @@ so that masks nest along a path.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from espalier.config.methods.pruning import MovementPlan
 from espalier.methods.pruning import WeightPruning
@@ -25,7 +26,7 @@ class Movement(WeightPruning):
 
     settings: MovementPlan
 
-    def begin(self, student: nn.Module, masks: Masks | None) -> None:
+    def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Start the sums."""
         super().begin(student, masks)
         self.movement = {name: torch.zeros_like(weight) for name, weight in self.pruner.weights.items()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from espalier.config.training import PrunedPlan
 from espalier.methods.base import Method
@@ -25,7 +26,7 @@ class WeightPruning(Method):
     pruner: Pruner
     """The masks and the weights under them; made by `begin`."""
 
-    def begin(self, student: nn.Module, masks: Masks | None) -> None:
+    def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Attach masks to the student: the masks that it comes with, or full ones."""
         self.pruner = Pruner(
             student,

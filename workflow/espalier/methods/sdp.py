@@ -4,7 +4,7 @@ Paper: J. O'Neill, S. Dutta, H. Assem, "Deep Neural Compression Via Concurrent P
 arXiv 2109.15014 (2021). No public code, and the body of the paper was not at hand. From its abstract: the magnitude
 criterion, pruning in steps, the unpruned network as teacher, the cross-correlation objective. All else is inferred:
 the formulas below (section numbers are the project's own specification's; each loss in losses/terms.py writes its own out)
-and the constants, which stand in the configuration and are marked `inferred` in `config.yaml`.
+and the constants, which stand in the configuration and are marked `inferred` in docs/configuration.md.
 
 Idea: a network is pruned by weight magnitude in repeated prune-then-retrain steps. While it retrains, the unpruned,
 fine-tuned version of the same network teaches it: the cross-correlation of the two networks' features over a batch is

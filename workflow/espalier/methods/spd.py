@@ -59,14 +59,14 @@ class Spd(WeightPruning):
     settings: SpdPlan
 
     @property
-    def needs_teacher(self) -> bool:
+    def needs_teacher(self) -> bool:  # type: ignore[override]  # here it depends on the settings
         """Whether a term or a graft is on."""
         settings = self.settings
         terms = settings.hidden_weight + settings.attention_weight + settings.prediction_weight
         return terms > 0 or settings.grafts
 
     @property
-    def needs_hidden_states(self) -> bool:
+    def needs_hidden_states(self) -> bool:  # type: ignore[override]  # here it depends on the settings
         """Whether the hidden term is on."""
         return self.settings.hidden_weight > 0
 
@@ -211,7 +211,8 @@ class Spd(WeightPruning):
         """Keep a micro-batch's hidden-state term for the look at divergence; its least reference comes from the teacher."""
         self.hidden.append((rows, value))
         if step == 0:
-            self.reference = LEAST * sum(states.detach().float().square().mean() for states in teacher.hidden_states)
+            squares = (states.detach().float().square().mean() for states in teacher.hidden_states)
+            self.reference = LEAST * sum(squares, start=torch.zeros((), device=self.reference.device))
 
     def _prediction(
         self, batch: Batch, student: Float[Tensor, "rows classes"], teacher: Float[Tensor, "rows classes"]

@@ -44,7 +44,7 @@ class _Nothing(nn.Module):
 class _NothingAndMap(_Nothing):
     """The same for modules that return an attention map besides."""
 
-    def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, None]:
+    def forward(self, hidden_states: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, None]:  # type: ignore[override]
         return torch.zeros_like(hidden_states), None
 
 

@@ -28,8 +28,10 @@ class Budget(Protocol):
     """What is saved, for the history."""
     said: str
     """What it is saved of."""
-    target: float
-    """Fraction of the dense cost to remove, in (0, 1)."""
+
+    @property
+    def target(self) -> float:
+        """Fraction of the dense cost to remove, in (0, 1)."""
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
         """Fraction of the dense cost that is removed, expected over gates; exact for binary masks."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from statistics import fmean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -198,5 +198,6 @@ def draw_lost(axes: Axes, found: Findings, look: dict[str, Look]) -> None:
 
 def findings_key(found: Sequence[Findings], look: dict[str, Look]) -> Iterator[tuple[str, str]]:
     """Picture and name of every line or point that is told apart by its plan."""
-    plans = [part.plan for each in found for parts in (*each.values.values(), each.noise, each.lost) for part in parts]
+    groups: list[Any] = [group for each in found for group in (*each.values.values(), each.noise, each.lost)]
+    plans = [part.plan for group in groups for part in group]
     return legend_entries(plans, [TEACHER_LINE] * any(bool(each.teacher) for each in found), look)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -131,7 +131,12 @@ def _draw_majority(axes: Axes, share: float, found: Sequence[Point]) -> None:
     last = min(found, key=lambda point: point.score.mean)
     to_axes = axes.transData - axes.transAxes
     left = to_axes.transform((last.x.mean, last.score.mean))[0] > 0.5
-    style = {"color": LIGHT["muted"], "fontsize": 8.5, "transform": axes.transAxes, "ha": "left" if left else "right"}
+    style: dict[str, Any] = {
+        "color": LIGHT["muted"],
+        "fontsize": 8.5,
+        "transform": axes.transAxes,
+        "ha": "left" if left else "right",
+    }
     axes.text(0.015 if left else 0.985, 0.025, f"↓ {GUESS_LINE['label']}: {share:.3f}", **style)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -45,7 +46,12 @@ def _draw_part(axes: Axes, place: float, part: Part, look: Look, opacity: float)
     axes.bar(place, part.fraction, WIDTH, color=look.colour, alpha=opacity)
     if len(part.kept) > 1:
         heights = [kept / part.total for kept in part.kept]
-        dots = {"markersize": 3.2, "markerfacecolor": LIGHT["page"], "markeredgecolor": LIGHT["ink"], "markeredgewidth": 0.7}
+        dots: dict[str, Any] = {
+            "markersize": 3.2,
+            "markerfacecolor": LIGHT["page"],
+            "markeredgecolor": LIGHT["ink"],
+            "markeredgewidth": 0.7,
+        }
         axes.plot([place] * len(heights), heights, linestyle="", marker="o", clip_on=False, **dots)
 
 

@@ -39,7 +39,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 TEACHER_LINE: dict[str, Any] = {"color": LIGHT["ink"], "linestyle": "--", "linewidth": 1.1, "label": "teacher, mean"}
 GUESS_LINE: dict[str, Any] = {"color": LIGHT["muted"], "linestyle": ":", "linewidth": 1.4, "label": "most frequent class"}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
@@ -84,7 +84,7 @@ def line_style(look: Look) -> dict[str, Any]:
     return {"color": look.colour, "marker": look.marker, "linewidth": 1.6, **edge}
 
 
-ERROR_BARS = {"elinewidth": 1.1, "capsize": 2.5}
+ERROR_BARS: dict[str, Any] = {"elinewidth": 1.1, "capsize": 2.5}
 """How far seeds are apart, on such a line."""
 
 
@@ -163,7 +163,7 @@ def place_labels(
             side = min(free, key=lambda side: free[side].count_contains(drawn))
             taken.append(free[side])
             align = {0: "center", 7: "left", -7: "right"}[side[0]]
-            axes.annotate(text, place, side, textcoords="offset points", ha=align, fontsize=7.5, color=colour)
+            axes.annotate(text, (place[0], place[1]), side, textcoords="offset points", ha=align, fontsize=7.5, color=colour)
 
 
 def _boxes(place: np.ndarray, width: float) -> dict[tuple[int, int], Bbox]:

@@ -65,7 +65,7 @@ def _draw_borders(axes: Axes, curves: Curves) -> None:
         if end < curves.last_step:
             axes.axvline(end, color=LIGHT["muted"], linewidth=0.9)
         if len(curves.borders) > 1:
-            style = {"ha": "center", "va": "bottom", "fontsize": 8, "color": LIGHT["muted"]}
+            style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8, "color": LIGHT["muted"]}
             axes.text((begin + end) / 2, 1.01, goal(percent), transform=axes.get_xaxis_transform(), **style)
         begin = end
 
@@ -136,12 +136,16 @@ def draw_comparison(axes: Axes, shown: Comparison, name: str, look: dict[str, Lo
     """A colour a plan, a thin line a seed, a thick one for the mean; the teacher's own loss beside held-out losses."""
     every: list[Line] = []
     for curves in shown.curves:
-        style = {"color": look[curves.plan].colour, "linewidth": 1.6}
+        style: dict[str, Any] = {"color": look[curves.plan].colour, "linewidth": 1.6}
         for bundle in _bundles([line for panel in curves.compared if panel.name == name for line in panel.lines]):
             for line in bundle if len(bundle) > 1 else []:
                 axes.plot(line.steps, line.values, **style | {"linewidth": 0.7, "alpha": 0.3})
             steps, values = _mean_line(bundle)
-            marks = {"marker": look[curves.plan].marker, "markersize": 4.5, "markevery": max(1, len(steps) // MARKS)}
+            marks: dict[str, Any] = {
+                "marker": look[curves.plan].marker,
+                "markersize": 4.5,
+                "markevery": max(1, len(steps) // MARKS),
+            }
             axes.plot(steps, values, label=curves.plan, **style, **marks)
             every += bundle
     if name == COMPARED[DISCREPANCY] and _spans_decades(every):

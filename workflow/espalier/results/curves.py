@@ -121,10 +121,17 @@ def read_curves(
         runs = [_Run(place, False, begin[place.percent], _read(stages[place])) for place in here]
         runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
         goal = goals.get((base, task))
-        more = (tuple(each(runs, goal)) for each in (_compared, _recoveries, _overfitting))
         declared = columns.get(plan, ())
-        turns, removals = (tuple(sorted(set(each))) for each in (_turns(runs, declared), _removals(runs, goal)))
-        found.append(Curves(base, task, plan, borders, _panels(runs, goal, declared), *more, turns, removals))
+        found.append(
+            Curves(
+                *(base, task, plan, borders, _panels(runs, goal, declared)),
+                compared=tuple(_compared(runs, goal)),
+                recoveries=tuple(_recoveries(runs, goal)),
+                overfitting=tuple(_overfitting(runs, goal)),
+                turns=tuple(sorted(set(_turns(runs, declared)))),
+                removals=tuple(sorted(set(_removals(runs, goal)))),
+            )
+        )
     return found
 
 

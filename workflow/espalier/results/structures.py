@@ -27,7 +27,7 @@ class Part(NamedTuple):
         return fmean(self.kept) / self.total
 
     @property
-    def count(self) -> str:
+    def count(self) -> str:  # type: ignore[override]  # hides tuple.count, which nobody needs here
         """Mean over seeds, as short as it can stand over a bar."""
         return f"{fmean(self.kept):,.{1 if self.total < 100 else 0}f}".removesuffix(".0")
 
@@ -82,7 +82,7 @@ def read_maps(structures: Sequence[Path]) -> list[StructureMap]:
 def _row(percent: str, seeds: Sequence[Mapping[str, Any]]) -> Row:
     attention = "queries" if "queries" in seeds[0]["layers"][0] else "heads"
     layers = [
-        tuple(_part([layer[kind] for layer in layers]) for kind in (attention, "ffn"))
+        (_part([layer[attention] for layer in layers]), _part([layer["ffn"] for layer in layers]))
         for layers in zip(*(seed["layers"] for seed in seeds), strict=True)
     ]
     hidden = _part([seed["hidden"] for seed in seeds])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -212,7 +212,7 @@ def conditions(costs: Iterable[Mapping[str, Any]]) -> list[Conditions]:
         spreads = [(time["q75"] - time["q25"]) / time["median"] for time in times.values()]
         key = (cost["device"], cost["threads"], cost["length"], cost["repeats"], tuple(times))
         found.setdefault(key, []).extend(spreads)
-    return [Conditions(*key, spreads=tuple(spreads)) for key, spreads in found.items()]
+    return [Conditions._make((*key, tuple(spreads))) for key, spreads in found.items()]
 
 
 class Selection(NamedTuple):
@@ -232,7 +232,7 @@ class Selection(NamedTuple):
         return self.rule == "best" and self.selected_on == self.scored_on
 
 
-def selections(records: list[Mapping[str, Any]], scored_on: Mapping[tuple[str, str], str]) -> list[Selection]:
+def selections(records: Sequence[Mapping[str, Any]], scored_on: Mapping[tuple[str, str], str]) -> list[Selection]:
     """The distinct ways of selecting a checkpoint, with the runs that used each.
 
     Args:

@@ -111,7 +111,10 @@ def _known(found: Mapping[Place, Any], place: Place, name: str) -> Any:
 def begun_with(place: Place, starts: Mapping[str, str]) -> Place | None:
     """The student of another plan that a student's path began with; None where it began otherwise."""
     source = starts.get(f"{place.task}/{place.plan}/{place.percent}")
-    return place._replace(**dict(zip(("task", "plan", "percent"), source.split("/"), strict=True))) if source else None
+    if source is None:
+        return None
+    task, plan, percent = source.split("/")
+    return place._replace(task=task, plan=plan, percent=percent)
 
 
 def _begun(source: Place | None, cost_of: Mapping[Place, Any], cost: Mapping[str, Any]) -> dict[str, Any]:

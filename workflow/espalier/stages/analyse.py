@@ -18,5 +18,5 @@ def run(spec: str, *, student: list[Path], teacher: list[Path], task: Path, toke
     accelerator = accelerator_for(wanted.machine)
     models = [open_student(files, wanted.kind).eval().to(accelerator.device) for files in (student, teacher)]
     rows = Rows.read(tokens, models[0].config.pad_token_id).of_set(read_json(task)["sets"][0]).sample(ROWS, "evaluation")
-    subject = Subject(*models, rows, wanted, accelerator)
+    subject = Subject(models[0], models[1], rows, wanted, accelerator)
     write_json(analysis, {"rows": len(rows), **{name: FINDERS[name](subject) for name in wanted.analyses}})

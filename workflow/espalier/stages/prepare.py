@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,7 +37,8 @@ def run(spec: str, *, train: Path, evaluation: Path, task: Path) -> None:
 def _corpus(settings: PrepareSpec, train: Path, evaluation: Path) -> dict[str, object]:
     """Write a text task's rows piece by piece, and say what is to know of them."""
     splits, sources = corpus.read(settings.name, settings.task)
-    training, known = splits.pop("train"), {}
+    training = splits.pop("train")
+    known: dict[str, Any] = {}
     found = corpus.write(evaluation, splits, named=True, known=known)
     counts = corpus.write(train, {"train": training}, named=False, known=known) | found
     for name, count in counts.items():

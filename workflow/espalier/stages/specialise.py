@@ -33,7 +33,8 @@ def run(
     session = Run("specialise", wanted, settings, Files(task, tokens, work, [*teacher, *start, kept]))
     student = open_base(start, wanted.goal.kind, session.task["classes"])
     session.open_rows(student.config.pad_token_id)
-    method = method_class(settings.method)(settings, session.fixed_stage(settings.epochs))
+    stage = session.fixed_stage(sum(settings.parts(first_stage=True)))
+    method = method_class(settings.method)(settings, stage)
     result = session.train(student, method, teacher=teacher, history=history)
     write_model(student, config, weights)
     files = {path.name: path for path in start}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -240,7 +240,7 @@ class Loop:
         return {"loss": f"{loss:.4f}", "rows/s": f"{rate:.0f}"}
 
     def _since_log(self) -> None:
-        self._pending: list[tuple[int, dict[str, Tensor], Tensor, dict[str, float]]] = []
+        self._pending: list[tuple[int, dict[str, Tensor], Tensor, Mapping[str, float | Tensor]]] = []
         self._rows_seen, self._began = 0, time.perf_counter()
 
     def _check_finite(self, step: int, values: dict[str, float]) -> None:

@@ -232,7 +232,8 @@ class Run:
         """
         if not self.settings.evaluate_train:
             return []
-        return [self.train_rows.sample(int((self.evaluation_rows.sets == self.task["sets"][0]).sum()), TRAIN)]
+        rows: Any = self.train_rows
+        return [rows.sample(int((self.evaluation_rows.sets == self.task["sets"][0]).sum()), TRAIN)]
 
     def finish(self, path: Path, record: dict[str, Any]) -> None:
         """Write the record, last of all outputs, and drop what was kept for resuming."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ class Share:
         if distributed.count() == 1:
             return outputs
         values = {field.name: getattr(outputs, field.name) for field in fields(outputs) if field.name != "logits"}
-        joined = {name: _each_joined(value, self.sizes) for name, value in values.items()}
+        joined: dict[str, Any] = {name: _each_joined(value, self.sizes) for name, value in values.items()}
         return Outputs(self._logits(outputs.logits), **joined)
 
     def _logits(self, own: Float[Tensor, "own classes"]) -> Float[Tensor, "whole classes"]:

@@ -7,19 +7,20 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Many
-from espalier.config.targets import Goal, Target, number_of
+from espalier.config.targets import Target, TargetKind, number_of
 from espalier.config.training import Plan, Positive, Removal
 
 
 class DensePlan(Plan):
-    """No compression: the control that gets the same number of updates."""
+    """Train without compression: the control."""
 
-    goals: ClassVar[frozenset[Goal]] = frozenset()
+    target_kinds: ClassVar[frozenset[TargetKind]] = frozenset()
     removes: ClassVar[Removal] = "nothing"
     method: Literal["dense"]
     path: Annotated[tuple[Target, ...], Many, Field(min_length=1)] = (0.0,)
+    """Always [0.0], because nothing is removed. [targets; ours]"""
     epochs: Positive = 3.0
-    """Epochs of the one stage, recovery not included."""
+    """Passes over the training rows in the single stage; recovery comes on top. [epochs; ours]"""
 
     @model_validator(mode="after")
     def _aims_right(self) -> Self:

@@ -1,4 +1,4 @@
-"""The block of HomoDistil: task-agnostic compression on unlabelled text."""
+"""Settings of HomoDistil: task-agnostic compression on unlabelled text."""
 
 from __future__ import annotations
 
@@ -9,82 +9,87 @@ from pydantic import Field, model_validator
 from espalier.config.data import Kind
 from espalier.config.pictures import HistoryColumn
 from espalier.config.starts import TextStart
-from espalier.config.training import Fraction, Plan, Positive, Recover, Removal
+from espalier.config.training import Fraction, NonNegative, Plan, Positive, Recover, Removal
 
-Weight = Annotated[float, Field(ge=0.0)]
 Average = Annotated[float, Field(ge=0.0, lt=1.0)]
 Steps = Annotated[int, Field(ge=1)]
 
 
 class HomodistilPlan(Plan):
-    """Iterative narrowing of every width under distillation (arXiv 2302.09632; docs/methods/homodistil.md §2 to 4).
-
-    Steps are optimiser steps. What the paper does not say is marked: ours, or the code that it builds on (PLATON).
-    """
+    """Narrow every width little by little under distillation on unlabelled text (arXiv 2302.09632; docs/methods/homodistil.md
+    §2 to 4). Where the origin is public code, that is the code of PLATON, which the paper builds on."""
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"text"})
     method: Literal["homodistil"]
     removes: ClassVar[Removal] = "structure"
     start: TextStart = "teacher"
-    """The student begins as a copy of the teacher, so that the gap to it is zero; or where another such plan stands."""
+    """Model that the first stage starts from: the teacher, whose copy has no gap to it, or a student of another homodistil
+    plan. [paper]"""
     chain: bool = True
-    """Whether a target goes on from the student of the target before it. Without it every target starts as the first one
-    does and takes the same number of steps: what ablations compare."""
+    """Start each target from the student of the target before it. With false, all targets start alike and train for the same
+    number of steps, which ablations compare. [ours]"""
     learning_rate: Positive = 5.3e-5
-    """The paper has 6.0e-4 (3.0e-4 for its largest model) at 4,096 rows a step; this is its square-root scaling to 32."""
+    """Peak learning rate of AdamW. [ours: the paper has 6.0e-4 at 4,096 rows a step; square-root scaling to 32 rows]"""
     adam_epsilon: Positive = 1.0e-6
-    """Adam's epsilon, as in the paper."""
+    """Epsilon of AdamW. [paper]"""
     epochs: Positive = 3.0
-    """Passes over the corpus in a stage, as in the paper (28,000 steps)."""
+    """Passes over the corpus in a stage. [epochs; paper: 28,000 steps]"""
     recover: Recover = Recover(epochs=0.0)
-    """A stage goes on training after its last cut, so nothing is left to recover."""
+    """Training after a stage. A stage goes on training after its last cut already, so none is needed. [ours]"""
     prune_start: Fraction = 0.018
-    """Fraction of the stage at which narrowing begins: ours, 500 of 28,000 steps. At least one step comes before."""
+    """Part of the stage that passes before narrowing begins; at least one step, and less than prune_end. [fraction; ours: 500
+    of 28,000 steps]"""
     prune_end: Fraction = 0.7
-    """Fraction of the stage at which the target is reached. Ours."""
+    """Part of the stage that has passed when the target is reached. [fraction; ours]"""
     decide_every: Steps = 10
-    """Steps from one cut to the next; as in PLATON."""
+    """Optimiser steps from one cut to the next. [steps; public code]"""
     prune_schedule: Literal["cubic", "linear", "step"] = "cubic"
-    """How widths fall: fast first, evenly, or in four equal cuts."""
+    """How widths fall between prune_start and prune_end: fast first, evenly, or in four equal cuts. [paper: cubic; the others
+    are ablations]"""
     removal: Literal["iterative", "one-shot", "random-start"] = "iterative"
-    """Little by little; all at prune_start, with scores gathered until then and no update; or before the first step, with
-    every weight drawn anew."""
+    """When units are removed: little by little; all at prune_start, with scores gathered until then and no update; or all
+    before the first step, with every weight drawn anew. [paper: iterative; the others are ablations]"""
     importance: Literal["platon", "averaged-sensitivity", "sensitivity", "magnitude", "random"] = "platon"
-    """Score of a weight: running average of |w dL/dw| times its uncertainty; that average; |w dL/dw| of the last step;
-    |w|; or a number drawn for every unit."""
+    """Score of a weight w: the running average of |w dL/dw| times its uncertainty; that average alone; |w dL/dw| of the last
+    step; |w|; or a random number for every unit. [inferred]"""
     beta1: Average = 0.85
-    """Of the running average; PLATON's."""
+    """Decay of the running average of importance. [public code]"""
     beta2: Average = 0.95
-    """Of the uncertainty; PLATON's."""
+    """Decay of the running average of uncertainty. [public code]"""
     window: Steps = 10
-    """Steps whose mean enters the averages as one; PLATON's."""
+    """Optimiser steps whose mean enters the running averages as one value. [steps; public code]"""
     member_scores: Literal["divided", "undivided"] = "divided"
-    """A unit's score sums over all matrices that it belongs to, each divided by its mean score; or over those that write
-    to it, as they are. Ours."""
+    """How a unit's score is summed: over all matrices that the unit belongs to, each divided by its mean score; or only over
+    the matrices that write to the unit, undivided. [ours]"""
     allocation: Literal["local", "global"] = "local"
-    """Every width by the same fraction; or FFN units of all layers in one ranking, heads alike all the same."""
+    """Narrow every width by the same fraction, or rank the FFN units of all layers together; heads keep equal numbers in all
+    layers. [paper]"""
     multiple: Steps = 8
-    """FFN widths, and on the way hidden ones, are multiples of this, because others multiply slowly: measured on a CPU,
-    a step of width 383 took a quarter longer than one of 384. The size reached is off by at most half of it. Ours."""
-    mlm_weight: Weight = 1.0
-    """Weight of masked-language modelling. Weights of 0 leave a term out; the paper's are unknown, so these are ours."""
-    prediction_weight: Weight = 1.0
-    """Weight of the KL divergence from the teacher at masked tokens."""
-    hidden_weight: Weight = 1.0
-    """Weight of the outputs' mean squared error, averaged over layers."""
-    embedding_weight: Weight = 0.1
-    """Weight of the embeddings' mean squared error."""
-    attention_weight: Weight = 0.1
-    """Weight of the attention scores' mean squared error, averaged over layers."""
+    """FFN widths, and hidden widths until the last cut, are multiples of this number, because other widths compute slowly. The
+    size that is reached differs from the target by at most half of this number. [units; ours: on a CPU, width 383 took a
+    quarter longer than 384]"""
+    mlm_weight: NonNegative = 1.0
+    """Weight of masked-language modelling; 0 leaves the term out. [ours: not found in the paper]"""
+    prediction_weight: NonNegative = 1.0
+    """Weight of the KL divergence from the teacher at masked tokens; 0 leaves the term out. [ours: not found in the paper]"""
+    hidden_weight: NonNegative = 1.0
+    """Weight of the mean squared error of the layers' outputs, averaged over layers; 0 leaves the term out. [ours: not found in
+    the paper]"""
+    embedding_weight: NonNegative = 0.1
+    """Weight of the mean squared error of the embeddings; 0 leaves the term out. [ours: not found in the paper]"""
+    attention_weight: NonNegative = 0.1
+    """Weight of the mean squared error of the attention scores, averaged over layers; 0 leaves the term out. [ours: not found
+    in the paper]"""
     temperature: Positive = 1.0
-    """Softens both distributions of the prediction term. Ours."""
+    """Divides the logits of teacher and student in the prediction term; higher is softer. [ours]"""
     attention: Literal["pre-softmax", "post-softmax"] = "pre-softmax"
-    """Scores averaged over heads, before the softmax or after one. Ours."""
+    """Attention scores that are compared, averaged over heads: before the softmax or after it. [ours]"""
     embedding: Literal["output", "table"] = "output"
-    """What the embedding term compares: the block's output, after its LayerNorm, or rows of the word table. Ours."""
+    """What the embedding term compares: the output of the embedding block after its LayerNorm, or rows of the word table.
+    [ours]"""
     projections: Literal["identity", "random"] = "identity"
-    """How the maps from the student's to the teacher's width begin: identity makes every distillation term 0 at step 0.
-    Ours; the paper is remembered to draw them."""
+    """First values of the maps from the student's width to the teacher's: identity makes every distillation term 0 at step 0;
+    random draws them. [ours]"""
 
     @model_validator(mode="after")
     def _in_time(self) -> Self:

@@ -9,12 +9,12 @@ from espalier.config.training import Epochs, Fraction, Positive, PrunedPlan
 
 
 class IterativePlan(PrunedPlan):
-    """Iterative pruning of single weights: remove a little, train, remove more (docs/methods/sdp.md §3.1)."""
+    """Iterative pruning: remove a little, train, remove more (docs/methods/sdp.md §3.1)."""
 
     dense_epochs: Epochs = 1.0
-    """Training before the first removal; in the first stage only."""
+    """Training before the first removal of the path. [epochs; inferred: SDP's E_0]"""
     epochs_per_step: Positive = 1.0
-    """Training after each removal."""
+    """Training after each removal. [epochs; inferred: SDP's E_r]"""
 
     def parts(self, *, first_stage: bool) -> list[float]:
         """The dense epochs, where there are any, then one part after each removal."""
@@ -32,23 +32,23 @@ class IterativePlan(PrunedPlan):
 
 
 class RandomPlan(IterativePlan):
-    """Random scores: the floor under every criterion."""
+    """Remove weights at random: the floor that every other criterion must beat."""
 
     method: Literal["random"]
 
 
 class MagnitudePlan(IterativePlan):
-    """Iterative magnitude pruning with the task loss alone."""
+    """Remove the smallest weights, and train with the task loss alone."""
 
     method: Literal["magnitude"]
 
 
 class MovementPlan(IterativePlan):
-    """Movement pruning: remove what training moves towards zero (Sanh et al. 2020, arXiv 2005.07683)."""
+    """Movement pruning: remove the weights that training moves towards zero (Sanh et al. 2020, arXiv 2005.07683)."""
 
     method: Literal["movement"]
     dense_epochs: Positive = 1.0
-    """Training before the first removal of every stage: scores are gathered there."""
+    """Training before the first removal of every stage, during which the scores are gathered. [epochs; inferred: SDP's E_0]"""
 
     def begins_dense(self, *, first_stage: bool) -> bool:
         """Every stage begins with its dense epochs."""
@@ -61,6 +61,6 @@ class DistilPlan(IterativePlan):
     method: Literal["distil"]
     trains_whole: ClassVar[bool] = True
     alpha: Fraction = 0.5
-    """Weight of the distillation term; the task loss has 1 - alpha."""
+    """Weight of the distillation term; the task loss has weight 1 - alpha. [common]"""
     temperature: Positive = 2.0
-    """Softens both distributions."""
+    """Divides the logits of teacher and student before the softmax; higher is softer. [common]"""

@@ -12,34 +12,38 @@ from espalier.config.training import Fraction, Positive
 
 
 class CrossCorrelation(Block):
-    """The cross-correlation term of SDP (docs/methods/sdp.md §2.5)."""
+    """The cross-correlation term of SDP, for objectives cc and cc+kld (docs/methods/sdp.md §2.5)."""
 
     beta: Annotated[float, Field(ge=0.0)] = 1.0
-    """Weight of the term. Inferred; grid {0.1, 1, 10}."""
+    """Weight of the cross-correlation term. [inferred: grid 0.1, 1, 10]"""
     off_diagonal: Annotated[float, Field(ge=0.0)] = 5.0e-3
-    """lambda: weight of the off-diagonal entries. Barlow Twins' default."""
+    """Weight of the matrix's off-diagonal entries, lambda in the paper. [inferred: the default of Barlow Twins]"""
     centre: bool = True
-    """Subtract each feature's mean over the batch."""
+    """Subtract each feature's mean over the batch. [inferred]"""
     normalise: bool = True
-    """Divide the term by the hidden width, so that beta stays of order 1."""
+    """Divide the term by the hidden width, so that suitable values of beta stay near 1. [inferred]"""
 
 
 class SdpPlan(IterativePlan):
-    """Self-distilled pruning (arXiv 2109.15014)."""
+    """Self-distilled pruning (arXiv 2109.15014; docs/methods/sdp.md §2 to 4): magnitude pruning under a loss that ties the
+    pruned student to its unpruned teacher."""
 
     method: Literal["sdp"]
     trains_whole: ClassVar[bool] = True
     objective: Literal["kld", "cos", "cc", "cc+kld"] = "cc"
-    """What ties the pruned student to its unpruned teacher."""
+    """Loss that ties the student to its teacher: KL divergence of the logits (kld), cosine similarity of hidden states (cos),
+    their cross-correlation (cc), or both cc and kld. [paper]"""
     representation: Literal["first-token", "mean"] = "first-token"
-    """Last hidden state of the first token, or the mean over the real tokens."""
+    """Hidden state that cos and cc compare: the first token's in the last layer, or the mean over all real tokens.
+    [inferred]"""
     alpha: Fraction = 0.5
-    """Weight of the KL term (objectives kld, cc+kld); the task loss has 1 - alpha."""
+    """Weight of the KL term, for objectives kld and cc+kld; the task loss has weight 1 - alpha. [inferred]"""
     temperature: Positive = 2.0
-    """Temperature of the KL term."""
+    """Divides the logits of teacher and student in the KL term; higher is softer. [inferred]"""
     beta_cos: Annotated[float, Field(ge=0.0)] = 1.0
-    """Weight of the cosine term (objective cos)."""
+    """Weight of the cosine term, for objective cos. [inferred]"""
     cc: CrossCorrelation = CrossCorrelation()
+    """Settings of the cross-correlation term, for objectives cc and cc+kld. [inferred]"""
 
     @property
     def needs_whole(self) -> bool:

@@ -1,4 +1,4 @@
-"""The block of SPD: pruned layers grafted onto a dense teacher."""
+"""Settings of SPD: pruned layers are grafted onto a dense teacher."""
 
 from __future__ import annotations
 
@@ -9,71 +9,78 @@ from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block
 from espalier.config.pictures import HistoryColumn, ScoreCurve
-from espalier.config.training import Epochs, Fraction, Positive, PrunedPlan, Recover
-
-Weight = Annotated[float, Field(ge=0.0)]
+from espalier.config.training import Epochs, Fraction, NonNegative, Positive, PrunedPlan, Recover
 
 
 class Prediction(Block):
-    """What the prediction term is."""
+    """Form of SPD's prediction term."""
 
     reduction: Literal["mean", "batchmean"] = "mean"
-    """Mean over rows and classes, as in the authors' code; or over rows alone. Spans: over rows alone."""
+    """Mean over rows and classes, or over rows alone. Spans always take the mean over rows alone. [public code]"""
     regression_target: Literal["gold", "teacher"] = "gold"
-    """Regression compares with the labels, as in the authors' code, or with the teacher's outputs."""
+    """What the outputs of a regression task are compared with: the gold labels, or the teacher's outputs. [public code]"""
 
 
 class SpdPlan(PrunedPlan):
-    """Sparse progressive distillation (arXiv 2110.08190; docs/methods/spd.md §2 to 4)."""
+    """Sparse progressive distillation (arXiv 2110.08190; docs/methods/spd.md §2 to 4): pruned student layers replace layers of
+    the dense teacher at random, and more and more often."""
 
     method: Literal["spd"]
     start: Literal["teacher"] = "teacher"
-    """Student layers begin as copies of the teacher's, and share its embeddings and head."""
+    """Always the teacher: student layers begin as copies of its layers, and its embeddings and head are shared. [paper]"""
     learning_rate: Positive = 6.4e-4
-    """The authors' README; the default in their code is 1.6e-4, to fall back to where training diverges."""
+    """Peak learning rate of AdamW; 1.6e-4 is the one to fall back to where training diverges. [public code: the authors'
+    README; their code has 1.6e-4]"""
     warmup: Fraction = 0.0
-    weight_decay: Weight = 0.0
+    """Part of each learning-rate interval in which the rate rises from 0 to its peak. [fraction; public code]"""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay of AdamW; biases and LayerNorms are not decayed. [public code]"""
     recover: Recover = Recover(epochs=0.0)
-    """A stage ends with fine-tuning, so nothing is left to recover."""
+    """Training after a stage at its final masks. A stage ends with fine-tuning already, so none is needed. [ours]"""
     sparsify_epochs: Positive = 30.0
-    """Part 1: weights are removed; the last removal is at its end, and at the target."""
+    """Part 1 of a stage: weights are removed, the last ones at its end, where the target is reached. [epochs; public code]"""
     grafting_epochs: Epochs = 10.0
-    """Part 2: the probability of student layers rises to 1; 0 sets it to 1 where part 1 ends."""
+    """Part 2: the probability of student layers rises to 1; with 0 epochs it becomes 1 as soon as part 1 ends. [epochs; public
+    code]"""
     finetune_epochs: Positive = 20.0
-    """Part 3: student layers alone. One learning-rate schedule for parts 2 and 3."""
+    """Part 3: the student layers train alone. Parts 2 and 3 share one learning-rate schedule. [epochs; inferred]"""
     prune_steps: Annotated[int, Field(ge=1)] = 12
-    """Removals in part 1, evenly spaced."""
+    """Removals in part 1, evenly spaced; the last one reaches the stage's target. [removals; public code: meant to do 12, does
+    11]"""
     prune_schedule: Literal["uniform", "geometric", "cubic"] = "cubic"
-    """How sparsity rises over them."""
+    """How sparsity rises over the removals: by equal steps, by the same share of what is left, or fast first. [public code]"""
     initial_probability: Fraction = 0.8
-    """Probability of a student layer in part 1; 1 never runs a teacher layer."""
+    """Probability in part 1 that a position runs its student layer rather than the teacher's; drawn for every layer in every
+    step. 1 never runs a teacher layer, so nothing is grafted. [probability; public code]"""
     probability_schedule: Literal["constant", "linear", "constant-linear", "constant-jump-linear"] = "constant-linear"
-    """How it goes on: it stays; rises from the first step to the end of part 2; rises in part 2; or rises in part 2 from
-    `jump_probability`."""
+    """How the probability of student layers goes on: it stays the same; it rises from the first step to the end of part 2; it
+    rises in part 2 only; or it jumps to jump_probability and rises in part 2. [public code]"""
     jump_probability: Fraction = 0.5
-    """For constant-jump-linear alone."""
-    hidden_weight: Weight = 1.0
-    """Weight of the layers' outputs; weights of 0 leave a term out."""
-    attention_weight: Weight = 1.0
-    """Weight of attention probabilities."""
-    prediction_weight: Weight = 1.0
-    """Weight of the prediction term."""
-    hard_label_weight: Weight = 0.0
-    """Weight of the task's own loss."""
+    """Probability at which part 2 begins, for probability_schedule constant-jump-linear. [probability; ours]"""
+    hidden_weight: NonNegative = 1.0
+    """Weight of the term that compares the outputs of layers; 0 leaves the term out. [public code]"""
+    attention_weight: NonNegative = 1.0
+    """Weight of the term that compares attention probabilities; 0 leaves the term out. [public code]"""
+    prediction_weight: NonNegative = 1.0
+    """Weight of the term that compares predictions; 0 leaves the term out. [public code]"""
+    hard_label_weight: NonNegative = 0.0
+    """Weight of the task's own loss; 0 leaves it out. [public code]"""
     temperature: Positive = 1.0
-    """Softens both distributions of the prediction term."""
+    """Divides the logits of teacher and student in the prediction term; higher is softer. [public code]"""
     pred: Prediction = Prediction()
+    """Form of the prediction term. [public code]"""
     mask_padding: bool = False
-    """Leave padding out of both layer terms."""
+    """Leave padding out of the terms on outputs and attention. [public code]"""
     clip_scope: Literal["trainable", "all"] = "trainable"
-    """Whose gradients count for `clip_norm`: of what is trained; or of all, the teacher's layers too, as in the authors' code.
-    Removed weights count in neither."""
+    """Parameters whose gradients count in the norm that clip_norm limits: only those that are trained, or also the teacher's
+    layers as in the authors' code. Removed weights never count. [ours]"""
     freeze_embeddings: bool = True
+    """Do not train the embeddings. [public code]"""
     freeze_head: bool = True
-    """All that comes after the encoder's layers."""
+    """Do not train what comes after the encoder's layers. [public code]"""
     divergence_factor: Annotated[float, Field(gt=1.0)] | None = 10.0
-    """Stop where the hidden-state term is more than this many times its first value, that of dropout, for 200 steps on end;
-    null: never. The rate is not lowered by itself: a run is what its configuration says."""
+    """Stop the run when the hidden-state term stays above this multiple of its first value for 200 consecutive steps; null
+    never stops it. The learning rate is not lowered automatically. [multiple; ours]"""
 
     @model_validator(mode="after")
     def _learns(self) -> Self:
@@ -85,7 +92,7 @@ class SpdPlan(PrunedPlan):
 
     @property
     def grafts(self) -> bool:
-        """Whether a teacher's layer may ever stand in."""
+        """Whether a teacher layer may ever run in place of a student layer."""
         jumps = self.probability_schedule == "constant-jump-linear" and self.grafting_epochs > 0
         return self.initial_probability < 1 or (jumps and self.jump_probability < 1)
 

@@ -1,4 +1,4 @@
-"""The block of what comes after task-agnostic compression: fine-tuning on a task."""
+"""Settings of `specialise`: fine-tuning of task-agnostic students on a task."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from espalier.config.training import Fraction, Plan, Positive, Recover, Removal
 
 
 class SpecialisePlan(Plan):
-    """Fine-tuning of task-agnostic students, one for each target, as if they were pre-trained."""
+    """Fine-tune the students of a text task on every other task. Nothing is removed. Each target is one student, and no student
+    starts from another target's."""
 
     method: Literal["specialise"]
     rule: ClassVar[Literal["compress", "specialise"]] = "specialise"
     removes: ClassVar[Removal] = "nothing"
-    start: Source
-    """A plan that works on text tasks."""
+    start: Source  # type: ignore[assignment]  # narrower: never a teacher or the pre-trained base
+    """The plan whose students are fine-tuned; it must work on text tasks."""
     recover: Recover = Recover(epochs=0.0)
-    """Nothing was removed, so nothing is left to recover."""
+    """Training after a stage. Nothing was removed, so none is needed. [ours]"""
     epochs: Positive = 3.0
+    """Passes over the training rows. [epochs; ours]"""
     alpha: Fraction = 0.0
-    """Weight of logit distillation from the task's teacher; the task loss has 1 - alpha."""
+    """Weight of logit distillation from the task's teacher; the task loss has weight 1 - alpha. [paper: HomoDistil fine-tunes
+    without distillation]"""
     temperature: Positive = 2.0
-    """Softens both distributions of that term."""
+    """Divides the logits of teacher and student in the distillation term; higher is softer. [common]"""
 
     @property
     def is_chain(self) -> bool:

@@ -1,4 +1,4 @@
-"""Blocks of the structured methods: CoFi, its ablation without distillation, and the baselines that they must beat."""
+"""Settings of structured methods: CoFi, CoFi without distillation, and the baselines that they must beat."""
 
 from __future__ import annotations
 
@@ -9,45 +9,54 @@ from pydantic import Field, model_validator
 from espalier.config.blocks import Many
 from espalier.config.methods.pruning import IterativePlan
 from espalier.config.pictures import HistoryColumn
-from espalier.config.targets import Goal
-from espalier.config.training import Epochs, Fraction, Plan, Positive, Removal
+from espalier.config.targets import TargetKind
+from espalier.config.training import Epochs, Fraction, NonNegative, Plan, Positive, Removal
 
 GateKind = Literal["heads", "units", "attention", "ffn", "hidden"]
 """Attention heads, FFN units, whole attention and FFN sublayers, dimensions of the hidden states."""
-Weight = Annotated[float, Field(ge=0.0)]
 
 
 class GatePlan(Plan):
-    """Hard-concrete gates under a Lagrangian (docs/methods/cofi.md §3.1 to 3.5)."""
+    """Pruning of whole parts by hard-concrete gates under a Lagrangian (docs/methods/cofi.md §3.1 to 3.5)."""
 
-    goals: ClassVar[frozenset[Goal]] = frozenset({"sparsity", "parameters", "latency"})
+    target_kinds: ClassVar[frozenset[TargetKind]] = frozenset({"sparsity", "parameters", "latency"})
     removes: ClassVar[Removal] = "structure"
     learning_rate: Positive = 2.0e-5
+    """Peak learning rate of AdamW for the model's weights. [public code]"""
     warmup: Fraction = 0.0
-    weight_decay: Weight = 0.0
+    """Part of each learning-rate interval in which the rate rises from 0 to its peak. [fraction; public code]"""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay of AdamW; biases and LayerNorms are not decayed. [public code]"""
     gates: Annotated[tuple[GateKind, ...], Many, Field(min_length=1)] = ("heads", "units", "attention", "ffn", "hidden")
-    """What has gates. A target in milliseconds leaves hidden dimensions out, because the table of latencies does."""
+    """Parts that have gates; heads or units must be among them. Targets in time (latency_ms, speedup) do not count hidden
+    dimensions, because the table of latencies does not. [paper]"""
     prepruning_epochs: Epochs = 1.0
-    """Training without gates before the first removal, in the first stage only."""
+    """Training without gates before the first stage's pruning. [epochs; paper: 1 for large tasks, 4 for small ones]"""
     pruning_epochs: Positive = 19.0
-    """Training with gates, in every stage."""
+    """Training with gates, in every stage. [epochs; paper: 19 for large tasks, 96 for small ones]"""
     sparsity_warmup_epochs: Epochs = 2.0
-    """The part of them in which the target rises linearly to the stage's own."""
+    """First part of pruning_epochs, in which the target rises linearly to the stage's own; at most pruning_epochs. [epochs;
+    paper: 2 for large tasks, 20 for small ones]"""
     gate_learning_rate: Positive | None = None
-    """Constant rate of the gates, not clipped. Left out: fits the run's length, never below the paper's 0.01."""
+    """Constant learning rate of the gates; their gradients are not clipped. null takes 75 / steps, at least 0.01, because a
+    short run with 0.01 would not reach its target. [ours: 0.01 in the public code, with 7,500 steps or more]"""
     multiplier_learning_rate: Positive | None = None
-    """Constant rate of both Lagrange multipliers; as for the gates when left out."""
+    """Constant learning rate of both Lagrange multipliers; null as for gate_learning_rate. [ours: 0.01 in the public code]"""
     gate_mean: float = 10.0
-    """First log alpha of all gates but those of FFN units; kept within log 0.01 … log 100."""
+    """First log alpha of all gates except those of FFN units. Values are clamped to log 100 ≈ 4.6, so 10.0 starts every gate
+    open. [log alpha; public code]"""
     unit_mean: float = 10.0
-    """First log alpha of FFN units; 0 in the authors' code, which they call unintended."""
+    """First log alpha of the gates of FFN units. [log alpha; ours: 0 in the public code, which its authors call unintended]"""
     deviation: Literal["signed", "absolute"] = "signed"
-    """Deviation from the target in the Lagrangian's linear term."""
+    """Deviation from the target in the Lagrangian's linear term: with its sign, or its absolute value. [paper]"""
     exact_size: bool = True
-    """Close or open the FFN units nearest to the decision, so that the model has exactly the size asked for."""
+    """After a stage, close or open the FFN units nearest to the decision, so that the model has exactly the size asked for.
+    [ours]"""
     tolerance: Fraction = 0.01
-    """checkpoint: best looks at evaluations from this far below the target on."""
+    """With checkpoint: best, an evaluation counts once the sparsity is at most this far below the target. [fraction; paper:
+    0.01 at a sparsity of 0.95]"""
     freeze_embeddings: bool = True
+    """Do not train the embeddings. [public code]"""
 
     @model_validator(mode="after")
     def _ramp_fits(self) -> Self:
@@ -67,30 +76,32 @@ class GatePlan(Plan):
 
 
 class L0Plan(GatePlan):
-    """CoFi's pruning without distillation: the task loss alone."""
+    """CoFi's pruning without distillation, under the task loss alone (docs/methods/cofi.md §3.1 to 3.5)."""
 
     method: Literal["l0"]
 
 
 class CofiPlan(GatePlan):
-    """Coarse- and fine-grained structured pruning with layerwise distillation (arXiv 2204.00408)."""
+    """Structured pruning of coarse and fine parts with layerwise distillation (arXiv 2204.00408; docs/methods/cofi.md §2 to
+    4)."""
 
     method: Literal["cofi"]
-    prediction_weight: Weight = 0.1
-    """Weight of the prediction term."""
-    layer_weight: Weight = 0.9
-    """Weight of the layer term."""
+    prediction_weight: NonNegative = 0.1
+    """Weight of the term that compares predictions. [paper: grid 0.1, 0.3, 0.5]"""
+    layer_weight: NonNegative = 0.9
+    """Weight of the term that compares the outputs of layers. [paper: grid 0.9, 0.7, 0.5]"""
     temperature: Positive = 2.0
-    """Softens both distributions of the prediction term."""
+    """Divides the logits of teacher and student in the prediction term; higher is softer. [public code]"""
     teacher_layers: Annotated[int, Field(ge=1)] = 4
-    """Teacher layers to match, evenly spaced, the last one among them."""
+    """Teacher layers that student layers are matched to; evenly spaced, the last layer among them. [layers; paper]"""
     matching: Literal["unrestricted", "ordered", "fixed", "random"] = "ordered"
-    """How student layers are found for them: the nearest, the nearest in order, those of the same index, or the nearest
-    to one teacher layer drawn at random in each block."""
+    """Student layer for each of these teacher layers: the nearest, the nearest that keeps the order, the one of the same index,
+    or the nearest to a teacher layer drawn at random from each block. [public code: versions 3, 4, 2 and 6; 4 for small
+    tasks]"""
     match_gone: bool = False
-    """Let layers that are gone count as student layers, as the public code did."""
+    """Also match student layers that pruning has removed. [ours: true in the public code]"""
     mask_padding: bool = False
-    """Leave padding out of the layer term."""
+    """Leave padding out of the layer term. [public code]"""
 
 
 GATE_COLUMNS = (
@@ -106,18 +117,20 @@ GATE_COLUMNS = (
 
 
 class HeadsPlan(IterativePlan):
-    """First-order importance of heads and FFN units (Michel et al. 2019, arXiv 1905.10650)."""
+    """Remove attention heads and FFN units by first-order importance (Michel et al. 2019, arXiv 1905.10650)."""
 
     method: Literal["heads"]
     removes: ClassVar[Removal] = "structure"
     allocation: Literal["global"] = "global"
+    """Always one ranking over all layers. [paper]"""
     prune_embeddings: Literal[False] = False
+    """Always false: embeddings have neither heads nor units. [paper]"""
     parts_to_prune: Annotated[tuple[Literal["heads", "units"], ...], Many, Field(min_length=1)] = ("heads", "units")
-    """What is ranked and removed."""
+    """Parts that are ranked and removed. [paper: heads; units as in later work]"""
     normalise: bool = True
-    """Divide importances by their norm over the layer before layers are compared."""
+    """Divide the importances of a layer by their norm before layers are compared. [paper]"""
     dense_epochs: Positive = 1.0
-    """Training before the first removal of every stage: importances are gathered there."""
+    """Training before the first removal of every stage, during which the importances are gathered. [epochs; ours]"""
 
     def begins_dense(self, *, first_stage: bool) -> bool:
         """Every stage begins with its dense epochs."""
@@ -125,16 +138,19 @@ class HeadsPlan(IterativePlan):
 
 
 class SmallDensePlan(Plan):
-    """A small student of equal size without any search, with logit distillation."""
+    """A small student of the target's size, made without search and trained with logit distillation."""
 
     method: Literal["small-dense"]
     removes: ClassVar[Removal] = "structure"
     kind: Literal["sliced", "layers"] = "sliced"
-    """Heads and units drawn at random, the same share in every layer; or evenly spaced layers, sliced to the size."""
+    """How the student is made: sliced keeps the same share of heads and units in every layer, drawn at random; layers keeps
+    evenly spaced layers, sliced to the size. [ours]"""
     epochs: Positive = 3.0
+    """Passes over the training rows in a stage. [epochs; ours]"""
     alpha: Fraction = 0.5
-    """Weight of the distillation term; the task loss has 1 - alpha."""
+    """Weight of the distillation term; the task loss has weight 1 - alpha. [common]"""
     temperature: Positive = 2.0
+    """Divides the logits of teacher and student before the softmax; higher is softer. [common]"""
 
     def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""

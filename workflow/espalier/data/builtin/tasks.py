@@ -16,11 +16,13 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 
 from espalier.data.builtin.questions import Entry, Question, ask_meaning, ask_type, context_of, entries
 from espalier.data.builtin.text import ALIASES, first_sentence, key, mask, paragraphs, passages, prose
+from espalier.data.builtin.word_order import swap, swappable
 
 DISTRIBUTIONS = {name: {"sklearn": "scikit-learn"}.get(name, name) for name in ALIASES}
 """Library → distribution that installs it."""
@@ -33,6 +35,7 @@ LIBRARIES = ("matplotlib", "networkx", "pandas", "scipy", "sklearn", "sympy", "t
 CLASSES: dict[str, tuple[str, ...] | None] = {
     "docs-library": LIBRARIES,
     "docs-pair": ("unrelated", "follows"),
+    "docs-order": ("as-written", "swapped"),
     "docs-span": None,
     "docs-corpus": None,
 }
@@ -40,10 +43,14 @@ CLASSES: dict[str, tuple[str, ...] | None] = {
 
 TRAIN_PER_CLASS, VALIDATION_PER_CLASS = 1250, 200
 """Rows of docs-library; together below the smallest library's number of sentences."""
-VALIDATION_FILES = {"docs-pair": 0.12, "docs-span": 0.12, "docs-corpus": 0.05}
+VALIDATION_FILES = {"docs-pair": 0.12, "docs-order": 0.12, "docs-span": 0.12, "docs-corpus": 0.05}
 """Fraction of the Python files whose texts are validation rows, in (0, 1)."""
 PAIR_WORDS, CORPUS_WORDS = (5, 200), (8, 200)
 """Fewest and most words of a paragraph."""
+ORDER_ROWS = {"train": 10_000, "validation": 1_000}
+"""Rows of docs-order; even numbers, below the number of sentences in the files of each split."""
+ORDER_WORDS = (7, 25)
+"""Fewest and most words of a sentence of docs-order."""
 LEFT_OUT = {"tests", "test", "testing", "_testing", "_vendor", "externals"}
 """Folders of tests and of other projects' code."""
 
@@ -51,7 +58,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 ANSWERS = pa.struct({"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int32())})
 """Answers in SQuAD's form; starts in characters of the context."""
-Rows = list[tuple[str, ...]] | list[Question]
+Rows = list[tuple[Any, ...]]
 
 
 def build(name: str) -> dict[str, pa.Table]:
@@ -60,7 +67,14 @@ def build(name: str) -> dict[str, pa.Table]:
     Labels index into `CLASSES[name]`; spans have answers and id. The rows of a split are ordered by digest, which mixes
     libraries and classes.
     """
-    splits = {"docs-library": _library, "docs-pair": _pairs, "docs-span": _spans, "docs-corpus": _corpus}[name]()
+    makers = {
+        "docs-library": _library,
+        "docs-pair": _pairs,
+        "docs-order": _order,
+        "docs-span": _spans,
+        "docs-corpus": _corpus,
+    }
+    splits = makers[name]()
     ordered = {split: sorted(rows, key=lambda row: _digest(*row[:-1])) for split, rows in splits.items()}
     return {split: _table(rows, CLASSES[name]) for split, rows in ordered.items()}
 
@@ -81,7 +95,7 @@ def versions() -> dict[str, str]:
 @functools.lru_cache(maxsize=1)
 def docstrings() -> dict[str, list[str]]:
     """Path of each Python file below site-packages → its docstrings in the order of the file; files sorted."""
-    found = {}
+    found: dict[str, list[str]] = {}
     gc.disable()  # syntax trees have no cycles; looking for some takes a fifth of the time
     try:
         for library in sorted(ALIASES):
@@ -162,6 +176,36 @@ def _neighbours(found: Iterable[str], seen: set[str]) -> Iterator[tuple[str, str
                 yield first, second, number
 
 
+def _order() -> dict[str, Rows]:
+    """First sentence → is it as written, or have two neighbouring words changed places?
+
+    Each sentence occurs once, in one of the two forms, and every second one is swapped: both classes have equal words,
+    lengths and punctuation.
+    """
+    sentences: dict[str, list[str]] = {split: [] for split in ORDER_ROWS}
+    seen: set[str] = set()
+    for file, found in docstrings().items():
+        for sentence in filter(None, map(first_sentence, found)):
+            few, most = ORDER_WORDS
+            # Words in alphabetical order: sentences that differ in their order alone would look like a swap.
+            words = " ".join(sorted(key(sentence).split()))
+            if few <= len(sentence.split()) <= most and swappable(sentence) and words not in seen:
+                seen.add(words)
+                sentences[_split(file, "docs-order")].append(sentence)
+
+    splits: dict[str, Rows] = {}
+    for split, count in ORDER_ROWS.items():
+        chosen = sorted(sentences[split], key=_digest)[:count]
+        as_written: Rows = [(sentence, "as-written") for sentence in chosen[::2]]
+        splits[split] = as_written + [(_swapped(sentence), "swapped") for sentence in chosen[1::2]]
+    return splits
+
+
+def _swapped(sentence: str) -> str:
+    places = swappable(sentence)
+    return swap(sentence, places[int(_digest("docs-order", sentence)[:8], 16) % len(places)])
+
+
 def _spans() -> dict[str, Rows]:
     """Two questions on each list of parameters: what one of them is, and the type of another.
 
@@ -214,8 +258,9 @@ def _table(rows: Rows, classes: tuple[str, ...] | None) -> pa.Table:
     texts = {
         f"text_{letter}": pa.array(column, pa.string()) for letter, column in zip("ab", zip(*rows, strict=True), strict=False)
     }
-    if isinstance(rows[0], Question):
-        answers = pa.array([{"text": [row.answer], "answer_start": [row.start]} for row in rows], ANSWERS)
+    questions = [row for row in rows if isinstance(row, Question)]
+    if questions:
+        answers = pa.array([{"text": [row.answer], "answer_start": [row.start]} for row in questions], ANSWERS)
         return pa.table(texts | {"answers": answers, "id": pa.array([_digest(*row[:3])[:16] for row in rows])})
     if classes is None:
         return pa.table({"text_a": texts["text_a"]})

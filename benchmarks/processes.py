@@ -1,4 +1,4 @@
-"""Does the number of processes change a result? `python -m tests.processes FOLDER`, which writes processes.json beside it.
+"""Does the number of processes change a result? `python -m benchmarks.processes FOLDER`, which writes processes.json beside it.
 
 CoFi on RTE (../shared/data), by one process and by two that share its batches. There is no dropout, whose noise is each
 process's own. A third run shows what rounding alone does: one process that adds up its gradients from half batches.
@@ -50,6 +50,7 @@ def fetch(clone: Clone) -> Path:
 
 
 def run(clone: Clone, processes: int, *targets: str) -> None:
+    """Let Snakemake make the targets."""
     command = ["snakemake", *targets, "--cores", "2", "--resources", f"gpu={processes}"]
     subprocess.run([sys.executable, "-m", *command], cwd=clone.folder, check=True)
 

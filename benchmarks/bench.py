@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.throughput import BATCH, MEAN_LENGTH, STEPS, random_rows, seconds
 from espalier.config.methods.sdp import SdpPlan
 from espalier.methods.base import Stage
 from espalier.methods.sdp import Sdp
 from espalier.models.files import open_base
-from tests.throughput import BATCH, MEAN_LENGTH, STEPS, random_rows, seconds
 
 
 def seconds_a_step(base: list[Path]) -> float:

@@ -1,4 +1,4 @@
-"""Does memory grow with a corpus? `python -m tests.corpora`, which writes corpora.json beside it.
+"""Does memory grow with a corpus? `python -m benchmarks.corpora`, which writes corpora.json beside it.
 
 The novels of ../shared/data (13 M words) and a file with ten copies of them: peak resident memory of every stage up to the
 teacher's first training steps, with the base minilm of an earlier run. Pages of mapped files count. About 20 minutes.

@@ -1,4 +1,4 @@
-"""Seconds of training steps, of encoders by their shape: `python -m tests.throughput`, which writes throughput.json.
+"""Seconds of training steps, of encoders by their shape: `python -m benchmarks.throughput`, which writes throughput.json.
 
 How much faster a HomoDistil step is when its student is smaller (rows of 128 tokens): what the teacher takes stays, so that
 a student whose own time fell with its weights would give `bound`. For minilm's shape and for that of BERT-base, the paper's.

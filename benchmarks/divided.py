@@ -1,4 +1,4 @@
-"""The same tiny runs under any number of processes: `python -m torch.distributed.run … -m tests.divided FOLDER NAME…`."""
+"""The same tiny runs under any number of processes: `python -m torch.distributed.run … -m benchmarks.divided FOLDER NAME…`."""
 
 from __future__ import annotations
 
