@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification
 
-from espalier.config.methods import COLUMNS, METHODS
+from espalier.config.methods import HISTORY_COLUMNS, METHODS
 from espalier.data.spans import OUT
 from espalier.evaluation.predict import all_logits
 from espalier.models.encoder import count_weights, prunable_weights
@@ -93,7 +93,7 @@ OF_THE_LOOP = {"step", "epoch", "loss", "learning_rate", "gradient_norm", "spars
 def test_logs_the_columns_that_its_method_declares(finished):
     logged = {column for row in finished.loop.history.rows for column in row}
     own = {name for name in logged - OF_THE_LOOP if not name.startswith(("loss/", "validation/"))}
-    declared = {column.name for column in COLUMNS.get(finished.plan["method"], ())}
+    declared = {column.name for column in HISTORY_COLUMNS.get(finished.plan["method"], ())}
     assert own == {name for name in declared - OF_THE_LOOP if "latency" not in name}, "latency: where a plan aims at a speed"
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from test_table import found, project, write
 
-from espalier.config.methods import COLUMNS
+from espalier.config.methods import HISTORY_COLUMNS
 from espalier.report.style import looks
 from espalier.report.training_figures import draw_panel
 from espalier.results.curves import LONGEST, Curves, Line, Panel, read_curves
@@ -86,7 +86,7 @@ def gated_history(folder: Path, seed: int = 1) -> Path:
 
 
 def test_sparsity_is_shown_with_its_target_and_multipliers_together(tmp_path: Path):
-    (read,) = read_curves([gated_history(tmp_path)], {}, {}, {"cofi": COLUMNS["cofi"]})
+    (read,) = read_curves([gated_history(tmp_path)], {}, {}, {"cofi": HISTORY_COLUMNS["cofi"]})
     assert [(panel.name, panel.quantities) for panel in read.panels] == [
         ("task", [""]),
         ("sparsity", ["expected", "target", "measured"]),
@@ -100,7 +100,7 @@ def test_sparsity_is_shown_with_its_target_and_multipliers_together(tmp_path: Pa
 
 
 def test_quantities_of_one_panel_can_be_told_apart(tmp_path: Path):
-    (read,) = read_curves([gated_history(tmp_path, seed) for seed in (1, 2)], {}, {}, {"cofi": COLUMNS["cofi"]})
+    (read,) = read_curves([gated_history(tmp_path, seed) for seed in (1, 2)], {}, {}, {"cofi": HISTORY_COLUMNS["cofi"]})
     axes = Figure().subplots()
     draw_panel(axes, read.panels[1], read, looks(["cofi"])["cofi"])
     legend = axes.get_legend()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from test_report import make_report, sections, study, tags_of, words
 from test_table import found, write
 
-from espalier.config.methods import COLUMNS
+from espalier.config.methods import HISTORY_COLUMNS
 from espalier.report.style import LIGHT, looks
 from espalier.report.training_figures import distance_file, draw_comparison, draw_panel
 from espalier.results.comparisons import Comparison
@@ -41,7 +41,9 @@ def history(folder: Path, plan: str, seed: int, first: float, steps: int = 3) ->
 def comparison(folder: Path, **more: int) -> Comparison:
     paths = [history(folder, plan, seed, 0.5 * seed, **more) for plan in PLANS for seed in (1, 2)]
     steps, goals = {place_of(path): 3 for path in paths}, {("base", "corpus"): ("validation", "masked-accuracy")}
-    return Comparison("base", "corpus", read_curves(paths, steps, goals, dict.fromkeys(PLANS, COLUMNS["homodistil"])), 3.5)
+    return Comparison(
+        "base", "corpus", read_curves(paths, steps, goals, dict.fromkeys(PLANS, HISTORY_COLUMNS["homodistil"])), 3.5
+    )
 
 
 def test_distance_loss_and_speed_are_compared_where_a_distance_was_logged(tmp_path: Path):

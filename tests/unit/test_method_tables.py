@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from espalier.config.methods import COLUMNS, METHODS, SCORE_CURVES, AnyPlan
+from espalier.config.methods import HISTORY_COLUMNS, METHODS, SCORE_CURVES, AnyPlan
 from espalier.provenance.code_digest import reached
 
 PACKAGE = Path(__file__).parents[2] / "workflow/espalier"
@@ -24,7 +24,7 @@ def symbol(entry: str) -> tuple[str, str]:
 
 def test_every_method_has_settings_and_code():
     assert PLANS.keys() == METHODS.keys()
-    assert COLUMNS.keys() | SCORE_CURVES.keys() <= METHODS.keys()
+    assert HISTORY_COLUMNS.keys() | SCORE_CURVES.keys() <= METHODS.keys()
 
 
 @pytest.mark.parametrize("method", list(METHODS))
@@ -43,13 +43,13 @@ def test_what_the_report_is_told_trains_nothing_again(method):
     counted = reached(("espalier.stages.compress", "*"), symbol(METHODS[method]))
     assert not {name for module, name in counted if module.startswith("espalier.config.methods") and name.isupper()} & {
         *("GATE_COLUMNS", "WIDTH_COLUMNS", "GRAFTING_COLUMNS", "GRAFTING"),
-        *("COLUMNS", "SCORE_CURVES"),
+        *("HISTORY_COLUMNS", "SCORE_CURVES"),
     }
 
 
-@pytest.mark.parametrize("method", list(COLUMNS))
+@pytest.mark.parametrize("method", list(HISTORY_COLUMNS))
 def test_columns_have_one_name_each_and_a_panel_one_unit(method):
-    columns = COLUMNS[method]
+    columns = HISTORY_COLUMNS[method]
     assert len({column.name for column in columns}) == len(columns)
     for title in {column.panel for column in columns if column.panel}:
         shown = [column for column in columns if column.panel == title]

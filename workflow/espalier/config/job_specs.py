@@ -9,7 +9,7 @@ from pydantic import Field
 from espalier.config.blocks import Block
 from espalier.config.chains import Student, epochs_to, source_of, student_before, students_of, target_of
 from espalier.config.data import Base, Kind, Metric, Task, TextMetric
-from espalier.config.methods import COLUMNS, SCORE_CURVES, AnyPlan
+from espalier.config.methods import HISTORY_COLUMNS, SCORE_CURVES, AnyPlan
 from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
 from espalier.config.targets import Target, stage_of
@@ -249,7 +249,7 @@ def _student_spec(config: Config, student: Student, seed: int, *, unread: set[st
     )
 
 
-def _for_one_stage(settings: Plan, target: Target, unread: set[str]) -> Plan:
+def _for_one_stage(settings: Plan, target: Target, unread: set[str]) -> Any:
     """A plan with one target and with the defaults of what nobody reads, so that a change there re-runs nothing."""
     fields = type(settings).model_fields
     defaults = {name: fields[name].get_default(call_default_factory=True) for name in unread & fields.keys()}
@@ -314,7 +314,7 @@ def report_spec(config: Config) -> ReportSpec:
         project=config.project,
         methods={name: plan.method for name, plan in config.plans.items()},
         starts={student: str(source) for student, source in starts.items() if source is not None},
-        columns={method: COLUMNS[method] for method in by_method if method in COLUMNS},
+        columns={method: HISTORY_COLUMNS[method] for method in by_method if method in HISTORY_COLUMNS},
         score_curves=[
             curve for method, plans in by_method.items() if method in SCORE_CURVES for curve in SCORE_CURVES[method](plans)
         ],

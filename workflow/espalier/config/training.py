@@ -164,6 +164,11 @@ class Plan(Training):
         """
         return []
 
+    @property
+    def removal_schedule(self) -> Literal["uniform", "geometric", "cubic"]:
+        """How sparsity rises over the removals of `removal_steps`."""
+        return "uniform"
+
     def schedule_ends(self, bounds: Sequence[int]) -> list[int]:
         """Steps at which learning-rate schedules end, given the steps at which the parts of the stage end."""
         return list(bounds)
@@ -190,6 +195,11 @@ class PrunedPlan(Plan):
     def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
         """Steps before which weights are removed, given the steps at which the parts of the stage end."""
         raise NotImplementedError
+
+    @property
+    def removal_schedule(self) -> Literal["uniform", "geometric", "cubic"]:
+        """As the settings say."""
+        return self.prune_schedule
 
     def schedule_ends(self, bounds: Sequence[int]) -> list[int]:
         """The end of every part, or of the last one alone."""

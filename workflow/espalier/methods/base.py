@@ -136,7 +136,7 @@ class Method:
         return ()
 
     def after_step(self, step: int) -> dict[str, float | Float[Tensor, ""]]:
-        """What to log besides the losses: columns that the table `COLUMNS` of config/methods declares for the method."""
+        """What to log besides the losses: the columns that `HISTORY_COLUMNS` in config/methods declares for the method."""
         return {}
 
     def at_target(self, steps: int) -> bool:

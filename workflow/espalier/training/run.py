@@ -109,7 +109,7 @@ def pruning_stage(
     removals: dict[int, float] = {}
     starts = plan.removal_steps(bounds=bounds, first_stage=first)
     if starts and target > before:
-        removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.prune_schedule), strict=True))
+        removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.removal_schedule), strict=True))
 
     return Stage(
         kind=kind,

@@ -36,7 +36,7 @@ METHODS = {
 }
 """Method → its class, as `module:Class`. A job imports the code of its own method alone."""
 
-COLUMNS: dict[str, tuple[HistoryColumn, ...]] = {
+HISTORY_COLUMNS: dict[str, tuple[HistoryColumn, ...]] = {
     "spd": GRAFTING_COLUMNS,
     "l0": GATE_COLUMNS,
     "cofi": GATE_COLUMNS,
