@@ -12,7 +12,7 @@ from espalier.methods.cofi import PAPER_RATE, TRAVEL
 from espalier.models.forward import forward
 from espalier.models.modeling_espalier import shape_of
 from espalier.pruning.lagrangian import expected_counts
-from espalier.pruning.latency import Curve, LatencyGoal, LatencyTable, expected_latency
+from espalier.pruning.latency import Curve, LatencyTable, LatencyTarget, expected_latency
 from espalier.pruning.parts import HIDDEN, heads_of, units_of
 from tests import tiny
 from tests.methods.conftest import GATES, Harness, begun
@@ -192,9 +192,9 @@ def test_evaluation_uses_decided_gates_and_training_draws_them_once_a_step(harne
 def test_a_latency_is_reached_by_a_table_s_times(harness):
     """Attention is dear in this table and units cost nothing, so attention goes; hidden dimensions have no gates."""
     table = LatencyTable(2, Curve((0, 4), (0.0, 10.0)), Curve((0, 64), (0.0, 1.0)), rest_ms=1.0)
-    goal = LatencyGoal(table, 14.0)
+    target = LatencyTarget(table, 14.0)
     loop = harness.loop(PLAN)
-    loop.method.stage = replace(loop.method.stage, target=goal.removed, latency=goal)
+    loop.method.stage = replace(loop.method.stage, target=target.removed, latency=target)
     loop.run()
     masks = loop.method.end()
     reached = expected_latency(table, *expected_counts(masks, shape_of(tiny.config())))

@@ -7,7 +7,7 @@ from transformers import MPNetConfig, MPNetForSequenceClassification
 from espalier.models.encoder import count_weights
 from espalier.models.modeling_espalier import Shape, shape_of
 from espalier.pruning.budget import LatencyBudget, SizeBudget, check_reach, close_until, land
-from espalier.pruning.latency import Curve, LatencyGoal, LatencyTable
+from espalier.pruning.latency import Curve, LatencyTable, LatencyTarget
 from espalier.pruning.parts import HIDDEN, full_masks, heads_of, masks_of, units_of, within
 from espalier.pruning.shrink import shrink
 from espalier.runtime.errors import UserError
@@ -142,7 +142,7 @@ TABLE = LatencyTable(2, Curve((0, 1, 2), (0.0, 3.0, 4.0)), Curve((0, 3, 6), (0.0
     ],
 )
 def test_expected_latency_is_read_from_the_table(part, milliseconds):
-    budget = LatencyBudget(LatencyGoal(TABLE, 10.0), SHAPE)
+    budget = LatencyBudget(LatencyTarget(TABLE, 10.0), SHAPE)
     assert budget.target == pytest.approx(0.6)
     assert 25.0 * (1.0 - float(budget.saved(part))) == pytest.approx(milliseconds)
 
@@ -152,13 +152,13 @@ def test_expected_latency_has_gradients_for_every_gate():
         name: torch.full((len(mask),), 0.8, requires_grad=True) for name, mask in full_masks(SHAPE).items() if name != HIDDEN
     }
     gates |= {kind: torch.full((2,), 0.7, requires_grad=True) for kind in ("attention", "ffn")}
-    LatencyBudget(LatencyGoal(TABLE, 10.0), SHAPE).saved(gates).backward()
+    LatencyBudget(LatencyTarget(TABLE, 10.0), SHAPE).saved(gates).backward()
     assert all((each.grad < 0).all() for each in gates.values())
 
 
 def test_landing_meets_a_latency_to_a_unit():
     values, soft = gates({})
-    budget = LatencyBudget(LatencyGoal(TABLE, 14.0), SHAPE)
+    budget = LatencyBudget(LatencyTarget(TABLE, 14.0), SHAPE)
     del values[HIDDEN], soft[HIDDEN]
     landed = land(values, soft, SHAPE, budget)
     assert 25.0 * (1.0 - float(budget.saved(masks_of(landed, SHAPE)))) == pytest.approx(14.0, abs=2.0)

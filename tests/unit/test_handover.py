@@ -14,7 +14,7 @@ from espalier.models.modeling_espalier import shape_of
 from espalier.pruning.budget import SizeBudget
 from espalier.pruning.handover import gone, taken_over
 from espalier.pruning.masks import Pruner
-from espalier.pruning.parts import describe, full_masks, masks_of, original_shape, within
+from espalier.pruning.parts import full_masks, masks_of, original_shape, part_counts, within
 from espalier.pruning.widths import Sizes
 from tests import tiny
 
@@ -58,8 +58,8 @@ def test_narrowed_widths_become_parts_of_the_base():
     parts, small = taken_over(widths(), "parts", narrow()), shape_of(narrow().config)
     assert parts["head"].tolist() == [True] * 4 + [False] * 4
     assert original_shape(parts, small.head_dim) == shape_of(tiny.config())
-    assert describe(parts)["layers"][0] == {"heads": {"kept": 4, "total": 4}, "ffn": {"kept": 32, "total": 64}}
-    assert describe(parts)["head"] == {"kept": 4, "total": 8}
+    assert part_counts(parts)["layers"][0] == {"heads": {"kept": 4, "total": 4}, "ffn": {"kept": 32, "total": 64}}
+    assert part_counts(parts)["head"] == {"kept": 4, "total": 8}
     assert torch.equal(parts["hidden"], widths()["hidden"])
 
 

@@ -12,7 +12,7 @@ from transformers import GPT2Config
 
 from espalier.evaluation import sublayer_times as timing
 from espalier.evaluation.sublayer_times import ffn_widths, measure_table, rising
-from espalier.pruning.latency import Curve, LatencyTable, expected_latency, read_table
+from espalier.pruning.latency import Curve, LatencyTable, expected_latency, read_latency_table
 from espalier.runtime.errors import UserError
 from espalier.stages import latency
 from tests import tiny
@@ -76,7 +76,7 @@ def test_a_table_is_measured_written_and_read(tmp_path, monkeypatch):
     assert (content["batch_size"], content["length"], content["device"]) == (2, 16, "cpu")
     assert content["threads"] == torch.get_num_threads()
     assert content["versions"]["torch"] == torch.__version__
-    table = read_table(tmp_path / "b2-l16.json")
+    table = read_latency_table(tmp_path / "b2-l16.json")
     assert (table.layers, table.attention.sizes, table.ffn.sizes[-1]) == (2, (0, 1, 2, 3, 4), 64)
     for curve in (table.attention, table.ffn):
         assert curve.times_ms[0] == 0.0

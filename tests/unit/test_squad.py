@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from espalier.evaluation.squad import best, exact_match, f1, normalise
+from espalier.evaluation.squad import best_score, exact_match, f1, normalise
 
 
 @pytest.mark.parametrize(
@@ -44,5 +44,5 @@ def test_exact_match_and_f1(prediction: str, gold: str, exact: float, overlap: f
 
 def test_the_gold_answer_that_fits_best_counts() -> None:
     golds = ["in the year 1066", "1066", "October 1066"]
-    assert best("exact-match", "1066", golds) == 1.0
-    assert best("squad-f1", "the year 1066", golds) == pytest.approx(2 * 1 * (2 / 3) / (1 + 2 / 3))
+    assert best_score("exact-match", "1066", golds) == 1.0
+    assert best_score("squad-f1", "the year 1066", golds) == pytest.approx(2 * 1 * (2 / 3) / (1 + 2 / 3))

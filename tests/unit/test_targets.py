@@ -164,7 +164,7 @@ def test_a_speed_up_is_a_part_of_the_table_s_dense_latency(tmp_path):
     for before, target in [(None, Speedup(speedup=4.0)), (Speedup(speedup=2.0), Latency(latency_ms=25.0))]:
         aim = aim_of(spec(before, target), [], [tmp_path / "table.json"])
         assert (aim.before, aim.target) == (0.5 if before else 0.0, 0.75)
-        assert (aim.latency.goal_ms, aim.latency.table.dense_ms) == (25.0, 100.0)
+        assert (aim.latency.target_ms, aim.latency.table.dense_ms) == (25.0, 100.0)
     for target in (Latency(latency_ms=100.0), Speedup(speedup=5.0)):
         with pytest.raises(UserError, match=r"allowed: above 20.0 ms \(embeddings and head alone\), below 100.0 ms"):
             aim_of(spec(None, target), [], [tmp_path / "table.json"])

@@ -15,7 +15,7 @@ TOKENS, WORDS = 13, 50
 
 @pytest.fixture(params=[1, 3 * WORDS, 1 << 21], ids=["a token", "three tokens", "all"])
 def pieces(request, monkeypatch):
-    monkeypatch.setattr(vocabulary, "PIECE", request.param)
+    monkeypatch.setattr(vocabulary, "LOGITS_PER_PIECE", request.param)
 
 
 def logits(seed: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What analyses measure of a student: its representations, the errors of its layers, its weights."""
+"""What analyses measure on a student: its representations, the errors of its layers, its weights."""
 
 from __future__ import annotations
 
@@ -37,25 +37,23 @@ from espalier.pruning.scores import keep_highest, magnitude
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import digits
 
-ROWS, INPUTS = 2000, 512
-"""Most rows of the evaluation set that are looked at, and most of these for the errors of layers (specifications)."""
-
-
-BATCH = 16
-"""Rows for which the states of all hybrids are in memory at once."""
-
-
+ROWS = 2000
+"""At most this many rows of the evaluation set are looked at (docs/methods/sdp.md §6)."""
+INPUTS = 512
+"""At most this many of them are used for the errors of layers (docs/methods/spd.md §6.4)."""
+ANALYSIS_BATCH_SIZE = 16
+"""Rows in a batch; the states of all hybrids are in memory at once."""
 REMOVED = (50, 70, 90)
-"""Percents of every matrix that a one-shot prune by magnitude removes."""
-
-
-SMALL, OF_LARGEST = 1.0e-3, 0.01
-"""Magnitudes below which a weight counts as small: absolute, and as a fraction of its matrix's largest."""
+"""Per cent of every matrix that one-shot pruning by magnitude removes."""
+SMALL = 1.0e-3
+"""A weight counts as small where its magnitude is below this."""
+SMALL_OF_LARGEST = 0.01
+"""A weight counts as small beside its matrix's largest where its magnitude is below this fraction of it."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is analysed."""
+    """What is analysed: a student, its teacher, and the rows that both read."""
 
     student: PreTrainedModel
     teacher: PreTrainedModel
@@ -65,109 +63,139 @@ class Subject:
 
 
 def representations(subject: Subject) -> dict[str, Any]:
-    """How well classes are separated, and how much noise pruning is on the teacher's vectors (SDP, sections 6.1, 6.2).
+    """How well classes are separated, and how much noise pruning adds to the teacher's vectors.
 
-    Vectors are the last hidden states of the first token, and for the noise of single layers means over real tokens; labels
-    of regression are rounded. The noise is None where the student's vectors have another width than the teacher's, and told
-    of single layers where there are as many.
+    Vectors are the last hidden states of the first token; for the noise of single layers they are means over real tokens.
+    Labels of regression are rounded. The noise is None where the student's vectors are not as wide as the teacher's. The
+    noise of single layers is there where both models have the same number of layers.
+
+    Source: docs/methods/sdp.md §6.1 and 6.2.
     """
-    (student, student_layers), (teacher, teacher_layers) = (
-        _states(subject, each) for each in (subject.student, subject.teacher)
-    )
+    student, student_layers = _pooled_states(subject, subject.student)
+    teacher, teacher_layers = _pooled_states(subject, subject.teacher)
     labels = torch.from_numpy(np.rint(subject.rows.labels).astype(np.int64))
-    alike = student.shape == teacher.shape
-    layers = zip(student_layers, teacher_layers, strict=True) if alike and len(student_layers) == len(teacher_layers) else ()
+
+    noise = scaled_noise = None
+    layer_noise = []
+    if student.shape == teacher.shape:
+        noise = _finite(signal_to_noise_db(student, teacher))
+        scaled_noise = _finite(signal_to_noise_db(on_scale_of(student, teacher), teacher))
+        if len(student_layers) == len(teacher_layers):
+            for student_layer, teacher_layer in zip(student_layers, teacher_layers, strict=True):
+                layer_noise.append(_finite(signal_to_noise_db(student_layer, teacher_layer)))
+
     return {
-        "student": _classes(student, labels),
-        "teacher": _classes(teacher, labels),
-        "signal_to_noise_db": _number(signal_to_noise_db(student, teacher)) if alike else None,
-        "scaled_signal_to_noise_db": _number(signal_to_noise_db(on_scale_of(student, teacher), teacher)) if alike else None,
-        "layers_signal_to_noise_db": [_number(signal_to_noise_db(*layer)) for layer in layers],
+        "student": _class_statistics(student, labels),
+        "teacher": _class_statistics(teacher, labels),
+        "signal_to_noise_db": noise,
+        "scaled_signal_to_noise_db": scaled_noise,
+        "layers_signal_to_noise_db": layer_noise,
     }
 
 
 @torch.no_grad()
-def _states(
+def _pooled_states(
     subject: Subject, model: PreTrainedModel
 ) -> tuple[Float[Tensor, "rows hidden"], Float[Tensor, "layers rows hidden"]]:
     """The first token's last hidden state, and every layer's mean over real tokens; in the table's order, on the CPU."""
-    vectors, means, order = [], [], list(in_length_order(subject.rows.lengths, BATCH))
+    vectors = []
+    means = []
+    order = list(in_length_order(subject.rows.lengths, ANALYSIS_BATCH_SIZE))
     for picked in order:
         batch = subject.rows.batch(picked, subject.accelerator.device)
         with subject.accelerator.autocast():
             states = forward(model, batch, hidden_states=True).hidden_states
         vectors.append(pool(states[-1], batch.attention_mask, "first-token").float().cpu())
-        means.append(torch.stack([pool(each.float(), batch.attention_mask, "mean") for each in states]).cpu())
+        means.append(torch.stack([pool(layer.float(), batch.attention_mask, "mean") for layer in states]).cpu())
+
+    # Batches were made in the order of lengths; argsort of a permutation is its inverse.
     back = torch.from_numpy(np.argsort(np.concatenate(order)))
     return torch.cat(vectors)[back], torch.cat(means, dim=1)[:, back]
 
 
-def _classes(vectors: Float[Tensor, "rows hidden"], labels: Int[Tensor, " rows"]) -> dict[str, float | None]:
+def _class_statistics(vectors: Float[Tensor, "rows hidden"], labels: Int[Tensor, " rows"]) -> dict[str, float | None]:
     return {
-        "separability": _number(class_separability(vectors, labels)),
-        "class_signal_to_noise": _number(class_signal_to_noise(vectors, labels)),
+        "separability": _finite(class_separability(vectors, labels)),
+        "class_signal_to_noise": _finite(class_signal_to_noise(vectors, labels)),
     }
 
 
 def errors(subject: Subject) -> dict[str, Any]:
-    """How errors of single layers add up (SPD, section 6.4); or why that cannot be said of this student."""
+    """How errors of single layers add up; or, under `left_out`, why this student has no such errors.
+
+    Source: docs/methods/spd.md §6.4.
+    """
     try:
         check_alike(subject.student, subject.teacher)
     except UserError as error:
         return {"left_out": str(error)}
+
+    # Sums of squares add up over batches; roots and ratios are taken of the totals.
     rows = subject.rows.sample(INPUTS, "evaluation")
-    squares: Any = sum(
-        squared_errors(hybrid_states(subject.student, subject.teacher, rows.batch(picked, subject.accelerator.device)))
-        for picked in in_length_order(rows.lengths, BATCH)
-    )
-    found = propagation(squares)
-    columns = {name: [_number(value) for value in getattr(found, name)] for name in ("local", "accumulated", "steps", "gain")}
-    return columns | {"distance": _number(found.distance), "bound": _number(found.bound)}
+    squares: Any = 0
+    for picked in in_length_order(rows.lengths, ANALYSIS_BATCH_SIZE):
+        batch = rows.batch(picked, subject.accelerator.device)
+        squares = squares + squared_errors(hybrid_states(subject.student, subject.teacher, batch))
+
+    result = propagation(squares)
+    columns = {}
+    for name in ("local", "accumulated", "steps", "gain"):
+        columns[name] = [_finite(value) for value in getattr(result, name)]
+    return columns | {"distance": _finite(result.distance), "bound": _finite(result.bound)}
 
 
 def weights(subject: Subject) -> dict[str, Any]:
-    """How sparse the matrices are by themselves, and what a one-shot prune by magnitude leaves (SDP, sections 6.4, 6.5)."""
-    matrices = {name: _matrix(weight.detach()) for name, weight in prunable_weights(subject.student).items()}
-    means = {key: _mean([each[key] for each in matrices.values()]) for key in next(iter(matrices.values()))}
+    """How sparse the matrices are by themselves, and the score that one-shot pruning by magnitude leaves.
+
+    Source: docs/methods/sdp.md §6.4 and 6.5.
+    """
+    matrices = {name: _matrix_statistics(weight.detach()) for name, weight in prunable_weights(subject.student).items()}
+
+    means = {}
+    for key in next(iter(matrices.values())):
+        means[key] = _mean_of_known([statistics[key] for statistics in matrices.values()])
     return {"mean": means, "score": _score(subject, subject.student), "one_shot": _one_shot(subject), "matrices": matrices}
 
 
-def _matrix(weight: Float[Tensor, "outputs inputs"]) -> dict[str, float | None]:
+def _matrix_statistics(weight: Float[Tensor, "outputs inputs"]) -> dict[str, float | None]:
     return {
-        "hoyer": _number(hoyer_sparsity(weight)),
-        "small": _number(fraction_below(weight, SMALL)),
-        "small_beside_largest": _number(fraction_below(weight, OF_LARGEST * float(weight.abs().max()))),
-        "excess_kurtosis": _number(excess_kurtosis(weight)),
+        "hoyer": _finite(hoyer_sparsity(weight)),
+        "small": _finite(fraction_below(weight, SMALL)),
+        "small_beside_largest": _finite(fraction_below(weight, SMALL_OF_LARGEST * float(weight.abs().max()))),
+        "excess_kurtosis": _finite(excess_kurtosis(weight)),
     }
 
 
 @torch.no_grad()
 def _one_shot(subject: Subject) -> dict[str, dict[str, float | None]]:
-    """Percent removed → the score that is left, and the mean distortion of the matrices."""
-    student, found = copy.deepcopy(subject.student), {}
-    whole = {name: weight.detach().clone() for name, weight in prunable_weights(student).items()}
+    """Per cent removed → the score that is left, and the mean distortion of the matrices."""
+    student = copy.deepcopy(subject.student)
+    original = {name: weight.detach().clone() for name, weight in prunable_weights(student).items()}
+
+    results = {}
     for percent in REMOVED:
         distortions = []
+        # Always pruned from the original weights, not from those of the lower sparsity before.
         for name, weight in prunable_weights(student).items():
-            kept = keep_highest(magnitude(whole[name]), round(percent / 100 * weight.numel()))
-            distortions.append(_number(distortion(whole[name], kept)))
-            weight.copy_(whole[name] * kept)
-        found[str(percent)] = {"score": _score(subject, student), "distortion": _mean(distortions)}
-    return found
+            kept = keep_highest(magnitude(original[name]), round(percent / 100 * weight.numel()))
+            distortions.append(_finite(distortion(original[name], kept)))
+            weight.copy_(original[name] * kept)
+        results[str(percent)] = {"score": _score(subject, student), "distortion": _mean_of_known(distortions)}
+    return results
 
 
 def _score(subject: Subject, model: PreTrainedModel) -> float | None:
     score = evaluator(subject.rows, subject.spec.kind, [subject.spec.metric], subject.accelerator)(model)
-    return _number(score["evaluation"][subject.spec.metric])
+    return _finite(score["evaluation"][subject.spec.metric])
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _mean_of_known(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return _number(fmean(known)) if known else None
+    return _finite(fmean(known)) if known else None
 
 
-def _number(value: Float[Tensor, ""] | float | None) -> float | None:
-    """Six digits for the file; None for what is infinite, or no number, as the statistics of nothing are."""
+def _finite(value: Float[Tensor, ""] | float | None) -> float | None:
+    """The value with six digits for the file; None where it is infinite or not a number, such as a mean of nothing."""
     return digits(float(value)) if value is not None and math.isfinite(value) else None
 
 
@@ -176,3 +204,4 @@ FINDERS: dict[Analysis, Callable[[Subject], dict[str, Any]]] = {
     "errors": errors,
     "weights": weights,
 }
+"""Name of an analysis in the configuration → the function that makes it."""

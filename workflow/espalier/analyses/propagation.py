@@ -28,16 +28,16 @@ States = list[Float[Tensor, "tokens hidden"]]
 
 
 class Propagation(NamedTuple):
-    """Norms over all real tokens; the first of each position is that of the embeddings."""
+    """Norms over all real tokens, one value for each position; position 0 is the embeddings, position i is layer i."""
 
     local: list[float]
     """ε_i / ||T_i(H^T_{i-1})||: the layer's own error, at the teacher's input."""
     accumulated: list[float]
-    """||H^T_i - H^S_i|| / ||H^T_i||: with the student's input."""
+    """||H^T_i - H^S_i|| / ||H^T_i||: the error after layer i, at the student's own input."""
     steps: list[float]
-    """Δ_i: what hybrids i and i - 1 differ by after the last layer."""
+    """Δ_i: the norm of the difference between hybrids i and i - 1 after the last layer."""
     gain: list[float | None]
-    """κ_i = Δ_i / ε_i: how the layers above enlarge a layer's own error; None where it has none."""
+    """κ_i = Δ_i / ε_i: how much the layers above enlarge a layer's own error; None where the layer has no error."""
     distance: float
     """||T(x) - S(x)||, after the last layer."""
 
@@ -54,89 +54,116 @@ def squared_errors(hybrids: Sequence[States]) -> Float[Tensor, "4 positions"]:
         hybrids: states of the pure student and of hybrids 0 … N, the last of which is the teacher.
 
     Returns:
-        Of each position: its own error ε², the accumulated error, Δ², and the teacher's states.
+        Four rows with one column for each position: the position's own error ε², the accumulated error, Δ², and the
+        teacher's states.
     """
-    student, teacher = hybrids[0], hybrids[-1]
-    sums = [
-        [
-            (theirs - hybrids[place][place]).square().sum(),
-            (theirs - student[place]).square().sum(),
-            (hybrids[place + 1][-1] - hybrids[place][-1]).square().sum(),
-            theirs.square().sum(),
-        ]
-        for place, theirs in enumerate(teacher)
-    ]
+    student = hybrids[0]
+    teacher = hybrids[-1]
+
+    sums = []
+    for place, teacher_states in enumerate(teacher):
+        # hybrids[place] has the teacher's layers up to the one before, so here the layer's own error stands alone.
+        own = (teacher_states - hybrids[place][place]).square().sum()
+        accumulated = (teacher_states - student[place]).square().sum()
+        step = (hybrids[place + 1][-1] - hybrids[place][-1]).square().sum()
+        sums.append([own, accumulated, step, teacher_states.square().sum()])
     return torch.tensor(sums, dtype=torch.float64).T
 
 
 def propagation(squares: Float[Tensor, "4 positions"]) -> Propagation:
-    """Relative errors, steps and gains from what `squared_errors` gave, added up over batches."""
+    """Relative errors, steps and gains from the sums of `squared_errors`, added up over batches."""
     own, accumulated, steps, teacher = squares.sqrt()
     gains = [float(step / error) if error > 0 else None for step, error in zip(steps, own, strict=True)]
-    relative = ((own / teacher).tolist(), (accumulated / teacher).tolist())
-    return Propagation(*relative, steps.tolist(), gains, float(accumulated[-1]))
+
+    return Propagation(
+        local=(own / teacher).tolist(),
+        accumulated=(accumulated / teacher).tolist(),
+        steps=steps.tolist(),
+        gain=gains,
+        distance=float(accumulated[-1]),
+    )
 
 
 @torch.no_grad()
 def hybrid_states(student: nn.Module, teacher: nn.Module, batch: Batch) -> list[States]:
     """States of the pure student and of hybrids 0 … N, on the real tokens; both models are in eval mode.
 
-    What layers of some families share besides their input, such as DeBERTa's relative embeddings, is the student's.
+    Layers of some families share more than their input, such as DeBERTa's relative embeddings; this part is the student's.
 
     Raises:
         UserError: the two differ in depth or in hidden width.
     """
     check_alike(student, teacher)
-    grafts, real = Grafts(student, teacher), batch.attention_mask.bool()
-    with _recorded(teacher) as theirs:
+    grafts = Grafts(student, teacher)
+    real = batch.attention_mask.bool()
+
+    with _recorded(teacher) as teacher_states:
         forward(teacher, batch)
-    hybrids = [_states(student, batch, real)]
+
+    # The pure student, then hybrid `first`: the teacher's embeddings and first layers, the student's layers after them.
+    hybrids = [_student_states(student, batch, real)]
     for first in range(len(grafts) + 1):
         with grafts.grafted(torch.arange(len(grafts)) >= first):
-            hybrids.append(_states(student, batch, real, theirs[0]))
+            hybrids.append(_student_states(student, batch, real, teacher_states[0]))
     return hybrids
 
 
 def check_alike(student: nn.Module, teacher: nn.Module) -> None:
-    """See that layers of the one fit into the other.
+    """Check that layers of the one model fit into the other.
 
     Raises:
         UserError: the two differ in depth or in hidden width.
     """
-    own, theirs = ((each.config.num_hidden_layers, each.config.hidden_size) for each in (student, teacher))
-    if own != theirs:
+    layers, hidden = student.config.num_hidden_layers, student.config.hidden_size
+    teacher_layers, teacher_hidden = teacher.config.num_hidden_layers, teacher.config.hidden_size
+    if (layers, hidden) != (teacher_layers, teacher_hidden):
         raise UserError(
-            f"errors of single layers: the student has {own[0]} layers of hidden width {own[1]}, its teacher {theirs[0]} of "
-            f"{theirs[1]}; both must be equal"
+            f"errors of single layers: the student has {layers} layers of hidden width {hidden}, its teacher {teacher_layers} "
+            f"of {teacher_hidden}; both must be equal"
         )
 
 
-def _states(
+def _student_states(
     student: nn.Module,
     batch: Batch,
     real: Bool[Tensor, "batch length"],
     start: Float[Tensor, "batch length hidden"] | None = None,
 ) -> States:
-    with _recorded(student, start) as found:
+    """States of the real tokens in one forward pass of the student, grafted as it is now.
+
+    Args:
+        student: the student.
+        batch: its input.
+        real: True at real tokens.
+        start: what enters the first layer; the student's own embeddings when left out.
+    """
+    with _recorded(student, start) as states:
         forward(student, batch)
-    return [each[real].float() for each in found]
+    return [layer[real].float() for layer in states]
 
 
 @contextmanager
 def _recorded(model: nn.Module, start: Float[Tensor, "batch length hidden"] | None = None) -> Iterator[list[Tensor]]:
-    """What enters the first layer of the next forward pass, `start` in its place where given, and what leaves each."""
-    layers, found = encoder_layers(model)[1], []
+    """Record the next forward pass: what enters the first layer, then what leaves each layer.
+
+    Args:
+        model: the model whose layers are watched.
+        start: enters the first layer in place of the embeddings; they stay when it is left out.
+    """
+    layers = encoder_layers(model)[1]
+    states: list[Tensor] = []
 
     def enter(module: nn.Module, arguments: tuple) -> tuple:
-        found.append(arguments[0] if start is None else start)
-        return (found[0], *arguments[1:])
+        states.append(arguments[0] if start is None else start)
+        return (states[0], *arguments[1:])
 
     def leave(module: nn.Module, arguments: tuple, output: Tensor | tuple) -> None:
-        found.append(output[0] if isinstance(output, tuple) else output)
+        states.append(output[0] if isinstance(output, tuple) else output)
 
-    hooks = [layers[0].register_forward_pre_hook(enter), *(layer.register_forward_hook(leave) for layer in layers)]
+    hooks = [layers[0].register_forward_pre_hook(enter)]
+    hooks += [layer.register_forward_hook(leave) for layer in layers]
     try:
-        yield found
+        yield states
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,7 +1,7 @@
 """What pruning does to representations, weights and training: the analyses of SDP and SPD as plain functions.
 
-The papers name these analyses; how their authors defined them was not found. The definitions are ours, as written down in
-the specifications: SDP (arXiv 2109.15014), section 6, and SPD (arXiv 2110.08190), section 6.1.
+The papers name these analyses; their authors' definitions were not found. The definitions are ours, as written down in
+docs/methods/sdp.md §6 (SDP, arXiv 2109.15014) and docs/methods/spd.md §6.1 (SPD, arXiv 2110.08190).
 """
 
 from __future__ import annotations
@@ -35,17 +35,26 @@ def class_signal_to_noise(vectors: Float[Tensor, "rows hidden"], labels: Int[Ten
 def _spread(
     vectors: Float[Tensor, "rows hidden"], labels: Int[Tensor, " rows"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""], tuple[Float[Tensor, ""], Float[Tensor, ""]]]:
-    """d_within and d_total, which hold for unit vectors; traces between and within classes, which hold for all."""
+    """Distances and variances of classes, all classes weighted equally.
+
+    Returns:
+        d_within and d_total, which are distances only for unit vectors; the traces between and within classes.
+    """
     classes = [vectors[labels == label] for label in labels.unique()]
-    means = torch.stack([inside.mean(dim=0) for inside in classes])
+
+    # ||mu_k||² of each class, and ||mean_k mu_k||².
+    means = torch.stack([members.mean(dim=0) for members in classes])
     squared = means.square().sum(dim=1)
     centre = means.mean(dim=0).square().sum()
-    inside = torch.stack([each.square().sum(dim=1).mean() for each in classes])
-    return (1.0 - squared).mean(), 1.0 - centre, (squared.mean() - centre, (inside - squared).mean())
+
+    # trace(Sigma) = E||x||² - ||E x||².
+    second_moments = torch.stack([members.square().sum(dim=1).mean() for members in classes])
+    traces = squared.mean() - centre, (second_moments - squared).mean()
+    return (1.0 - squared).mean(), 1.0 - centre, traces
 
 
 def signal_to_noise_db(student: Float[Tensor, "rows hidden"], teacher: Float[Tensor, "rows hidden"]) -> Float[Tensor, ""]:
-    """10 log10(sum ||teacher||² / sum ||student - teacher||²): pruning as additive noise; infinite where there is none.
+    """10 log10(sum ||teacher||² / sum ||student - teacher||²): pruning as additive noise; infinite where both are equal.
 
     Source: docs/methods/sdp.md §6.2.
     """
@@ -59,8 +68,12 @@ def on_scale_of(student: Float[Tensor, "rows hidden"], teacher: Float[Tensor, "r
     Source: docs/methods/sdp.md §6.2, the scale-free version: some objectives leave scale and shift open. A constant
     feature becomes the teacher's mean.
     """
-    student, teacher = student.double(), teacher.double()
-    centred, spread = student - student.mean(dim=0), student.std(dim=0, correction=0)
+    student = student.double()
+    teacher = teacher.double()
+
+    # Standardise, then take on the teacher's scale and mean.
+    centred = student - student.mean(dim=0)
+    spread = student.std(dim=0, correction=0)
     standard = torch.where(spread > 0, centred / spread, 0.0)
     return teacher.mean(dim=0) + standard * teacher.std(dim=0, correction=0)
 
@@ -70,7 +83,8 @@ def hoyer_sparsity(weight: Float[Tensor, "..."]) -> Float[Tensor, ""]:
 
     Source: docs/methods/sdp.md §6.4.
     """
-    flat, root = weight.double().flatten(), weight.numel() ** 0.5
+    flat = weight.double().flatten()
+    root = weight.numel() ** 0.5
     return (root - flat.norm(p=1) / flat.norm()) / (root - 1.0)
 
 

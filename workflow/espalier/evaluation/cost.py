@@ -33,7 +33,7 @@ class Candidate(NamedTuple):
 
 
 def parameter_counts(model: PreTrainedModel) -> dict[str, int]:
-    """All parameters, the encoder's matrices among them, and how many of each are not zero."""
+    """Numbers of all parameters and of those in the encoder's matrices, and how many of each are not zero."""
     return {
         "params_total": sum(parameter.numel() for parameter in model.parameters()),
         "params_encoder": count_weights(model),
@@ -43,7 +43,7 @@ def parameter_counts(model: PreTrainedModel) -> dict[str, int]:
 
 
 def sparsities(student: Mapping[str, int], dense: Mapping[str, int]) -> dict[str, float]:
-    """Fractions removed, in [0, 1), against the dense model: of the encoder's matrices and of every parameter."""
+    """Fractions removed against the dense model, in [0, 1): of the encoder's matrices, and of all parameters."""
     return {
         "sparsity_encoder": 1.0 - student["params_encoder_nonzero"] / dense["params_encoder_nonzero"],
         "sparsity_total": 1.0 - student["params_nonzero"] / dense["params_nonzero"],
@@ -51,16 +51,19 @@ def sparsities(student: Mapping[str, int], dense: Mapping[str, int]) -> dict[str
 
 
 def macs(model: PreTrainedModel, length: int) -> int:
-    """Multiply-accumulates of the encoder for one row of `length` tokens: its matrices, and queries with keys and values.
+    """Multiply-accumulates of the encoder for one row of `length` tokens.
 
     Zeros count, because dense kernels multiply them.
     """
+    # Each matrix multiplies every token; attention multiplies n queries with n keys, and n probabilities with n values.
     return length * count_weights(model) + 2 * length * length * _attention_width(model)
 
 
 def _attention_width(model: PreTrainedModel) -> int:
-    """Heads x head size, summed over the layers; those of families that are not pruned structurally are all alike."""
+    """Heads x head size, summed over the layers."""
     config = model.config
+
+    # In families that are not pruned structurally all layers are as wide as the hidden states.
     if config.model_type.removeprefix("compact-") not in FAMILIES:
         return config.hidden_size * config.num_hidden_layers
     shape = shape_of(config)
@@ -68,19 +71,19 @@ def _attention_width(model: PreTrainedModel) -> int:
 
 
 def size_mib(weights: Path) -> float:
-    """Size of a file."""
+    """Size of a file, in MiB."""
     return weights.stat().st_size / 2**20
 
 
 def full_batch(model: PreTrainedModel, batch: int, length: int) -> Inputs:
-    """Rows of random tokens without padding; always the same ones."""
+    """A batch of random tokens without padding; the tokens are the same in every call."""
     ids = torch.randint(0, model.config.vocab_size, (batch, length), generator=torch.Generator().manual_seed(0))
     known = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     return {name: known[name] for name in input_names(model)}
 
 
 def eager_runner(model: PreTrainedModel, device: torch.device) -> Runner:
-    """A forward pass in PyTorch, fp32, that ends when the device has finished."""
+    """A function that makes a forward pass in PyTorch, fp32, and returns when the device has finished."""
     model.eval().to(device)
 
     def run(inputs: Inputs) -> object:
@@ -99,17 +102,23 @@ def latencies_ms(runners: Mapping[str, Callable[[], object]], repeats: int) -> d
     The runners take turns, so that a drift of the machine's speed touches all alike.
     """
     _warm_up(runners)
+
     times: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(repeats):
         for name, run in runners.items():
             began = time.perf_counter()
             run()
             times[name].append(1000.0 * (time.perf_counter() - began))
-    quartiles = {name: np.percentile(values, [50, 25, 75]).tolist() for name, values in times.items()}
-    return {name: dict(zip(("median", "q25", "q75"), values, strict=True)) for name, values in quartiles.items()}
+
+    latencies = {}
+    for name, values in times.items():
+        median, q25, q75 = np.percentile(values, [50, 25, 75]).tolist()
+        latencies[name] = {"median": median, "q25": q25, "q75": q75}
+    return latencies
 
 
 def _warm_up(runners: Mapping[str, Callable[[], object]]) -> None:
+    """Run each model a few times, or once where it is slow."""
     began = time.perf_counter()
     for _ in range(WARMUP):
         for run in runners.values():
@@ -118,27 +127,34 @@ def _warm_up(runners: Mapping[str, Callable[[], object]]) -> None:
             return
 
 
-def _compared(student: Runner | None, dense: Runner | None, batches: Mapping[str, Inputs], repeats: int) -> dict[str, Any]:
-    """Latencies of student and dense model in one runtime at every batch size; nothing where it cannot run them."""
+def _both_timed(student: Runner | None, dense: Runner | None, batches: Mapping[str, Inputs], repeats: int) -> dict[str, Any]:
+    """Latencies of student and dense model in one runtime at every batch size; empty where it cannot run one of them."""
     result: dict[str, dict[str, Any]] = {"latency_ms": {}, "dense_latency_ms": {}, "speedup": {}}
     if student is None or dense is None:
         return result
+
     for size, inputs in tqdm(batches.items(), unit="batch size", mininterval=5.0):
         times = latencies_ms({"student": partial(student, inputs), "dense": partial(dense, inputs)}, repeats)
-        result["latency_ms"][size], result["dense_latency_ms"][size] = times["student"], times["dense"]
+        result["latency_ms"][size] = times["student"]
+        result["dense_latency_ms"][size] = times["dense"]
         result["speedup"][size] = times["dense"]["median"] / times["student"]["median"]
     return result
 
 
 def cost_of(student: Candidate, dense: Candidate, settings: Measure, device: torch.device) -> dict[str, Any]:
-    """Everything that cost.json holds; each runtime is timed by itself, because their waiting threads disturb each other."""
-    counts, dense_counts = parameter_counts(student.model), parameter_counts(dense.model)
-    batches = {
-        str(size): {name: value.to(device) for name, value in full_batch(student.model, size, settings.length).items()}
-        for size in settings.batch_sizes
-    }
-    in_eager = _compared(eager_runner(student.model, device), eager_runner(dense.model, device), batches, settings.repeats)
-    in_onnx = _compared(onnx_runner(student.onnx, device), onnx_runner(dense.onnx, device), batches, settings.repeats)
+    """The content of cost.json: parameters, sparsities, file sizes, MACs and latencies of a student and its dense model."""
+    counts = parameter_counts(student.model)
+    dense_counts = parameter_counts(dense.model)
+
+    batches = {}
+    for size in settings.batch_sizes:
+        batch = full_batch(student.model, size, settings.length)
+        batches[str(size)] = {name: value.to(device) for name, value in batch.items()}
+
+    # One runtime after the other: threads that wait in one would disturb the times of the other.
+    in_eager = _both_timed(eager_runner(student.model, device), eager_runner(dense.model, device), batches, settings.repeats)
+    in_onnx = _both_timed(onnx_runner(student.onnx, device), onnx_runner(dense.onnx, device), batches, settings.repeats)
+
     return {
         **counts,
         **sparsities(counts, dense_counts),

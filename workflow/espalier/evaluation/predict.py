@@ -20,7 +20,7 @@ from espalier.data.batches import IGNORED, Batch, Rows, in_length_order
 from espalier.data.packed import Packed
 from espalier.data.spans import Examples, answers_of, by_place, by_window
 from espalier.evaluation.metrics import score
-from espalier.evaluation.squad import best
+from espalier.evaluation.squad import best_score
 from espalier.losses.terms import task_loss
 from espalier.models.forward import forward
 from espalier.models.outputs import Outputs, Representation
@@ -95,7 +95,7 @@ def graded(logits: Float[Tensor, "windows both"], examples: Examples, metrics: S
     """The best answer to each question, against the gold answer that it fits best."""
     answers = answers_of(logits, examples)
     pairs = list(zip(answers, examples.answers, strict=True))
-    return Graded(answers, {metric: [best(metric, *pair) for pair in pairs] for metric in metrics})
+    return Graded(answers, {metric: [best_score(metric, *pair) for pair in pairs] for metric in metrics})
 
 
 def span_scores(logits: Float[Tensor, "rows both"], rows: Rows, found: Graded, metrics: Sequence[str]) -> Scores:

@@ -20,20 +20,24 @@ def normalise(text: str) -> str:
 
 
 def exact_match(prediction: str, gold: str) -> float:
-    """1 where both are the same after normalising, else 0."""
+    """1 where both answers are equal after normalising, else 0."""
     return float(normalise(prediction) == normalise(gold))
 
 
 def f1(prediction: str, gold: str) -> float:
     """Harmonic mean of precision and recall over the words, counted with repetition; 0 where no word is shared."""
-    own, wanted = normalise(prediction).split(), normalise(gold).split()
-    shared = sum((Counter(own) & Counter(wanted)).values())
-    return 2.0 * shared / (len(own) + len(wanted)) if shared else 0.0
+    predicted_words = normalise(prediction).split()
+    gold_words = normalise(gold).split()
+
+    # Precision is shared / predicted, recall shared / gold; their harmonic mean is 2 shared / (predicted + gold).
+    shared = sum((Counter(predicted_words) & Counter(gold_words)).values())
+    return 2.0 * shared / (len(predicted_words) + len(gold_words)) if shared else 0.0
 
 
-METRICS: Mapping[str, Callable[[str, str], float]] = {"squad-f1": f1, "exact-match": exact_match}
+SPAN_METRICS: Mapping[str, Callable[[str, str], float]] = {"squad-f1": f1, "exact-match": exact_match}
+"""Name of a metric in the configuration → its function of a prediction and a gold answer."""
 
 
-def best(metric: str, prediction: str, golds: Sequence[str]) -> float:
-    """A prediction's score against the gold answer that it fits best."""
-    return max(METRICS[metric](prediction, gold) for gold in golds)
+def best_score(metric: str, prediction: str, golds: Sequence[str]) -> float:
+    """The score of a prediction against the gold answer that it fits best."""
+    return max(SPAN_METRICS[metric](prediction, gold) for gold in golds)

@@ -1,7 +1,8 @@
 """The table of sublayer times: models of one base whose layers are all alike, timed in turn.
 
-Every layer has so many heads and no FFN, or so many units and no attention; what the model without any sublayer takes is
-subtracted, and the rest is shared between the layers. Sublayers run one after another, so times add up.
+All layers of a model have the same number of heads and no FFN, or the same number of FFN units and no attention. The time of a
+model without any sublayer is subtracted, and the rest is divided by the number of layers. Sublayers run one after another,
+so times add up.
 """
 
 from __future__ import annotations
@@ -22,80 +23,105 @@ from espalier.pruning.latency import Curve, LatencyTable
 from espalier.pruning.parts import prunable_shape
 
 SECONDS = 40.0
-"""For all timed passes together, where `FEWEST` and `MOST` allow it. No setting: another table trains its plans anew."""
+"""Time for all timed passes together, where `FEWEST` and `MOST` allow it. This is no option of the configuration, because a
+new table makes Snakemake train again every plan that reads it.
+"""
 FEWEST, MOST = 7, 50
-"""Timed passes of each model."""
+"""Least and largest number of timed passes of each model."""
 PARTS = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28)
-"""FFN widths to time besides the whole, in 32nds of it."""
-PACKAGES = ("torch", "transformers")
+"""FFN widths to time besides the whole width, in 32nds of it."""
+TIMED_PACKAGES = ("torch", "transformers")
+"""Packages whose versions the table records, because the times depend on them."""
 Layer = tuple[int, int]
-"""Heads and FFN units."""
+"""Heads and FFN units of a layer."""
 
 
 def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device: torch.device) -> dict[str, Any]:
-    """Everything that a latency table holds.
+    """Measure a base's sublayers; the result is the content of a latency table.
 
-    Random weights take the same time as trained ones. Times are medians in fp32 and PyTorch eager, without padding. They
-    are scaled by a few per cent so that their sum is the dense model's own latency.
+    Weights are random, as they do not change the time. Times are medians in fp32 and PyTorch eager, without padding.
+
+    Args:
+        config: configuration of the base.
+        batch_size: rows at once.
+        length: tokens a row, without padding.
+        device: where the models run.
 
     Raises:
         UserError: the base's family cannot be pruned structurally.
     """
     shape = prunable_shape(config)
-    (heads, units), layers = shape.layers[0], len(shape.layers)
-    alike = [(0, 0), (heads, units), *((n, 0) for n in range(1, heads + 1)), *((0, n) for n in ffn_widths(units))]
-    times = _times_ms({layer: _model(config, shape, layer) for layer in alike}, batch_size, length, device)
+    depth = len(shape.layers)
+    heads, units = shape.layers[0]
+    head_counts = range(1, heads + 1)
+    unit_counts = ffn_widths(units)
+    layers: list[Layer] = [(0, 0), (heads, units)]
+    layers += [(count, 0) for count in head_counts] + [(0, count) for count in unit_counts]
+    times = _times_ms({layer: _model_of(config, shape, layer) for layer in layers}, batch_size, length, device)
+
     rest_ms = times[0, 0]
-    attention = _curve({n: (times[n, 0] - rest_ms) / layers for n in range(1, heads + 1)})
-    ffn = _curve({n: (times[0, n] - rest_ms) / layers for n in ffn_widths(units)})
-    table = LatencyTable(layers, attention, ffn, rest_ms)
+    attention = _curve({count: (times[count, 0] - rest_ms) / depth for count in head_counts})
+    ffn = _curve({count: (times[0, count] - rest_ms) / depth for count in unit_counts})
+    table = LatencyTable(depth, attention, ffn, rest_ms)
+
+    # A few per cent, so that all sublayers add up to the dense model's own time.
+    scale = times[heads, units] / table.dense_ms
     return {
-        **asdict(table.scaled(times[heads, units] / table.dense_ms)),
-        "scale": times[heads, units] / table.dense_ms,
+        **asdict(table.scaled(scale)),
+        "scale": scale,
         "model_type": config.model_type,
         "batch_size": batch_size,
         "length": length,
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "versions": versions(PACKAGES),
+        "versions": versions(TIMED_PACKAGES),
     }
 
 
 def ffn_widths(units: int) -> list[int]:
-    """The widths to time: the whole, and multiples of 8."""
-    return sorted({units, *(min(units, max(8, 8 * round(units * part / 256))) for part in PARTS)})
+    """The FFN widths to time: the whole width, and multiples of 8."""
+    widths = {units}
+    for part in PARTS:
+        # units * part / 32, rounded to a multiple of 8.
+        widths.add(min(units, max(8, 8 * round(units * part / 256))))
+    return sorted(widths)
 
 
 def rising(times: Sequence[float]) -> list[float]:
-    """Times without the noise that lets them fall: means of the running maximum and the running minimum from the end.
-
-    Times that rise, and are not below 0, stay as they are.
-    """
+    """Times without the noise that lets them fall; times that rise, and are not below 0, stay as they are."""
     values = np.maximum(times, 0.0)
-    highest, lowest = np.maximum.accumulate(values), np.minimum.accumulate(values[::-1])[::-1]
+
+    # The mean of the largest time so far and of the smallest time to come never falls, because neither of them does.
+    highest = np.maximum.accumulate(values)
+    lowest = np.minimum.accumulate(values[::-1])[::-1]
     return ((highest + lowest) / 2).tolist()
 
 
 def _curve(times: Mapping[int, float]) -> Curve:
-    """A sublayer that is gone takes no time."""
+    """The curve through measured times; a sublayer that is gone takes no time."""
     return Curve((0, *times), (0.0, *rising(list(times.values()))))
 
 
-def _model(config: PreTrainedConfig, shape: Shape, layer: Layer) -> PreTrainedModel:
-    """A model in which every layer is like this one, with random weights."""
-    alike = shape._replace(layers=(layer,) * len(shape.layers))
-    return AutoModelForSequenceClassification.from_config(compact_config(config, alike))
+def _model_of(config: PreTrainedConfig, shape: Shape, layer: Layer) -> PreTrainedModel:
+    """A model with random weights in which every layer has the size of `layer`."""
+    equal_layers = shape._replace(layers=(layer,) * len(shape.layers))
+    return AutoModelForSequenceClassification.from_config(compact_config(config, equal_layers))
 
 
 def _times_ms(
     models: Mapping[Layer, PreTrainedModel], batch_size: int, length: int, device: torch.device
 ) -> dict[Layer, float]:
     """Median milliseconds of each model."""
+    # All models share one table of word embeddings: it is the largest part, and all models are in memory at once.
     first = next(iter(models.values()))
-    for model in models.values():  # word embeddings are the largest part, and one table is enough
+    for model in models.values():
         model.set_input_embeddings(first.get_input_embeddings())
+
     inputs = {name: value.to(device) for name, value in full_batch(first, batch_size, length).items()}
     runners = {str(layer): partial(eager_runner(model, device), inputs) for layer, model in models.items()}
-    once = sum(times["median"] for times in latencies_ms(runners, 1).values()) / 1000.0
-    found = latencies_ms(runners, min(MOST, max(FEWEST, round(SECONDS / once))))
-    return {layer: found[str(layer)]["median"] for layer in models}
+
+    # One round tells how many rounds fit into the time.
+    seconds_a_round = sum(times["median"] for times in latencies_ms(runners, 1).values()) / 1000.0
+    rounds = min(MOST, max(FEWEST, round(SECONDS / seconds_a_round)))
+    times = latencies_ms(runners, rounds)
+    return {layer: times[str(layer)]["median"] for layer in models}

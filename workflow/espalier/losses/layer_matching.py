@@ -21,25 +21,27 @@ Pairs = list[tuple[int, int]]
 
 
 def evenly_spaced(layers: int, count: int) -> list[int]:
-    """`count` of `layers` layers, the last one among them: of twelve, four are the 3rd, 6th, 9th and 12th.
+    """Indices of `count` layers of `layers`, the last one among them; for 4 of 12 these are 2, 5, 8 and 11.
 
     Source: docs/methods/cofi.md §2.
     Differs from the authors' code: there the four numbers are fixed.
     """
+    # The k-th of n from N layers, counted from 1, is ceil(k N / n). Where n > N, layers repeat, so this is a set.
     return sorted({math.ceil(k * layers / count) - 1 for k in range(1, count + 1)})
 
 
 def one_per_block(layers: int, count: int, uniform: Sequence[float]) -> list[int]:
-    """One layer at random from each of `count` blocks; of the first block not the very first layer.
+    """One layer at random from each of `count` blocks of layers; the very first layer only where it is a block by itself.
 
     Source: docs/methods/cofi.md §3.6, variant v6 (the authors' pull request 35).
-    Differs from the authors' code: that one does not run (point 13).
+    Differs from the authors' code: their variant does not run (point 13).
 
     Args:
         layers: depth of the teacher.
         count: number of blocks.
-        uniform: one number in [0, 1) a block.
+        uniform: one number in [0, 1) for each block.
     """
+    # A block ends with the layer that evenly spaced matching would take.
     ends = [0, *(end + 1 for end in evenly_spaced(layers, count))]
     chosen = []
     for begin, end, draw in zip(ends, ends[1:], uniform, strict=False):
@@ -53,35 +55,54 @@ def unrestricted(distances: Float[Tensor, "teacher student"], teacher: Sequence[
 
     Source: docs/methods/cofi.md §3.6, v3.
     Differs from the authors' code: layers that are gone do not count; there they do.
+
+    Args:
+        distances: error of each student layer from each teacher layer.
+        teacher: layers of the teacher, one for each row of `distances`.
+        exists: student layers that count, one for each column.
     """
-    nearest = distances.masked_fill(~torch.tensor(exists, device=distances.device), torch.inf).argmin(dim=1).tolist()
-    return list(zip(teacher, nearest, strict=True)) if any(exists) else []
+    if not any(exists):
+        return []
+
+    gone = ~torch.tensor(exists, device=distances.device)
+    nearest = distances.masked_fill(gone, torch.inf).argmin(dim=1).tolist()
+    return list(zip(teacher, nearest, strict=True))
 
 
 def ordered(distances: Float[Tensor, "teacher student"], teacher: Sequence[int], exists: Sequence[bool]) -> Pairs:
-    """From the last teacher layer down, each takes the nearest existing student layer strictly below the one before.
+    """Each teacher layer, from the last one down, takes the nearest student layer below the one that was taken before.
 
-    Where none is left below, the lowest existing layer is taken, so the order never crosses.
+    Where no existing layer is left below, the lowest existing layer is taken, so pairs never cross.
 
     Source: docs/methods/cofi.md §3.6, v4.
     Differs from the authors' code: existence is looked up by the layer's own index (point 4b), and running out of layers
     is not an error (point 5).
+
+    Args:
+        distances: error of each student layer from each teacher layer.
+        teacher: layers of the teacher in ascending order, one for each row of `distances`.
+        exists: student layers that count, one for each column.
     """
-    bound, pairs = len(exists), []
+    existing = [index for index, there in enumerate(exists) if there]
+    if not existing:
+        return []
+
+    matched = []
+    bound = len(exists)
     for row, layer in reversed(list(enumerate(teacher))):
-        below = [index for index in range(bound) if exists[index]] or [index for index, there in enumerate(exists) if there][:1]
-        if not below:
-            return []
-        bound = min(below, key=lambda index: float(distances[row, index]))
-        pairs.append((layer, bound))
-    return pairs[::-1]
+        candidates = [index for index in existing if index < bound] or existing[:1]
+        bound = min(candidates, key=lambda index: float(distances[row, index]))
+        matched.append((layer, bound))
+
+    # From the first teacher layer up again.
+    return matched[::-1]
 
 
 def same_index(teacher: Sequence[int], exists: Sequence[bool]) -> Pairs:
-    """Each teacher layer and the student layer of its own index, where that exists.
+    """Pairs of a teacher layer and the student layer with its index; only student layers that exist.
 
     Source: docs/methods/cofi.md §3.6, v2.
-    Differs from the authors' code: that one does not run at the published commit.
+    Differs from the authors' code: their variant does not run at the published commit.
     """
     return [(layer, layer) for layer in teacher if exists[layer]]
 
@@ -94,17 +115,24 @@ def pairs(
     exists: Sequence[bool],
     padding: Int[Tensor, "batch length"] | None,
 ) -> Pairs:
-    """Who learns from whom in one batch; the choice itself has no gradient.
+    """Pairs of teacher and student layers for one batch; the choice itself has no gradient.
 
     Args:
-        how: random matching differs in the teacher layers alone, which are then free to choose.
+        how: the rule. `random` draws the teacher layers before; the draw is in `teacher`, and they choose freely.
         teacher: layer → its output, for the layers to match.
-        student: output of every layer, transformed.
+        student: output of every student layer, transformed.
         exists: student layers that count.
-        padding: mask of real tokens, where padding is left out.
+        padding: mask of real tokens; None where padding counts, too.
     """
     layers = list(teacher)
     if how == "fixed":
         return same_index(layers, exists)
-    rows = [torch.stack([distance(own, states, padding) for own in student]) for states in teacher.values()]
-    return (ordered if how == "ordered" else unrestricted)(torch.stack(rows).cpu(), layers, exists)
+
+    # One row for each teacher layer, one column for each student layer; one transfer for all of them.
+    rows = []
+    for teacher_states in teacher.values():
+        rows.append(torch.stack([distance(student_states, teacher_states, padding) for student_states in student]))
+    distances = torch.stack(rows).cpu()
+
+    rule = ordered if how == "ordered" else unrestricted
+    return rule(distances, layers, exists)

@@ -1,4 +1,4 @@
-"""Loss terms as pure functions of tensors: named and unweighted; every row counts the same."""
+"""Loss terms as pure functions of tensors, without weights; every row counts equally."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ def task_loss(
     labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "rows length"],
     kind: Kind,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy over classes or places, the mean squared error of a single output, or the cross-entropy a masked token.
+    """The loss against labels: cross-entropy over classes, places or words, or the mean squared error of a single output.
 
     Source: docs/methods/sdp.md §2.2; masked tokens: docs/methods/homodistil.md §2, L_MLM.
     Differs from the authors' code: no code is public.
 
     Args:
-        logits: one line a row; for spans two, over starts and over ends, whose losses are averaged; for text one line a
-            masked token, in row-major order of the mask.
-        labels: one a line; for text the token at every masked place and `IGNORED` elsewhere.
+        logits: one line for each row. Kind span: two lines for each row, over starts and over ends, whose losses are
+            averaged. Kind text: one line for each masked token, in row-major order of the mask.
+        labels: one for each line. Kind text: the token at every masked place and `IGNORED` elsewhere.
         kind: kind of the task.
     """
+    # A batch may have no masked token: then the sum is 0, and so is the mean.
     if kind == "text":
         wanted = labels[labels != IGNORED]
         return token_cross_entropy(logits, wanted) / max(1, len(wanted))
+
     if kind in ("classification", "span"):
         return F.cross_entropy(logits.float(), labels)
     return F.mse_loss(logits.float().squeeze(-1), labels.float())
@@ -41,7 +43,7 @@ def task_loss(
 def soft_label_loss(
     student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"], *, temperature: float, kind: Kind
 ) -> Float[Tensor, ""]:
-    """tau^2 KL(teacher || student) of the softened distributions; for regression the mean squared error of the outputs.
+    """tau^2 KL(teacher || student) of the softened distributions; for regression the mean squared difference of outputs.
 
     Source: Hinton et al. 2015, arXiv 1503.02531; docs/methods/sdp.md §2.3: sum over classes, mean over rows.
     Differs from the authors' code: no code is public.
@@ -56,12 +58,15 @@ def soft_label_loss(
         return F.mse_loss(student.float(), teacher.float())
     if kind == "text":
         return temperature**2 * token_divergence(student, teacher, temperature) / max(1, len(student))
-    student_log, teacher_log = (F.log_softmax(each.float() / temperature, dim=-1) for each in (student, teacher))
+
+    # KL = sum_c p_t (log p_t - log p_s). tau^2 keeps the gradient's size when the temperature changes.
+    student_log = F.log_softmax(student.float() / temperature, dim=-1)
+    teacher_log = F.log_softmax(teacher.float() / temperature, dim=-1)
     return -(temperature**2) * torch.einsum("bc,bc->b", teacher_log.exp(), student_log - teacher_log).mean()
 
 
 def distillation_weights(alpha: float) -> dict[str, float]:
-    """Weights of logit distillation: 1 - alpha of the task loss, alpha of the soft labels."""
+    """Weights of the terms of logit distillation: 1 - alpha for the task loss, alpha for the soft labels."""
     return {"task": 1.0 - alpha, "kld": alpha}
 
 
@@ -81,7 +86,7 @@ def soft_cross_entropy(
         student: logits.
         teacher: logits; no gradient flows into them.
         temperature: tau > 0; no factor tau^2.
-        reduction: mean over rows and classes, as coded; batchmean sums over classes.
+        reduction: `mean` over rows and classes, as in the authors' code; `batchmean` sums over classes.
     """
     expected = F.softmax(teacher.float() / temperature, dim=-1)
     terms = -expected * F.log_softmax(student.float() / temperature, dim=-1)
@@ -109,9 +114,12 @@ def correlation_matrix(
 
 
 def _unit_columns(states: Float[Tensor, "rows hidden"], centre: bool, epsilon: float) -> Float[Tensor, "rows hidden"]:
+    """The states with every feature divided by its norm over the rows."""
     states = states.float()
     if centre:
         states = states - states.mean(dim=0)
+
+    # epsilon keeps a constant feature at 0.
     return states / (states.norm(dim=0) + epsilon)
 
 
@@ -124,7 +132,7 @@ def cross_correlation_loss(
     normalise: bool = True,
     epsilon: float = 1e-6,
 ) -> Float[Tensor, ""]:
-    """Pushes the cross-correlation of student and teacher features to the identity.
+    """The loss that pushes the cross-correlation of student and teacher features to the identity.
 
     Source: docs/methods/sdp.md §2.5: sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2, divided by the hidden width
     where `normalise` is set. It has a floor that depends on the number of rows (rank of C), so values of different batch
@@ -140,12 +148,18 @@ def cross_correlation_loss(
         epsilon: added to each norm.
     """
     if len(student) < 3:
+        # 0 that still hangs on the student, so that backward() works.
         return student.float().sum() * 0.0
-    with torch.autocast(device_type=student.device.type, enabled=False):  # C needs fp32
+
+    # C needs fp32.
+    with torch.autocast(device_type=student.device.type, enabled=False):
         matrix = correlation_matrix(student, teacher.detach(), centre=centre, epsilon=epsilon)
+
+    # on = sum_i (1 - C_ii)^2, off = sum_{i != j} C_ij^2
     diagonal = matrix.diagonal()
     on = (1.0 - diagonal).square().sum()
     off = matrix.square().sum() - diagonal.square().sum()
+
     loss = on + off_diagonal * off
     return loss / matrix.shape[0] if normalise else loss
 
@@ -155,7 +169,7 @@ def distance(
     teacher: Float[Tensor, "batch length width"],
     mask: Int[Tensor, "batch length"] | None,
 ) -> Float[Tensor, ""]:
-    """Mean squared difference over batch, length and width; over real tokens only where their mask is given.
+    """Mean squared difference over batch, length and width; with a mask only over real tokens.
 
     Source: docs/methods/cofi.md §2 (L_layer, one pair), and docs/methods/spd.md §2.2 (L_hid, one layer).
     Differs from the authors' code: the mask.
@@ -163,6 +177,7 @@ def distance(
     squared = (student.float() - teacher.float()).square()
     if mask is None:
         return squared.mean()
+
     return (squared.mean(dim=-1) * mask).sum() / mask.sum()
 
 
@@ -194,16 +209,22 @@ def relation_loss(
     Differs from the authors' code: no code is public.
 
     Args:
-        student: scaled scores, averaged over heads.
-        teacher: the same of the teacher.
+        student: scaled scores of the student, averaged over heads.
+        teacher: scaled scores of the teacher, averaged over heads.
         mask: 1 at real positions.
         softmax: compare after the softmax.
     """
-    pairs = mask[:, :, None] * mask[:, None, :]
-    student, teacher = student.float(), teacher.float()
+    student = student.float()
+    teacher = teacher.float()
+
+    # Keys that are padding get probability 0.
     if softmax:
-        gone = mask[:, None, :] == 0
-        student, teacher = (scores.masked_fill(gone, -torch.inf).softmax(dim=-1) for scores in (student, teacher))
+        padding = mask[:, None, :] == 0
+        student = student.masked_fill(padding, -torch.inf).softmax(dim=-1)
+        teacher = teacher.masked_fill(padding, -torch.inf).softmax(dim=-1)
+
+    # 1 where query and key are both real.
+    pairs = mask[:, :, None] * mask[:, None, :]
     return ((student - teacher).square() * pairs).sum() / pairs.sum()
 
 
@@ -220,5 +241,7 @@ def map_loss(
     squared = (student.float() - teacher.float()).square()
     if mask is None:
         return squared.mean()
+
+    # 1 where query and key are both real.
     pairs = mask[:, :, None] * mask[:, None, :]
     return (squared.mean(dim=1) * pairs).sum() / pairs.sum()

@@ -1,8 +1,8 @@
 """Losses over a vocabulary, a few tokens at a time.
 
-Logits of all masked tokens of a batch fill tens of megabytes, and what autograd keeps of a loss over them several times as
-much. Here a piece is small, its gradient is written where it is known, and one tensor of the logits' own type is all that
-is kept: a third of the time on a CPU.
+Logits of all masked tokens of a batch fill tens of megabytes, and what autograd keeps of a loss over them fills several
+times as much. Here each piece of the logits is small, and its gradient is computed together with its loss. So only one
+tensor of the logits' own type is kept, and on a CPU the loss takes a third of the time.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PIECE = 1 << 21
-"""Logits in a piece."""
+LOGITS_PER_PIECE = 1 << 21
+"""Number of logits that are worked on at once."""
 Term = Callable[[Tensor, slice], tuple[Tensor, Tensor]]
-"""Log-probabilities of a piece, which it may overwrite, and its place → sum of its losses, and their gradient by logits."""
+"""A loss of one piece: takes the piece's log-probabilities and its range of tokens, returns the sum of its losses and the
+gradient of that sum by the scaled logits. It may overwrite the log-probabilities.
+"""
 
 
 class _InPieces(torch.autograd.Function):
@@ -25,18 +27,23 @@ class _InPieces(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, temperature: float, term: Term) -> Tensor:
-        total, gradient = torch.zeros((), device=logits.device), torch.empty_like(logits)
-        size = max(1, PIECE // logits.shape[1])
+        total = torch.zeros((), device=logits.device)
+        gradient = torch.empty_like(logits)
+
+        size = max(1, LOGITS_PER_PIECE // logits.shape[1])
         for begin in range(0, len(logits), size):
             piece = slice(begin, begin + size)
-            value, gradient[piece] = term(F.log_softmax(logits[piece].float() / temperature, dim=-1), piece)
+            log_probabilities = F.log_softmax(logits[piece].float() / temperature, dim=-1)
+            value, gradient[piece] = term(log_probabilities, piece)
             total += value
+
         ctx.save_for_backward(gradient)
         ctx.temperature = temperature
         return total
 
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
+        # Chain rule: the terms give gradients by logits / temperature.
         return ctx.saved_tensors[0] * (upstream / ctx.temperature), None, None
 
 
@@ -49,7 +56,10 @@ def token_cross_entropy(logits: Float[Tensor, "tokens vocabulary"], wanted: Int[
 
     def term(own: Tensor, piece: slice) -> tuple[Tensor, Tensor]:
         places = torch.arange(len(own), device=own.device), wanted[piece]
-        value, slope = -own[places].sum(), own.exp_()
+        value = -own[places].sum()
+
+        # The gradient of -log p_wanted by the logits: p - 1 at the wanted word, p elsewhere.
+        slope = own.exp_()
         slope[places] -= 1.0
         return value, slope
 
@@ -59,16 +69,18 @@ def token_cross_entropy(logits: Float[Tensor, "tokens vocabulary"], wanted: Int[
 def token_divergence(
     student: Float[Tensor, "tokens vocabulary"], teacher: Float[Tensor, "tokens vocabulary"], temperature: float
 ) -> Float[Tensor, ""]:
-    """KL(teacher || student) of the softened distributions, summed over tokens, in fp32; no factor of the temperature.
+    """KL(teacher || student) of the softened distributions, summed over tokens, in fp32; without the factor temperature^2.
 
     Source: docs/methods/homodistil.md §2 (L_pred).
     Differs from the authors' code: no code is public.
     """
 
     def term(own: Tensor, piece: slice) -> tuple[Tensor, Tensor]:
-        theirs = F.log_softmax(teacher[piece].float() / temperature, dim=-1)
-        expected = theirs.exp()
-        value = torch.einsum("tv,tv->", expected, theirs.sub_(own))
+        teacher_log = F.log_softmax(teacher[piece].float() / temperature, dim=-1)
+        expected = teacher_log.exp()
+
+        # KL = sum p_t (log p_t - log p_s); its gradient by the student's scaled logits is p_s - p_t.
+        value = torch.einsum("tv,tv->", expected, teacher_log.sub_(own))
         return value, own.exp_().sub_(expected)
 
     return _InPieces.apply(student, temperature, term)

@@ -18,7 +18,7 @@ from espalier.data.batches import Batch
 from espalier.losses.terms import task_loss
 from espalier.models.attention import Recording
 from espalier.models.outputs import Outputs, Representation
-from espalier.pruning.latency import LatencyGoal
+from espalier.pruning.latency import LatencyTarget
 from espalier.pruning.masks import MaskKind, Masks, structure_of
 
 
@@ -36,7 +36,7 @@ class Stage:
     """Steps at which learning-rate intervals end; the last one is the number of steps."""
     removals: dict[int, float]
     """Step → sparsity to reach before it runs; empty where masks stay as they are."""
-    latency: LatencyGoal | None = None
+    latency: LatencyTarget | None = None
     """The latency to reach, where the path aims at a speed."""
     gone: float = 0.0
     """Fraction of the base's weights that the student came without, in [0, 1), where masks are over single weights."""

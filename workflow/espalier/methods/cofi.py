@@ -43,7 +43,7 @@ from espalier.pruning.gates import GateState, attach
 from espalier.pruning.hard_concrete import HardConcreteGates
 from espalier.pruning.lagrangian import lagrangian, ramped
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, describe, full_masks, masks_of, prunable_shape, within
+from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, full_masks, masks_of, part_counts, prunable_shape, within
 
 PAPER_RATE = 0.01
 """Learning rate of gates and multipliers in the authors' script."""
@@ -227,7 +227,7 @@ class GatePruning(Method):
 
     def structure(self) -> dict[str, Any]:
         """Heads, units and hidden dimensions that are kept."""
-        return {"sparsity": self.sparsity, **describe(self.end())}
+        return {"sparsity": self.sparsity, **part_counts(self.end())}
 
     def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
         """The compact student, gates folded into its weights: its logits are those of the gated one."""

@@ -23,7 +23,7 @@ from espalier.methods.base import Method
 from espalier.pruning.budget import SizeBudget, check_reach, close_until
 from espalier.pruning.gates import attach
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import describe, full_masks, heads_of, masks_of, prunable_shape, units_of, within
+from espalier.pruning.parts import full_masks, heads_of, masks_of, part_counts, prunable_shape, units_of, within
 from espalier.pruning.shrink import shrink
 
 
@@ -112,7 +112,7 @@ class Heads(Method):
 
     def structure(self) -> dict[str, Any]:
         """Heads, units and hidden dimensions that are kept."""
-        return {"sparsity": self.sparsity, **describe(self.end())}
+        return {"sparsity": self.sparsity, **part_counts(self.end())}
 
     def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
         """The compact student."""

@@ -17,7 +17,7 @@ from espalier.losses.layer_matching import evenly_spaced
 from espalier.methods.logit_distillation import LogitDistillation
 from espalier.pruning.budget import SizeBudget
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import describe, full_masks, heads_of, prunable_shape, units_of, within
+from espalier.pruning.parts import full_masks, heads_of, part_counts, prunable_shape, units_of, within
 from espalier.pruning.shrink import shrink
 
 
@@ -91,7 +91,7 @@ class SmallDense(LogitDistillation):
 
     def structure(self) -> dict[str, Any]:
         """Heads, units and hidden dimensions that are kept."""
-        return {"sparsity": self.sparsity, **describe(self.kept)}
+        return {"sparsity": self.sparsity, **part_counts(self.kept)}
 
 
 def _weights_of(layers: list[int], budget: SizeBudget) -> float:

@@ -1,4 +1,4 @@
-"""What a stage has to reach, from the configuration's words to what methods know: a fraction that goes."""
+"""What a stage has to reach: a target of the configuration, turned into the fraction that a method has to remove."""
 
 from __future__ import annotations
 
@@ -10,37 +10,46 @@ from espalier.config.job_specs import CompressSpec
 from espalier.config.targets import Parameters, Target, Timed
 from espalier.models.encoder import count_weights
 from espalier.models.files import empty_model
-from espalier.pruning.latency import LatencyGoal, latency_goal, read_table
+from espalier.pruning.latency import LatencyTarget, latency_target, read_latency_table
 from espalier.runtime.errors import UserError
 
 
 class Aim(NamedTuple):
-    """Fractions to remove: of the encoder's weights, or of the dense model's latency where there is a latency."""
+    """Fractions to remove: of the dense model's latency where the target is a time, else of the encoder's weights."""
 
     before: float
+    """Fraction that the student lacks when the stage begins."""
     target: float
-    latency: LatencyGoal | None = None
+    """Fraction that it has to lack when the stage ends."""
+    latency: LatencyTarget | None = None
+    """The latency to reach; None where the target is a sparsity or a size."""
     gone: float = 0.0
-    """Of the encoder's weights, what the student has no place for, where masks are over single weights."""
+    """Fraction of the dense encoder's weights whose rows, columns or layers were cut away; for masks over single weights."""
 
 
 def aim_of(wanted: CompressSpec, teacher: Sequence[Path], tables: Sequence[Path]) -> Aim:
     """The aim of a stage.
 
     Args:
-        wanted: with the stage's target and what the student that it starts from has reached.
+        wanted: the stage's target, and the target that the student it starts from has reached.
         teacher: files of the dense model, read where the target is a number of parameters.
         tables: the table of sublayer times where the target is a latency or a speed-up.
     """
-    items = [wanted.before, wanted.target]
     if isinstance(wanted.target, Timed):
-        table = read_table(*tables)
-        before, goal = (latency_goal(table, item) if item else None for item in items)
-        return Aim(before.removed if before else 0.0, goal.removed, goal)
+        table = read_latency_table(*tables)
+        before = latency_target(table, wanted.before).removed if wanted.before else 0.0
+        latency = latency_target(table, wanted.target)
+
+        # Both fractions are of the dense model's latency, so stages of a path follow one another.
+        return Aim(before, latency.removed, latency)
+
+    # The dense model is opened only where its size is needed.
     matrices = 0
     if isinstance(wanted.target, Parameters):
         matrices = count_weights(empty_model(teacher, wanted.goal.kind))
-    return Aim(*(0.0 if item is None else sparsity_target(item, matrices) for item in items))
+
+    before = 0.0 if wanted.before is None else sparsity_target(wanted.before, matrices)
+    return Aim(before, sparsity_target(wanted.target, matrices))
 
 
 def sparsity_target(target: Target, matrices: int) -> float:
@@ -55,6 +64,9 @@ def sparsity_target(target: Target, matrices: int) -> float:
     """
     if not isinstance(target, Parameters):
         return target
+
     if target.parameters >= matrices:
         raise UserError(f"parameters: got {target.parameters:,}; the dense encoder's matrices have {matrices:,}, ask for fewer")
+
+    # s = 1 - weights to keep / M, with M the weights of the dense encoder's matrices.
     return 1.0 - target.parameters / matrices

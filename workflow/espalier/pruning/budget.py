@@ -1,8 +1,8 @@
-"""What a structured student may cost, as a fraction of the dense model, and how gates are brought to it exactly."""
+"""What a structured student may cost, as a fraction of the dense model, and how gates are brought to that cost exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,27 +14,30 @@ from transformers import PreTrainedModel
 from espalier.models.classes import model_class
 from espalier.models.modeling_espalier import Shape, compact_config, family_of, find, shape_of
 from espalier.pruning.lagrangian import expected_counts, expected_size
-from espalier.pruning.latency import LatencyGoal, expected_latency
+from espalier.pruning.latency import LatencyTarget, expected_latency
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, inside, masks_of, original_shape, prunable_shape
+from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, masks_of, original_shape, parts_in, prunable_shape
 from espalier.runtime.errors import UserError
+
+SLACK = 5e-5
+"""A target may be above the largest saving by this much, half of 0.01 %, before it is refused."""
 
 
 @runtime_checkable
 class Budget(Protocol):
-    """A cost and the share of it that has to go."""
+    """A cost, and the fraction of it that has to go."""
 
     word: str
-    """What is saved, for the history."""
+    """What is saved: the word that the history uses."""
     said: str
-    """What it is saved of."""
+    """What it is a fraction of: the words of the error message."""
 
     @property
     def target(self) -> float:
         """Fraction of the dense cost to remove, in (0, 1)."""
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
-        """Fraction of the dense cost that is removed, expected over gates; exact for binary masks."""
+        """Fraction of the dense cost that is removed: expected for probabilities, exact for binary masks."""
 
 
 @dataclass(frozen=True)
@@ -43,75 +46,94 @@ class SizeBudget:
 
     target: float
     shape: Shape
-    """Of the model that has the gates."""
+    """Shape of the model that has the gates."""
     dense: float
     """Weights of the model that the path began with."""
     head_weights: float
+    """Weights of one head for each hidden dimension."""
     unit_weights: float
+    """Weights of one FFN unit for each hidden dimension."""
     word = "sparsity"
     said = "encoder's weights"
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
         """Expected sparsity, in [0, 1)."""
+        # s = 1 - size / M, where M counts the model that the path began with.
         return 1.0 - expected_size(kept, self.shape, self.head_weights, self.unit_weights) / self.dense
 
     @classmethod
     def of(cls, model: PreTrainedModel, masks: Masks, target: float) -> SizeBudget:
-        """The budget of a model that the masks, over the parts of the model that the path began with, have led to.
+        """The budget of a model whose masks are over the parts of the model that the path began with.
+
+        Source: docs/methods/cofi.md §3.2, the table of a, b and M.
 
         Raises:
             UserError: the model's family, or a part of it, cannot be pruned structurally.
         """
-        shape, family = prunable_shape(model.config, model.base_model), family_of(model.config)
+        shape = prunable_shape(model.config, model.base_model)
+        family = family_of(model.config)
+
+        # a = d_h (matrices that read + 1 that writes), 4 d_h for BERT; b = matrices that read + 1, 2 for BERT, 3 where gated.
         head_weights = float(shape.head_dim * (_matrices_that_read(model) * family.head_blocks + 1))
         unit_weights = float(family.ffn_blocks + 1)
-        whole = original_shape(masks, shape.head_dim)
-        whole_head = head_weights * whole.head_dim / shape.head_dim
-        return cls(target, shape, float(expected_size({}, whole, whole_head, unit_weights)), head_weights, unit_weights)
+
+        # M counts the model that the path began with, whose heads may have been wider.
+        original = original_shape(masks, shape.head_dim)
+        original_head_weights = head_weights * original.head_dim / shape.head_dim
+        dense = float(expected_size({}, original, original_head_weights, unit_weights))
+        return cls(target, shape, dense, head_weights, unit_weights)
 
 
 def _matrices_that_read(model: PreTrainedModel) -> int:
-    """How many matrices of a layer's attention have rows that belong to heads, whatever layers have been left."""
-    family, shape = family_of(model.config), shape_of(model.config)
+    """How many matrices of a layer's attention have rows that belong to heads: 3 for BERT, more for DeBERTa."""
+    family = family_of(model.config)
+    shape = shape_of(model.config)
+
+    # Where no layer has attention left, count in a model of the family that has one head in each layer.
     if not any(heads for heads, _ in shape.layers):
         config = compact_config(model.config, shape._replace(layers=((1, 0),) * len(shape.layers)))
         with torch.device("meta"):
             model = model_class(config)(config)
+
     layers = find(model.base_model, family.layers)
     return max(sum(find(layer, path) is not None for path in family.to_heads) for layer in layers)
 
 
 @dataclass(frozen=True)
 class LatencyBudget:
-    """Milliseconds, read from a table."""
+    """Milliseconds, read from a table of sublayer times."""
 
-    goal: LatencyGoal
+    latency: LatencyTarget
     shape: Shape
-    """Of the model that has the gates."""
+    """Shape of the model that has the gates."""
     word = "saved_latency"
     said = "latency"
 
     @property
     def target(self) -> float:
-        """Fraction of the dense latency to save."""
-        return self.goal.removed
+        """Fraction of the dense latency to save, in (0, 1)."""
+        return self.latency.removed
 
     def saved(self, kept: Parts) -> Float[Tensor, ""]:
         """Expected fraction of the dense latency that is saved."""
-        table = self.goal.table
+        # Without hidden dimensions: they have no gates under this budget, because a table holds for one hidden width.
+        table = self.latency.table
         return 1.0 - expected_latency(table, *expected_counts(kept, self.shape)) / table.dense_ms
 
 
 def check_reach(budget: Budget, gated: Parts) -> None:
-    """Refuse a target that cannot be met even where all parts that may go are gone.
+    """Refuse a target that is not met even when all gated parts are gone.
 
     Raises:
-        UserError: saying how much they are.
+        UserError: the target is out of reach; the message says how much the gated parts are.
     """
-    most = float(budget.saved({name: torch.zeros_like(values, dtype=torch.float32) for name, values in gated.items()}))
-    if budget.target > most + 5e-5:
+    # Masks of zeros give the exact saving, where probabilities would never reach 0.
+    all_closed = {name: torch.zeros_like(values, dtype=torch.float32) for name, values in gated.items()}
+    reachable = float(budget.saved(all_closed))
+
+    if budget.target > reachable + SLACK:
         raise UserError(
-            f"target {100 * budget.target:.4g} % is out of reach: the parts that may go are {100 * most:.4g} % of the "
+            f"target {100 * budget.target:.4g} % is out of reach: the parts that may go are {100 * reachable:.4g} % of the "
             f"{budget.said}; aim lower, or let more kinds of parts go"
         )
 
@@ -120,42 +142,57 @@ def check_reach(budget: Budget, gated: Parts) -> None:
 def land(values: Parts, soft: Parts, shape: Shape, budget: Budget) -> dict[str, Tensor]:
     """Close or open the parts nearest to the decision until the budget is met as nearly as single parts allow.
 
-    FFN units come first, because they are small; where all are gone, heads follow. Where all are open and the model is
-    still too small, what was nearest to staying comes back: sublayers, then heads, then hidden dimensions.
-    Source: ours; the authors accept a deviation of 0.01 (docs/methods/cofi.md §3.5).
+    FFN units come first, because they are small; where all units are gone, heads follow. Where all are open and the model
+    is still too small, the parts that were nearest to staying come back: sublayers, then heads, then hidden dimensions.
+
+    Source: ours; docs/methods/cofi.md §3.5, step 5.
+    Differs from the authors' code: they accept a deviation of 0.01 instead.
 
     Args:
         values: decided gates, 0 = closed.
-        soft: the same before any was closed; the lower, the sooner it is closed.
-        shape: of the model that has the gates.
-        budget: to meet.
+        soft: the same gates before any was closed; the part with the lowest value is closed first.
+        shape: shape of the model that has the gates.
+        budget: the cost to meet.
     """
-    for name, index in (("", 0), *_closed(values, soft)):
-        values = _with_open(values, soft, name, index)
-        order = _order(values, soft, shape)
-        if float(budget.saved(masks_of(_with_closed(values, soft, order, 0), shape))) <= budget.target:
+    order = _closing_order(values, soft, shape)
+
+    # Closing can only save more. So parts are opened until the budget is within reach with every part of the order open.
+    for name, index in _opening_order(values, soft):
+        if _saving_with_all_open(values, soft, order, shape, budget) <= budget.target:
             break
+        values = _with_open(values, soft, name, index)
+        order = _closing_order(values, soft, shape)
+
     return close_until(values, soft, order, shape, budget, budget.target)
 
 
-def _closed(values: Parts, soft: Parts) -> list[tuple[str, int]]:
-    """Closed sublayers, then heads, then hidden dimensions, each kind from the softest gate down."""
+def _saving_with_all_open(values: Parts, soft: Parts, order: Sequence[tuple[str, int]], shape: Shape, budget: Budget) -> float:
+    return float(budget.saved(masks_of(_with_closed(values, soft, order, 0), shape)))
 
-    def of(names: Iterable[str]) -> list[tuple[str, int]]:
-        found = [(float(soft[name][i]), name, i) for name in names for i in (values[name] == 0).nonzero().flatten().tolist()]
-        return [(name, index) for _, name, index in sorted(found, reverse=True)]
 
-    heads = [name for name in values if name.endswith(".heads")]
-    return [*of(kind for kind in SUBLAYERS if kind in values), *of(heads), *of(name for name in (HIDDEN,) if name in values)]
+def _opening_order(values: Parts, soft: Parts) -> list[tuple[str, int]]:
+    """Closed sublayers, then closed heads, then closed hidden dimensions; in each kind the highest soft value comes first."""
+    kinds = [
+        [kind for kind in SUBLAYERS if kind in values],
+        [name for name in values if name.endswith(".heads")],
+        [name for name in (HIDDEN,) if name in values],
+    ]
+
+    order = []
+    for names in kinds:
+        closed = []
+        for name in names:
+            for index in (values[name] == 0).nonzero().flatten().tolist():
+                closed.append((float(soft[name][index]), name, index))
+        # The highest soft value is the gate that was nearest to staying open.
+        order += [(name, index) for _, name, index in sorted(closed, reverse=True)]
+    return order
 
 
 def _with_open(values: Parts, soft: Parts, name: str, index: int) -> Parts:
-    if not name:
-        return values
-    return {
-        **values,
-        name: values[name].index_fill(0, torch.tensor([index], device=soft[name].device), float(soft[name][index])),
-    }
+    """The gates with one part open at its soft value."""
+    place = torch.tensor([index], device=soft[name].device)
+    return {**values, name: values[name].index_fill(0, place, float(soft[name][index]))}
 
 
 def close_until(
@@ -164,44 +201,60 @@ def close_until(
     """Close parts from the beginning of `order`, as many as bring the saving nearest to the target; open the others.
 
     Args:
-        values: gates, 0 = closed; those that `order` leaves out stay as they are.
+        values: gates, 0 = closed; parts that `order` leaves out stay as they are.
         soft: value of a part that is open.
         order: name and index of parts.
-        shape: of the model that has the gates.
-        budget: what a saving is.
+        shape: shape of the model that has the gates.
+        budget: says what a saving is.
         target: fraction to save.
     """
-    low, high = 0, len(order)
-    while low < high:  # the fewest closed parts that save enough
+
+    def saving(gates: Parts) -> float:
+        return float(budget.saved(masks_of(gates, shape)))
+
+    # Binary search for the smallest number of closed parts that save enough: a saving never falls as more are closed.
+    low = 0
+    high = len(order)
+    while low < high:
         middle = (low + high) // 2
-        if float(budget.saved(masks_of(_with_closed(values, soft, order, middle), shape))) >= target:
+        if saving(_with_closed(values, soft, order, middle)) >= target:
             high = middle
         else:
             low = middle + 1
-    around = [_with_closed(values, soft, order, count) for count in (max(low - 1, 0), low)]
-    return min(around, key=lambda each: abs(float(budget.saved(masks_of(each, shape))) - target))
+
+    # One part fewer may be nearer to the target.
+    candidates = [_with_closed(values, soft, order, count) for count in (max(low - 1, 0), low)]
+    return min(candidates, key=lambda gates: abs(saving(gates) - target))
 
 
-def _order(values: Parts, soft: Parts, shape: Shape) -> list[tuple[str, int]]:
-    """Units in the order in which they are closed, then open heads; of sublayers that are there."""
+def _closing_order(values: Parts, soft: Parts, shape: Shape) -> list[tuple[str, int]]:
+    """FFN units of open sublayers in the order in which they are closed, then the open heads of open sublayers."""
     ranked: dict[Sublayer, list[tuple[bool, float, str, int]]] = {kind: [] for kind in SUBLAYERS}
     for kind in SUBLAYERS:
         for layer in range(len(shape.layers)):
-            name = inside(kind, layer)
-            if name in values and (kind not in values or values[kind][layer] != 0):
-                pairs = zip(values[name].tolist(), soft[name].tolist(), strict=True)
-                ranked[kind] += [(value != 0, score, name, index) for index, (value, score) in enumerate(pairs)]
-    units, heads = sorted(ranked["ffn"]), sorted(ranked["attention"])
-    return [(name, index) for _, _, name, index in (*units, *(head for head in heads if head[0]))]
+            name = parts_in(kind, layer)
+            # Parts of a closed sublayer are gone already: closing them would save nothing.
+            if name not in values or (kind in values and values[kind][layer] == 0):
+                continue
+            for index, (value, score) in enumerate(zip(values[name].tolist(), soft[name].tolist(), strict=True)):
+                ranked[kind].append((value != 0, score, name, index))
+
+    # Sorting puts what is closed already first, then the lowest soft value.
+    units = sorted(ranked["ffn"])
+    open_heads = [head for head in sorted(ranked["attention"]) if head[0]]
+    return [(name, index) for _, _, name, index in (*units, *open_heads)]
 
 
 def _with_closed(values: Parts, soft: Parts, order: Sequence[tuple[str, int]], count: int) -> dict[str, Tensor]:
-    """The first `count` parts of the order closed, the others open at their soft value."""
+    """The gates with the first `count` parts of the order closed, and the others open at their soft value."""
     result = {name: value.clone() for name, value in values.items()}
-    for closed, part in ((False, order[count:]), (True, order[:count])):
+
+    for closed, parts in ((False, order[count:]), (True, order[:count])):
+        # One indexed write for each vector of gates instead of one write for each part.
         indices: dict[str, list[int]] = {}
-        for name, index in part:
+        for name, index in parts:
             indices.setdefault(name, []).append(index)
         for name, chosen in indices.items():
             result[name][chosen] = torch.zeros_like(soft[name][chosen]) if closed else soft[name][chosen]
+
     return result

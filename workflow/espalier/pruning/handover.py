@@ -18,50 +18,68 @@ from espalier.pruning.parts import HEAD, HIDDEN, heads_of, units_of
 from espalier.pruning.widths import queries_of
 
 
-def kind_of(masks: Masks) -> MaskKind:
-    """What masks are over."""
+def mask_kind(masks: Masks) -> MaskKind:
+    """Whether masks are over widths, over parts, or over single weights; their names tell."""
     if queries_of(0) in masks:
         return "widths"
     return "parts" if HIDDEN in masks else "weights"
 
 
 def taken_over(masks: Masks, wanted: MaskKind, student: PreTrainedModel) -> Masks | None:
-    """The masks of a student as a method can use them, or None where it begins with what is left as a whole.
+    """The masks of a student as a method can use them, or None where the method begins with the student as a whole.
 
-    Narrowed widths become parts: hidden dimensions and units as they are, every head, and how many of its dimensions are
-    kept. Otherwise masks of another kind say nothing to the method: a structured one trains zeros of single weights like
-    any others, and one that removes single weights begins anew on matrices that are smaller.
+    A method that removes parts can use masks over widths: hidden dimensions and units as they are, every head, and how
+    many dimensions of a head are kept. Other masks of another kind are of no use to it: a structured method trains the
+    zeros of single weights like any other weights, and a method that removes single weights begins anew on matrices that
+    are smaller.
 
     Args:
-        masks: of the student; empty where nothing was removed.
+        masks: masks of the student; empty where nothing was removed.
         wanted: what the method's own masks are over.
-        student: that the masks have led to.
+        student: the model that the masks have led to.
     """
-    if masks and kind_of(masks) == wanted:
+    if not masks:
+        return None
+
+    kind = mask_kind(masks)
+    if kind == wanted:
         return masks
-    return parts_of(masks, shape_of(student.config)) if masks and (kind_of(masks), wanted) == ("widths", "parts") else None
+    if (kind, wanted) == ("widths", "parts"):
+        return parts_of(masks, shape_of(student.config))
+    return None
 
 
 def parts_of(widths: Masks, shape: Shape) -> Masks:
-    """Masks over parts of the base, from masks over its widths that have led to a shape."""
-    head_dim = widths[queries_of(0)].numel() // shape.layers[0][0]
-    found = {HIDDEN: widths[HIDDEN], HEAD: torch.arange(head_dim) < shape.head_dim}
+    """Masks over parts of the base, from masks over its widths.
+
+    Args:
+        widths: masks as `pruning.widths` names them.
+        shape: shape of the model that they have led to.
+    """
+    # Queries of all heads stand in one mask. HEAD says how wide a head was: its length is the old width, its sum the new.
+    original_head_dim = widths[queries_of(0)].numel() // shape.layers[0][0]
+    masks = {HIDDEN: widths[HIDDEN], HEAD: torch.arange(original_head_dim) < shape.head_dim}
+
+    # Narrowing keeps every head, and all heads are equally wide.
     for layer, (heads, _) in enumerate(shape.layers):
-        found |= {heads_of(layer): torch.ones(heads, dtype=torch.bool), units_of(layer): widths[units_of(layer)]}
-    return found
+        masks[heads_of(layer)] = torch.ones(heads, dtype=torch.bool)
+        masks[units_of(layer)] = widths[units_of(layer)]
+    return masks
 
 
 def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings: Plan) -> float:
-    """Fraction of the dense model's prunable weights that a student has no place for, in [0, 1); zeros have one.
+    """Fraction of the dense weights whose rows, columns or layers were cut away, in [0, 1). Zeroed weights count as present.
 
     Args:
-        student: of any shape.
+        student: a model of any shape.
         teacher: files of the dense model.
-        kind: of the task, which says what head both have.
-        settings: of the method; where it does not prune single weights, nothing counts as gone.
+        kind: kind of the task, which says what head both models have.
+        settings: settings of the method; where it does not prune single weights, nothing counts as gone.
     """
     if settings.removes != "weights":
         return 0.0
 
-    here, dense = (count_weights(model, settings.prune_embeddings) for model in (student, empty_model(teacher, kind)))
-    return 1.0 - here / dense
+    # Weights are counted by the shapes of tensors, so zeros inside them count as present.
+    present = count_weights(student, settings.prune_embeddings)
+    dense = count_weights(empty_model(teacher, kind), settings.prune_embeddings)
+    return 1.0 - present / dense

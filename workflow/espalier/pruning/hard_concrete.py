@@ -1,4 +1,4 @@
-"""Hard-concrete gates: the formulas, as plain functions of tensors.
+"""Hard-concrete gates: their formulas as plain functions of tensors, and the module that holds the gates of one model.
 
 Source: Louizos, Welling, Kingma 2018, arXiv 1712.01312, as CoFi uses them (Xia, Zhong, Chen 2022, arXiv 2204.00408;
 docs/methods/cofi.md §3.1). log alpha is the location in logits; larger keeps a gate open.
@@ -15,10 +15,7 @@ from torch import Tensor, nn
 
 from espalier.config.methods.structured import GateKind
 from espalier.models.modeling_espalier import Shape
-from espalier.pruning.parts import HIDDEN, heads_of, units_of
-
-SPREAD = 0.01
-"""Standard deviation of the first log alpha (docs/methods/cofi.md §3.1)."""
+from espalier.pruning.parts import HIDDEN, SUBLAYERS, heads_of, units_of
 
 TEMPERATURE = 2.0 / 3.0
 """beta of the paper."""
@@ -30,6 +27,8 @@ SHARPNESS = 0.8
 """Factor on log alpha in deterministic gates."""
 LIMIT = math.log(100.0)
 """log alpha is kept in [-LIMIT, LIMIT]."""
+SPREAD = 0.01
+"""Standard deviation of log alpha at the start."""
 
 
 def sample(log_alpha: Float[Tensor, "*gates"], uniform: Float[Tensor, "*gates"]) -> Float[Tensor, "*gates"]:
@@ -42,7 +41,10 @@ def sample(log_alpha: Float[Tensor, "*gates"], uniform: Float[Tensor, "*gates"])
         log_alpha: location in logits.
         uniform: noise in (0, 1), one number a gate.
     """
+    # log u and log(1 - u) must stay finite.
     noise = uniform.clamp(EPSILON, 1.0 - EPSILON)
+
+    # s is in (0, 1). Stretched to (l, r) and clipped, it is exactly 0 or 1 for part of the noise.
     concrete = torch.sigmoid((noise.log() - (1.0 - noise).log() + log_alpha) / TEMPERATURE)
     return (concrete * (UPPER - LOWER) + LOWER).clamp(0.0, 1.0)
 
@@ -53,7 +55,13 @@ def kept_probability(log_alpha: Float[Tensor, "*gates"]) -> Float[Tensor, "*gate
     Source: docs/methods/cofi.md §3.1: 1 - sigmoid(beta log(-l / r) - log alpha), clamped to [epsilon, 1 - epsilon].
     Differs from the authors' code: nothing.
     """
+    # 1 - sigmoid(x) = sigmoid(-x); beta log(-l / r) = -1.5986.
     return torch.sigmoid(log_alpha - TEMPERATURE * math.log(-LOWER / UPPER)).clamp(EPSILON, 1.0 - EPSILON)
+
+
+def expected_removed(log_alpha: Float[Tensor, " gates"]) -> int:
+    """n0 = round(N - sum q), the number of gates of a vector that are expected to be 0."""
+    return round(float(log_alpha.numel() - kept_probability(log_alpha).sum()))
 
 
 def deterministic(log_alpha: Float[Tensor, " gates"], removed: int | None = None) -> Float[Tensor, " gates"]:
@@ -68,35 +76,40 @@ def deterministic(log_alpha: Float[Tensor, " gates"], removed: int | None = None
     """
     if removed is None:
         removed = expected_removed(log_alpha)
+
     gates = torch.sigmoid(SHARPNESS * log_alpha / TEMPERATURE)
+
+    # A stable sort closes the first of equal gates, so the same student comes out every time.
     if removed:
         gates = gates.index_fill(0, gates.argsort(stable=True)[:removed], 0.0)
     return gates
 
 
-def expected_removed(log_alpha: Float[Tensor, " gates"]) -> int:
-    """n0, the number of gates of a vector that are expected to be 0."""
-    return round(float(log_alpha.numel() - kept_probability(log_alpha).sum()))
-
-
 class HardConcreteGates(nn.Module):
-    """log alpha of every gate of a model, by the name of the part."""
+    """log alpha of every gate of a model, one vector for each name of `pruning.parts`."""
 
     def __init__(
         self, shape: Shape, kinds: Collection[GateKind], mean: float, unit_mean: float, generator: torch.Generator
     ) -> None:
+        """Draw log alpha from N(mean, 0.01²), clamped to [log 0.01, log 100].
+
+        Source: docs/methods/cofi.md §3.1, Start: mean 10, but 0 for FFN units.
+        Differs from the authors' code: gates are clamped here already, so mean 10 becomes log 100 ≈ 4.6.
+
+        Args:
+            shape: shape of the model to gate.
+            kinds: kinds of parts that have gates.
+            mean: mean of log alpha for all gates but FFN units.
+            unit_mean: mean of log alpha for FFN units.
+            generator: of the CPU.
+        """
         super().__init__()
-        sizes = {kind: len(shape.layers) for kind in ("attention", "ffn") if kind in kinds}
-        sizes |= {HIDDEN: shape.hidden} if "hidden" in kinds else {}
-        for layer, (heads, units) in enumerate(shape.layers):
-            sizes |= {heads_of(layer): heads} if heads and "heads" in kinds else {}
-            sizes |= {units_of(layer): units} if units and "units" in kinds else {}
-        means = {name: unit_mean if name.endswith(".ffn") else mean for name in sizes}
+        sizes = _vector_sizes(shape, kinds)
         self.names = list(sizes)
-        self.log_alpha = nn.ParameterList(
-            nn.Parameter((means[name] + SPREAD * torch.randn(size, generator=generator)).clamp(-LIMIT, LIMIT))
-            for name, size in sizes.items()
-        )
+        self.log_alpha = nn.ParameterList()
+        for name, size in sizes.items():
+            start = (unit_mean if name.endswith(".ffn") else mean) + SPREAD * torch.randn(size, generator=generator)
+            self.log_alpha.append(nn.Parameter(start.clamp(-LIMIT, LIMIT)))
         self.noise: list[Tensor] = []
 
     def items(self) -> list[tuple[str, Float[Tensor, " _"]]]:
@@ -104,34 +117,52 @@ class HardConcreteGates(nn.Module):
         return list(zip(self.names, self.log_alpha, strict=True))
 
     def draw(self, generator: torch.Generator) -> None:
-        """Noise for the next step: one sample, shared by the whole batch."""
-        self.noise = [torch.rand(each.shape, generator=generator).to(each.device) for each in self.log_alpha]
+        """Draw noise for the next step: one sample, shared by the whole batch."""
+        # The CPU's generator gives the same noise whatever the device is.
+        self.noise = [torch.rand(vector.shape, generator=generator).to(vector.device) for vector in self.log_alpha]
 
     @torch.no_grad()
     def clamp(self) -> None:
         """Keep log alpha within its limits."""
-        for each in self.log_alpha:
-            each.clamp_(-LIMIT, LIMIT)
+        for vector in self.log_alpha:
+            vector.clamp_(-LIMIT, LIMIT)
 
     def sampled(self) -> dict[str, Float[Tensor, " _"]]:
-        """Gates of a training step."""
-        return {name: sample(each, noise) for (name, each), noise in zip(self.items(), self.noise, strict=True)}
+        """Gates of a training step, in [0, 1]; log alpha gets their gradient."""
+        return {name: sample(vector, noise) for (name, vector), noise in zip(self.items(), self.noise, strict=True)}
 
     def probabilities(self) -> dict[str, Float[Tensor, " _"]]:
-        """P(gate > 0)."""
-        return {name: kept_probability(each) for name, each in self.items()}
+        """P(gate > 0) of every gate."""
+        return {name: kept_probability(vector) for name, vector in self.items()}
 
     @torch.no_grad()
     def decided(self) -> dict[str, Float[Tensor, " _"]]:
-        """Deterministic gates; each sublayer is a vector of its own."""
-        return {
-            name: torch.cat([deterministic(gate) for gate in each.split(1)])
-            if name in ("attention", "ffn")
-            else deterministic(each)
-            for name, each in self.items()
-        }
+        """Deterministic gates; in a vector of sublayers every sublayer is decided by itself."""
+        gates: dict[str, Tensor] = {}
+        for name, vector in self.items():
+            # n0 is counted in each vector; one sublayer is a vector with N = 1, closed where q < 0.5.
+            if name in SUBLAYERS:
+                gates[name] = torch.cat([deterministic(sublayer) for sublayer in vector.split(1)])
+            else:
+                gates[name] = deterministic(vector)
+        return gates
 
     @torch.no_grad()
     def soft(self) -> Mapping[str, Float[Tensor, " _"]]:
         """Deterministic gates before any is closed, in (0, 1)."""
-        return {name: deterministic(each, removed=0) for name, each in self.items()}
+        return {name: deterministic(vector, removed=0) for name, vector in self.items()}
+
+
+def _vector_sizes(shape: Shape, kinds: Collection[GateKind]) -> dict[str, int]:
+    """Name of each vector of gates → number of its gates; the order is that in which log alpha is drawn."""
+    sizes: dict[str, int] = {kind: len(shape.layers) for kind in SUBLAYERS if kind in kinds}
+    if "hidden" in kinds:
+        sizes[HIDDEN] = shape.hidden
+
+    # Layers without a sublayer have no gates inside it.
+    for layer, (heads, units) in enumerate(shape.layers):
+        if heads and "heads" in kinds:
+            sizes[heads_of(layer)] = heads
+        if units and "units" in kinds:
+            sizes[units_of(layer)] = units
+    return sizes

@@ -1,4 +1,4 @@
-"""What is kept: masks on the encoder's weight matrices, their life from one removal to the next, and their file."""
+"""Masks say what is kept. Here: pruning single weights of the encoder's matrices with masks, and the file of masks."""
 
 from __future__ import annotations
 
@@ -29,37 +29,56 @@ MaskKind = Literal["weights", "parts", "widths"]
 class Pruner:
     """Removes the lowest-ranked weights, exactly as many as asked for, and keeps them at zero.
 
-    Masks nest: what is removed never comes back. With gradients masked before the optimiser reads them and Adam's
-    moments masked at each removal, an update of a removed weight is exactly zero, so weights need no masking after
-    each step (the specification's `theta <- M theta` has the same effect).
+    Masks nest: a removed weight never comes back. With gradients masked before the optimiser reads them and Adam's
+    moments masked at each removal, the update of a removed weight is exactly zero, so weights need no masking after
+    each step: theta <- M theta would change nothing.
     """
 
     def __init__(
         self, model: nn.Module, *, allocation: Literal["layer", "global"], embeddings: bool, gone: float = 0.0
     ) -> None:
-        """Begin with full masks; sparsities count against a base of which the fraction `gone` is not in the model."""
+        """Begin with full masks.
+
+        Args:
+            model: the student, pruned in place.
+            allocation: `layer` ranks the weights of each matrix by themselves, `global` ranks all together.
+            embeddings: whether embedding tables are pruned, too.
+            gone: fraction of the dense model's weights that were cut away before; sparsities count them as removed.
+        """
         self.weights = prunable_weights(model, embeddings)
-        self.allocation, self.gone = allocation, gone
+        self.allocation = allocation
+        self.gone = gone
         self.masks: Masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.weights.items()}
 
     @property
     def sparsity(self) -> float:
-        """Fraction of the base's prunable weights that is removed, in [0, 1)."""
+        """Fraction of the dense model's prunable weights that is removed, in [0, 1)."""
         kept = sum(int(mask.sum()) for mask in self.masks.values()) / sum(mask.numel() for mask in self.masks.values())
+
+        # s = 1 - kept (1 - gone): only the fraction 1 - gone of the dense model is in this one.
         return 1.0 - kept * (1.0 - self.gone)
 
     @torch.no_grad()
     def remove(self, sparsity: float, scores: Mapping[str, Float[Tensor, "..."]], optimizer: torch.optim.Optimizer) -> None:
-        """Raise the sparsity to `sparsity`, lowest scores first; in each matrix, or in one ranking over all."""
-        sparsity = (sparsity - self.gone) / (1.0 - self.gone)  # of the model
+        """Remove the weights with the lowest scores, in each matrix or in one ranking over all.
+
+        Args:
+            sparsity: fraction of the dense model's weights that is removed afterwards.
+            scores: score of every weight, by parameter; larger is kept.
+            optimizer: the optimiser of the weights; Adam's moments of removed weights become 0.
+        """
+        # The equation of `sparsity`, solved for what is removed of this model.
+        removed = (sparsity - self.gone) / (1.0 - self.gone)
+
+        # -inf ranks removed weights first, so masks nest.
         scores = {name: scores[name].masked_fill(~mask, -torch.inf) for name, mask in self.masks.items()}
         if self.allocation == "layer":
-            masks = {name: keep_highest(score, round(sparsity * score.numel())) for name, score in scores.items()}
+            masks = {name: keep_highest(score, round(removed * score.numel())) for name, score in scores.items()}
         else:
-            ranking = torch.cat([score.flatten() for score in scores.values()])
-            kept = keep_highest(ranking, round(sparsity * ranking.numel())).split([score.numel() for score in scores.values()])
-            masks = {name: part.view_as(scores[name]) for name, part in zip(scores, kept, strict=True)}
+            masks = _keep_highest_of_all(scores, removed)
         self.load(masks)
+
+        # A moment that is not 0 would move a removed weight although its gradient is 0.
         for name, weight in self.weights.items():
             for moment in ("exp_avg", "exp_avg_sq"):
                 if moment in optimizer.state.get(weight, {}):
@@ -67,11 +86,18 @@ class Pruner:
 
     @torch.no_grad()
     def load(self, masks: Mapping[str, Bool[Tensor, "..."]]) -> None:
-        """Take these masks and set what they remove to zero."""
-        given, needed = ({name: tuple(mask.shape) for name, mask in some.items()} for some in (masks, self.masks))
+        """Take these masks and set the weights that they remove to zero.
+
+        Raises:
+            UserError: names or shapes are not those of the model's matrices.
+        """
+        given = {name: tuple(mask.shape) for name, mask in masks.items()}
+        needed = {name: tuple(mask.shape) for name, mask in self.masks.items()}
         if given != needed:
             names = sorted(dict(given.items() ^ needed.items()))
             raise UserError(f"the masks do not fit the model: {len(names)} matrices differ, such as {names[0]!r}")
+
+        # A removed weight is 0 in the model itself, so evaluation and saving need no masks.
         for name, weight in self.weights.items():
             self.masks[name] = masks[name].to(weight.device)
             weight.mul_(self.masks[name])
@@ -84,11 +110,20 @@ class Pruner:
                 weight.grad.mul_(self.masks[name])
 
 
+def _keep_highest_of_all(scores: Mapping[str, Float[Tensor, "..."]], removed: float) -> Masks:
+    """Masks that remove a fraction of all weights, in one ranking over all matrices."""
+    ranking = torch.cat([score.flatten() for score in scores.values()])
+    kept = keep_highest(ranking, round(removed * ranking.numel()))
+
+    by_matrix = kept.split([score.numel() for score in scores.values()])
+    return {name: part.view_as(scores[name]) for name, part in zip(scores, by_matrix, strict=True)}
+
+
 def write_masks(path: Path, masks: Masks) -> None:
-    """Write masks as safetensors, one bit a weight; the shapes stand in the file's metadata, under one key because the
-    order of several is not always the same.
-    """
+    """Write masks as safetensors, one bit a weight; their shapes stand in the file's metadata."""
     packed = {name: np.packbits(mask.cpu().numpy()) for name, mask in masks.items()}
+
+    # One key for all shapes: safetensors does not always write several keys in the same order.
     shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
     with atomic(path) as temporary:
         save_file(packed, temporary, metadata={"shapes": shapes})
@@ -99,6 +134,8 @@ def read_masks(path: Path) -> Masks:
     with reading(path, SafetensorError), safe_open(path, framework="numpy") as file:
         shapes = json.loads(file.metadata()["shapes"])
         packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+    # Bits are packed into bytes, so the last byte may hold more of them than the mask has.
     masks = {}
     for name, bits in packed.items():
         shape = shapes[name]
@@ -107,8 +144,9 @@ def read_masks(path: Path) -> Masks:
 
 
 def structure_of(masks: Masks) -> dict[str, Any]:
-    """What is kept of each matrix, and the sparsity over all of them, for structure.json."""
+    """Kept and all weights of each matrix, and the sparsity over all matrices, for structure.json."""
     counts = {name: {"kept": int(mask.sum()), "total": mask.numel()} for name, mask in masks.items()}
+
     total = sum(count["total"] for count in counts.values())
     kept = sum(count["kept"] for count in counts.values())
     return {"sparsity": 1.0 - kept / total if total else 0.0, "matrices": counts}

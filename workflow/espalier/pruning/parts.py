@@ -15,19 +15,24 @@ from espalier.pruning.masks import Masks
 from espalier.runtime.errors import UserError
 
 HIDDEN = "hidden"
+"""Name of the hidden dimensions."""
 HEAD = "head"
-"""Dimensions of one head, where heads were narrowed before parts were removed: as many as are kept come first."""
+"""Name of the dimensions of one head, where heads were narrowed before parts were removed; the kept ones come first."""
 Sublayer = Literal["attention", "ffn"]
 SUBLAYERS: tuple[Sublayer, Sublayer] = ("attention", "ffn")
 Parts = Mapping[str, Shaped[Tensor, " _"]]
 """One vector for each layer's heads and units, for hidden dimensions, and for the sublayers of each kind.
 
-Masks, gates and probabilities come in this form. What is missing is wholly kept.
+Masks, gates and probabilities come in this form. Parts whose name is missing are wholly kept.
 """
 
 
 def prunable_shape(config: PreTrainedConfig, base: nn.Module | None = None) -> Shape:
-    """The shape of a model that is to be pruned structurally; the parts of its base model are looked at where it is given.
+    """The shape of a model that is to be pruned structurally.
+
+    Args:
+        config: the model's configuration.
+        base: its base model; where it is given, its modules are checked, too.
 
     Raises:
         UserError: the model's family, or a part of it, cannot be pruned structurally.
@@ -36,7 +41,8 @@ def prunable_shape(config: PreTrainedConfig, base: nn.Module | None = None) -> S
         if base is not None:
             check(base, family_of(config))
         return shape_of(config)
-    except ValueError as error:  # models.modeling_espalier, which travels with models, has no UserError
+    except ValueError as error:
+        # models.modeling_espalier travels with models and stands alone, so it cannot raise a UserError.
         raise UserError(str(error)) from None
 
 
@@ -50,17 +56,17 @@ def units_of(layer: int) -> str:
     return f"layer.{layer}.ffn"
 
 
-def inside(kind: Sublayer, layer: int) -> str:
-    """Name of what a sublayer holds."""
+def parts_in(kind: Sublayer, layer: int) -> str:
+    """Name of the parts that a sublayer holds: a layer's heads, or its FFN units."""
     return heads_of(layer) if kind == "attention" else units_of(layer)
 
 
 def sizes(shape: Shape) -> dict[str, int]:
     """Name → number of parts, for heads and units of every layer and for hidden dimensions."""
-    found = {HIDDEN: shape.hidden}
+    counts = {HIDDEN: shape.hidden}
     for layer, (heads, units) in enumerate(shape.layers):
-        found |= {heads_of(layer): heads, units_of(layer): units}
-    return found
+        counts |= {heads_of(layer): heads, units_of(layer): units}
+    return counts
 
 
 def full_masks(shape: Shape) -> Masks:
@@ -69,49 +75,73 @@ def full_masks(shape: Shape) -> Masks:
 
 
 def masks_of(values: Parts, shape: Shape) -> Masks:
-    """What non-zero gates keep: a part of a closed sublayer is gone."""
-    masks = {name: (values[name] != 0).cpu() if name in values else mask for name, mask in full_masks(shape).items()}
+    """Masks of the parts whose gate is not 0, on the CPU; the parts of a closed sublayer are gone."""
+    masks = full_masks(shape)
+    for name in masks:
+        if name in values:
+            masks[name] = (values[name] != 0).cpu()
+
+    # Sublayers have no masks of their own: a closed one removes all parts inside it.
     for kind in SUBLAYERS:
         for layer in range(len(shape.layers)):
             if kind in values and values[kind][layer] == 0:
-                masks[inside(kind, layer)] = torch.zeros_like(masks[inside(kind, layer)])
+                name = parts_in(kind, layer)
+                masks[name] = torch.zeros_like(masks[name])
     return masks
 
 
 def within(outer: Masks, inner: Masks) -> Masks:
-    """Masks of what `inner` keeps of the parts that `outer` keeps, in the coordinates of `outer`; all where it says nothing."""
-    found = {}
+    """Masks of the parts that both keep, in the coordinates of `outer`.
+
+    Args:
+        outer: masks over a model's parts.
+        inner: masks over the parts that `outer` has left; where a name is missing, all of them are kept.
+    """
+    masks = {}
     for name, mask in outer.items():
-        found[name] = mask.clone()
+        masks[name] = mask.clone()
+        # inner has one entry for each True of outer, in order.
         if name in inner:
-            found[name][mask] = inner[name].to(mask.device)
-    return found
+            masks[name][mask] = inner[name].to(mask.device)
+    return masks
 
 
 def original_shape(masks: Masks, head_dim: int) -> Shape:
-    """The shape of the model that the masks belong to; `head_dim` is that of what they have led to.
+    """The shape of the model that the masks belong to; its classification head is as wide as the hidden states.
 
-    The classification head's width is that of the hidden states.
+    Args:
+        masks: masks over all parts of the model.
+        head_dim: dimensions of one head in the model that the masks have led to.
     """
-    layers = sum(name.endswith(".heads") for name in masks)
-    hidden, head_dim = masks[HIDDEN].numel(), masks[HEAD].numel() if HEAD in masks else head_dim
-    return Shape(
-        hidden, head_dim, hidden, tuple((masks[heads_of(i)].numel(), masks[units_of(i)].numel()) for i in range(layers))
-    )
+    # The length of a mask is the size before, its sum the size after.
+    hidden = masks[HIDDEN].numel()
+    if HEAD in masks:
+        head_dim = masks[HEAD].numel()
+
+    depth = sum(name.endswith(".heads") for name in masks)
+    layers = tuple((masks[heads_of(layer)].numel(), masks[units_of(layer)].numel()) for layer in range(depth))
+    return Shape(hidden, head_dim, hidden, layers)
 
 
 def masked_shape(shape: Shape, masks: Masks) -> Shape:
-    """The shape that is left."""
-    layers = tuple((int(masks[heads_of(i)].sum()), int(masks[units_of(i)].sum())) for i in range(len(shape.layers)))
-    return Shape(int(masks[HIDDEN].sum()), shape.head_dim, shape.pooled, layers)
+    """The shape of a model after the parts that the masks remove are cut away."""
+    layers = []
+    for layer in range(len(shape.layers)):
+        layers.append((int(masks[heads_of(layer)].sum()), int(masks[units_of(layer)].sum())))
+    return Shape(int(masks[HIDDEN].sum()), shape.head_dim, shape.pooled, tuple(layers))
 
 
-def describe(masks: Masks) -> dict[str, Any]:
-    """Counts for structure.json: kept and all heads and units of each layer, hidden dimensions, and those of narrowed heads."""
-    layers = sum(name.endswith(".heads") for name in masks)
-    count = lambda name: {"kept": int(masks[name].sum()), "total": masks[name].numel()}  # noqa: E731
-    return {
-        "layers": [{"heads": count(heads_of(layer)), "ffn": count(units_of(layer))} for layer in range(layers)],
+def part_counts(masks: Masks) -> dict[str, Any]:
+    """Kept and all parts for structure.json: heads and units of each layer, hidden dimensions, dimensions of narrowed heads."""
+
+    def count(name: str) -> dict[str, int]:
+        return {"kept": int(masks[name].sum()), "total": masks[name].numel()}
+
+    depth = sum(name.endswith(".heads") for name in masks)
+    counts: dict[str, Any] = {
+        "layers": [{"heads": count(heads_of(layer)), "ffn": count(units_of(layer))} for layer in range(depth)],
         "hidden": count(HIDDEN),
-        **({"head": count(HEAD)} if HEAD in masks else {}),
     }
+    if HEAD in masks:
+        counts["head"] = count(HEAD)
+    return counts

@@ -1,4 +1,4 @@
-"""Masks → smaller models: the removed parts are physically gone, the weights that stay are the same numbers."""
+"""From masks to smaller models: removed parts are cut away, the weights that stay keep their values."""
 
 from __future__ import annotations
 
@@ -15,21 +15,28 @@ from espalier.pruning.parts import HIDDEN, heads_of, masked_shape, units_of
 
 @torch.no_grad()
 def shrink(model: PreTrainedModel, masks: Masks) -> PreTrainedModel:
-    """A copy of a stock or compact model without what the masks remove.
+    """A copy of a stock or compact model without the parts that the masks remove.
 
-    A sublayer of which nothing is kept becomes an identity, its LayerNorm included.
+    A sublayer without any part left becomes an identity, its LayerNorm included.
+
+    Source: docs/methods/cofi.md §3.7, steps 2 and 3.
 
     Args:
-        model: with a classification head, or one for masked-language modelling or spans, which is as wide as the encoder.
-        masks: named as `full_masks` of the model's own shape, True = kept.
+        model: a model for classification, masked-language modelling or spans; its head is as wide as the encoder.
+        masks: one mask for each name in `full_masks` of the model's shape, True = kept.
     """
-    family, shape = family_of(model.config), shape_of(model.config)
-    config = compact_config(model.config, masked_shape(shape, masks))
+    family = family_of(model.config)
+    shape = shape_of(model.config)
     kept = {name: mask.nonzero().flatten() for name, mask in masks.items()}
-    axes, state = _axes(model, family, shape, kept), model.state_dict()
+    axes = _axes(model, family, shape, kept)
+
+    config = compact_config(model.config, masked_shape(shape, masks))
     small = model_class(config, auto_class(model))(config)
+
+    # The small model's tensors say which axes shrink; what it has no name for, such as removed layers, is left behind.
+    state = model.state_dict()
     for name, target in small.state_dict().items():
-        target.copy_(_cut(state[name], target.shape, axes.get(name, {}), kept[HIDDEN]))
+        target.copy_(_select_kept(state[name], target.shape, axes.get(name, {}), kept[HIDDEN]))
     return small.to(model.device).train(model.training)
 
 
@@ -37,25 +44,41 @@ def _axes(
     model: PreTrainedModel, family: Family, shape: Shape, kept: dict[str, Int[Tensor, " _"]]
 ) -> dict[str, dict[int, Int[Tensor, " _"]]]:
     """Parameter → axis → indices to keep, for the axes that belong to heads or units."""
-    found: dict[str, dict[int, Tensor]] = {}
+    axes: dict[str, dict[int, Tensor]] = {}
     for index, (heads, units) in enumerate(shape.layers):
         place = f"{model.base_model_prefix}.{family.layers}.{index}"
+
+        # Head j holds the dimensions j d_h … (j + 1) d_h - 1.
         columns = (kept[heads_of(index)][:, None] * shape.head_dim + torch.arange(shape.head_dim)).flatten()
-        rows = _in_blocks(columns, family.head_blocks, heads * shape.head_dim)
+        head_rows = _in_blocks(columns, family.head_blocks, heads * shape.head_dim)
         unit_rows = _in_blocks(kept[units_of(index)], family.ffn_blocks, units)
-        for path, part in (*((path, rows) for path in family.to_heads), (family.ffn_in, unit_rows)):
-            found |= {f"{place}.{path}.weight": {0: part}, f"{place}.{path}.bias": {0: part}}
-        found[f"{place}.{family.from_heads}.weight"] = {1: columns}
-        found[f"{place}.{family.ffn_out}.weight"] = {1: kept[units_of(index)]}
-    return found
+
+        # Matrices that write heads or units lose rows and entries of the bias.
+        rows = dict.fromkeys(family.to_heads, head_rows) | {family.ffn_in: unit_rows}
+        for path, indices in rows.items():
+            axes[f"{place}.{path}.weight"] = {0: indices}
+            axes[f"{place}.{path}.bias"] = {0: indices}
+
+        # Matrices that read them lose columns.
+        axes[f"{place}.{family.from_heads}.weight"] = {1: columns}
+        axes[f"{place}.{family.ffn_out}.weight"] = {1: kept[units_of(index)]}
+    return axes
 
 
 def _in_blocks(indices: Int[Tensor, " _"], blocks: int, size: int) -> Int[Tensor, " _"]:
+    """The indices in each of several stacked blocks, such as queries, keys and values in one matrix."""
     return torch.cat([indices + block * size for block in range(blocks)])
 
 
-def _cut(weight: Tensor, shape: torch.Size, axes: dict[int, Tensor], hidden: Tensor) -> Tensor:
-    """Select along the axes that shrink; those that belong neither to heads nor to units are the residual stream's."""
+def _select_kept(weight: Tensor, shape: torch.Size, axes: dict[int, Tensor], hidden: Tensor) -> Tensor:
+    """The part of a weight that is kept.
+
+    Args:
+        weight: tensor of the large model.
+        shape: its shape in the small model.
+        axes: axis → indices to keep, for axes that belong to heads or units.
+        hidden: hidden dimensions to keep; any other axis that shrinks belongs to the residual stream.
+    """
     for axis, size in enumerate(shape):
         if weight.shape[axis] != size:
             weight = weight.index_select(axis, axes.get(axis, hidden).to(weight.device))

@@ -23,7 +23,7 @@ from espalier.evaluation.predict import (
     scores_of,
     span_scores,
 )
-from espalier.evaluation.squad import METRICS
+from espalier.evaluation.squad import SPAN_METRICS
 from espalier.models.files import open_student
 from espalier.runtime.files import atomic, read_json, write_json
 from espalier.training.run import accelerator_for, open_tokens
@@ -47,7 +47,7 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
     else:
         logits = all_logits(student, rows, accelerator)
         if rows.examples:
-            found = graded(logits, rows.examples, list(METRICS))
+            found = graded(logits, rows.examples, list(SPAN_METRICS))
             sets, table = span_scores(logits, rows, found, wanted.metrics), _spans(found, rows.examples)
         else:
             sets, table = scores_of(logits, rows, wanted.kind, wanted.metrics), _predictions(logits, rows, wanted.kind)

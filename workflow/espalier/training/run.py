@@ -29,7 +29,7 @@ from espalier.models.files import open_student
 from espalier.provenance.code_digest import code_digest
 from espalier.provenance.job_records import git_commit, versions
 from espalier.pruning.aims import Aim
-from espalier.pruning.latency import LatencyGoal
+from espalier.pruning.latency import LatencyTarget
 from espalier.pruning.masks import Masks
 from espalier.pruning.schedules import sparsity_steps
 from espalier.runtime import distributed
@@ -88,7 +88,7 @@ def pruning_stage(
     first: bool,
     before: float,
     target: float,
-    latency: LatencyGoal | None = None,
+    latency: LatencyTarget | None = None,
     gone: float = 0.0,
 ) -> Stage:
     """A stage of a plan's path: lengths in epochs become steps, the schedule becomes sparsities.
