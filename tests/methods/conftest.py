@@ -10,7 +10,7 @@ import torch
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
-from espalier.config.methods import METHODS, AnyPlan
+from espalier.config.methods import AnyPlan
 from espalier.config.project import Progress
 from espalier.data.batches import Rows
 from espalier.evaluation.predict import evaluator
@@ -89,7 +89,7 @@ class Harness:
         settings = TypeAdapter(AnyPlan).validate_python({"batch_size": 16, **plan})
         per_epoch = -(-len(self.train) // settings.batch_size)
         stage = pruning_stage(settings, self.kind, seed, per_epoch, masks is None, before, settings.path[0])
-        method = method_class(METHODS[settings.method])(settings, stage)
+        method = method_class(settings.method)(settings, stage)
         accelerator = tiny.accelerator()
         student = method.cut(student or self.model(1), masks)
         taught = None

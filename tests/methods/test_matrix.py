@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification
 
-from espalier.config.methods import METHODS
+from espalier.config.methods import HISTORY_COLUMNS, METHODS
 from espalier.data.spans import OUT
 from espalier.evaluation.predict import all_logits
 from espalier.models.encoder import count_weights, prunable_weights
@@ -84,6 +84,17 @@ def test_trains_every_parameter_that_is_not_frozen(finished):
         assert same == {name for name in names if "embeddings" in name} | head
     else:
         assert same <= {"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"}
+
+
+OF_THE_LOOP = {"step", "epoch", "loss", "learning_rate", "gradient_norm", "sparsity", "samples_per_second", "seconds"}
+"""Columns that every run has, besides loss terms and scores."""
+
+
+def test_logs_the_columns_that_its_method_declares(finished):
+    logged = {column for row in finished.loop.history.rows for column in row}
+    own = {name for name in logged - OF_THE_LOOP if not name.startswith(("loss/", "validation/"))}
+    declared = {column.name for column in HISTORY_COLUMNS.get(finished.plan["method"], ())}
+    assert own == {name for name in declared - OF_THE_LOOP if "latency" not in name}, "latency: where a plan aims at a speed"
 
 
 def test_teacher_is_left_alone(finished):

@@ -8,7 +8,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from espalier.config import parse
-from espalier.config.methods import METHODS, AnyPlan
+from espalier.config.methods import AnyPlan
 from espalier.data.batches import Batch
 from espalier.losses.terms import map_loss, soft_cross_entropy
 from espalier.methods.spd import Spd
@@ -286,9 +286,7 @@ def test_arms_of_the_committed_studies(study):
     config = parse(yaml.safe_load((ROOT / f"workflow/experiments/{study}/config.yaml").read_text()))
     assert config.plans.keys() == (NEEDS.keys() if study == "spd-arms" else {"a1-prune", "a3-layers", "a5-spd"})
     for name, plan in config.plans.items():
-        method = method_class(METHODS[plan.method])(
-            plan, pruning_stage(plan, "classification", 0, 78, True, 0.0, plan.path[-1])
-        )
+        method = method_class(plan.method)(plan, pruning_stage(plan, "classification", 0, 78, True, 0.0, plan.path[-1]))
         assert (method.needs_teacher, method.reads_teacher, method.relations) == NEEDS[name] and method.stage.steps == 12 * 78
         if plan.method == "spd":
             drawn = {"a4-grafting": (0.8, 1.0), "a5-spd": (0.8, 1.0), "a6-readme": (0.8, 0.8)}.get(name, (1.0, 1.0))

@@ -21,10 +21,13 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/configuration.md").read_text()
 
 
+NO_SETTINGS = ("espalier.config.job_specs", "espalier.config.pictures")
+
+
 def blocks(parent: type[Block] = Block) -> list[type[Block]]:
-    """All settings classes: every block except those that are specifications of jobs."""
+    """All settings classes: every block except specifications of jobs, and what methods declare for the report."""
     children = [block for child in parent.__subclasses__() for block in (child, *blocks(child))]
-    return list(dict.fromkeys(block for block in children if block.__module__ != "espalier.config.job_specs"))
+    return list(dict.fromkeys(block for block in children if block.__module__ not in NO_SETTINGS))
 
 
 BLOCKS = blocks()

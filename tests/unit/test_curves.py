@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from test_table import found, project, write
 
+from espalier.config.methods import HISTORY_COLUMNS
 from espalier.report.style import looks
 from espalier.report.training_figures import draw_panel
 from espalier.results.curves import LONGEST, Curves, Line, Panel, read_curves
@@ -49,7 +50,7 @@ def test_a_steep_loss_has_a_logarithmic_axis(last, scale):
 def test_stages_stand_one_after_another(tmp_path: Path):
     root = project(tmp_path, seeds=(1, 2))
     steps = dict.fromkeys(files_by_place(found(root, "scores.json")), 40)
-    read = read_curves(found(root, "history.parquet"), steps, {("base", "tiny"): ("validation", "accuracy")})
+    read = read_curves(found(root, "history.parquet"), steps, {("base", "tiny"): ("validation", "accuracy")}, {})
     assert [each.plan for each in read] == ["teacher", "dense", "magnitude", "sdp-cc"]
     sdp = read[-1]
     assert (sdp.borders, sdp.seeds, sdp.last_step) == ([("50", 40.0), ("97.5", 80.0)], 2, 120.0)
@@ -65,7 +66,7 @@ def test_stages_stand_one_after_another(tmp_path: Path):
 def test_another_set_is_watched_where_the_scoring_one_was_not(tmp_path: Path):
     history = tmp_path / "base/tiny/seed1/sdp/50/history.parquet"
     write(history, [{"step": 0, "loss/task": 1.0}, {"step": 5, "selection/accuracy": 0.5}])
-    (read,) = read_curves([history], {}, {("base", "tiny"): ("validation", "accuracy")})
+    (read,) = read_curves([history], {}, {("base", "tiny"): ("validation", "accuracy")}, {})
     assert [panel.name for panel in read.panels] == ["task", "selection accuracy"]
 
 
@@ -85,7 +86,7 @@ def gated_history(folder: Path, seed: int = 1) -> Path:
 
 
 def test_sparsity_is_shown_with_its_target_and_multipliers_together(tmp_path: Path):
-    (read,) = read_curves([gated_history(tmp_path)], {}, {})
+    (read,) = read_curves([gated_history(tmp_path)], {}, {}, {"cofi": HISTORY_COLUMNS["cofi"]})
     assert [(panel.name, panel.quantities) for panel in read.panels] == [
         ("task", [""]),
         ("sparsity", ["expected", "target", "measured"]),
@@ -99,7 +100,7 @@ def test_sparsity_is_shown_with_its_target_and_multipliers_together(tmp_path: Pa
 
 
 def test_quantities_of_one_panel_can_be_told_apart(tmp_path: Path):
-    (read,) = read_curves([gated_history(tmp_path, seed) for seed in (1, 2)], {}, {})
+    (read,) = read_curves([gated_history(tmp_path, seed) for seed in (1, 2)], {}, {}, {"cofi": HISTORY_COLUMNS["cofi"]})
     axes = Figure().subplots()
     draw_panel(axes, read.panels[1], read, looks(["cofi"])["cofi"])
     legend = axes.get_legend()
@@ -111,12 +112,12 @@ def test_quantities_of_one_panel_can_be_told_apart(tmp_path: Path):
 def test_sparsity_alone_has_no_panel(tmp_path: Path):
     history = tmp_path / "base/tiny/seed1/sdp/50/history.parquet"
     write(history, [{"step": 0, "loss/task": 1.0, "sparsity": 0.5}])
-    (read,) = read_curves([history], {}, {})
+    (read,) = read_curves([history], {}, {}, {})
     assert [panel.name for panel in read.panels] == ["task"]
 
 
 def test_long_histories_are_thinned(tmp_path: Path):
     history = tmp_path / "base/tiny/seed1/sdp/50/history.parquet"
     write(history, [{"step": step, "loss/task": 1.0} for step in range(3 * LONGEST + 1)])
-    (read,) = read_curves([history], {}, {})
+    (read,) = read_curves([history], {}, {}, {})
     assert LONGEST / 2 <= len(read.panels[0].lines[0].steps) <= LONGEST

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from test_report import make_report, sections, study, tags_of, words
 from test_table import found, write
 
+from espalier.config.methods import HISTORY_COLUMNS
 from espalier.report.style import LIGHT, looks
 from espalier.report.training_figures import distance_file, draw_comparison, draw_panel
 from espalier.results.comparisons import Comparison
@@ -40,7 +41,9 @@ def history(folder: Path, plan: str, seed: int, first: float, steps: int = 3) ->
 def comparison(folder: Path, **more: int) -> Comparison:
     paths = [history(folder, plan, seed, 0.5 * seed, **more) for plan in PLANS for seed in (1, 2)]
     steps, goals = {place_of(path): 3 for path in paths}, {("base", "corpus"): ("validation", "masked-accuracy")}
-    return Comparison("base", "corpus", read_curves(paths, steps, goals), 3.5)
+    return Comparison(
+        "base", "corpus", read_curves(paths, steps, goals, dict.fromkeys(PLANS, HISTORY_COLUMNS["homodistil"])), 3.5
+    )
 
 
 def test_distance_loss_and_speed_are_compared_where_a_distance_was_logged(tmp_path: Path):
@@ -51,7 +54,7 @@ def test_distance_loss_and_speed_are_compared_where_a_distance_was_logged(tmp_pa
     assert first[1].lines[0].values == [4.0, 2.0] and first[2].lines[0].values == [10.0, 11.0, 12.0]
     other = tmp_path / "base/tiny/seed1/sdp/50/history.parquet"
     write(other, [{"step": 0, "loss/task": 1.0, "validation/loss": 1.0, "samples_per_second": 1.0}])
-    (read,) = read_curves([other], {}, {("base", "tiny"): ("validation", "accuracy")})
+    (read,) = read_curves([other], {}, {("base", "tiny"): ("validation", "accuracy")}, {})
     assert read.compared == ()
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from test_report import SMALL, make_report, study, words
 from test_table import found, write
 
+from espalier.config.methods import HISTORY_COLUMNS
 from espalier.report.analysis_figures import draw_steps, error_pictures, fraction_pictures
 from espalier.report.style import looks
 from espalier.results.curves import read_curves
@@ -68,7 +69,7 @@ def findings(tmp_path):
     root = analysed(tmp_path, train=True)
     make_report(root)
     places = files_by_place(found(root, "scores.json"))
-    curves = read_curves(found(root, "history.parquet"), dict.fromkeys(places, 40), GOALS)
+    curves = read_curves(found(root, "history.parquet"), dict.fromkeys(places, 40), GOALS, {"sdp-cc": HISTORY_COLUMNS["spd"]})
     [only] = read_findings(found(root, "analysis.json"), curves, read_results(root / "table.csv"), GOALS)
     return only
 

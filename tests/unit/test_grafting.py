@@ -129,13 +129,13 @@ def test_maps_are_recorded_of_the_layers_that_run(variant):
     ],
 )
 def test_probabilities(ramp, expected):
-    found = {step: grafting_probability(step, 0.8, 30, 40, ramp, 0.4) for step in expected}
+    found = {step: grafting_probability(step, first=0.8, begin=30, end=40, ramp=ramp, jump=0.4) for step in expected}
     assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("ramp", ["linear", "constant-linear", "constant-jump-linear"])
 def test_a_ramp_without_length_is_1_from_its_place_on(ramp):
-    assert grafting_probability(30, 0.8, 30, 30, ramp, 0.4) == 1.0
+    assert grafting_probability(30, first=0.8, begin=30, end=30, ramp=ramp, jump=0.4) == 1.0
 
 
 def test_draws_are_independent_repeatable_and_sure_at_1():

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from espalier.config import parse
 from espalier.config.job_specs import report_spec
-from espalier.report.ablation_figures import arms, draw_grafting, grafting_figures
+from espalier.config.pictures import ScoreCurve
+from espalier.report.ablation_figures import arms, draw_score_curve, score_curve_figures
 from espalier.results.quality import Quality
 from espalier.results.summary import Group, Mean
 
@@ -25,8 +26,8 @@ def quality(*groups: Group) -> Quality:
     return Quality("base on tiny", "accuracy", [group("teacher", "0", 0.9), *groups], None)
 
 
-def grafting_of(small: dict[str, Any], **plans: dict[str, Any]) -> list[Any]:
-    return report_spec(parse(small | {"tasks": {"docs-library": None}, "plans": plans})).grafting
+def curves_of(small: dict[str, Any], **plans: dict[str, Any]) -> list[ScoreCurve]:
+    return report_spec(parse(small | {"tasks": {"docs-library": None}, "plans": plans})).score_curves
 
 
 def test_an_ablation_is_of_plans_that_differ_in_nothing_else(small):
@@ -34,20 +35,22 @@ def test_an_ablation_is_of_plans_that_differ_in_nothing_else(small):
         name: SPD | {"initial_probability": first, "probability_schedule": schedule}
         for name, (first, schedule) in GRAFTING.items()
     }
-    assert grafting_of(small, **plans, other=SPD | {"initial_probability": 0.6, "prune_steps": 6}) == [GRAFTING]
+    [curve] = curves_of(small, **plans, other=SPD | {"initial_probability": 0.6, "prune_steps": 6})
+    assert curve.points == GRAFTING
     sudden = SPD | {"grafting_epochs": 0.0, "finetune_epochs": 30.0}
-    assert grafting_of(small, **plans, sudden=sudden)[0]["sudden"] == (0.8, "constant, then 1")
-    assert grafting_of(small, a=SPD, b=SPD | {"initial_probability": 1.0}) == [], "two make no curve"
+    assert curves_of(small, **plans, sudden=sudden)[0].points["sudden"] == (0.8, "constant, then 1")
+    assert curves_of(small, a=SPD, b=SPD | {"initial_probability": 1.0}) == [], "two make no curve"
 
 
 def test_a_schedule_is_a_line_against_the_first_probability():
     shown = quality(group("high", "90", 0.7), group("low", "90", 0.6), group("late", "90", 0.65), group("low", "50", 0.8))
-    pictures = list(grafting_figures(shown, [GRAFTING]))
+    curve = ScoreCurve(name="first probability", axis="probability", note="Grafting.", points=GRAFTING)
+    pictures = list(score_curve_figures(shown, curve))
     assert ["at 90 %" in picture for picture in pictures] == [True, False]
     for picture in pictures:
         ElementTree.fromstring(picture)
     axes = Figure().subplots()
-    draw_grafting(axes, shown.groups[1:4], GRAFTING, None)
+    draw_score_curve(axes, shown.groups[1:4], curve, None)
     lines = {container.get_label(): container.lines[0].get_xydata().tolist() for container in axes.containers}
     assert lines == {"linear": [[0.2, 0.6], [0.8, 0.7]], "constant-linear": [[0.4, 0.65]]}
 

@@ -12,13 +12,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from espalier.config import ConfigError, parse
 from espalier.config.job_specs import CompressSpec, TaskGoal, compress_spec, recover_spec
+from espalier.config.methods.structured import CofiPlan
 from espalier.config.targets import PERCENT, Latency, Parameters, Speedup, Target, percent_of, position, stage_of
 from espalier.models.files import write_model
 from espalier.pruning.aims import aim_of, sparsity_target
 from espalier.results.places import Place
 from espalier.results.summary import SUMMARISED, groups
 from espalier.runtime.errors import UserError
-from espalier.training.run import read_plan
 from tests import tiny
 
 READ = TypeAdapter(Target)
@@ -110,9 +110,10 @@ def test_a_job_reads_its_target_and_the_one_before(small, make):
     config = parse(small)
     assert make(config, "docs-library", "sdp", 42, "5M-parameters").before is None
     spec = make(config, "docs-library", "sdp", 42, "800k-parameters").model_dump_json()
-    wanted, _, settings = read_plan(spec)
+    wanted = CompressSpec.model_validate_json(spec)
     assert (wanted.before, wanted.target) == (Parameters(parameters=5_000_000), Parameters(parameters=800_000))
-    assert settings.path == (Parameters(parameters=800_000),)
+    assert wanted.plan.path == (Parameters(parameters=800_000),), "a job has no other target of the path"
+    assert type(wanted.plan) is type(config.plans["sdp"])
 
 
 def test_a_speed_must_be_measured_where_it_is_asked_for(small):
@@ -134,7 +135,8 @@ def test_the_latency_table_s_folder_is_no_base(small):
 
 
 def spec(before: Target | None, target: Target) -> CompressSpec:
-    return CompressSpec.model_construct(before=before, target=target, goal=TaskGoal(kind="classification", metric="accuracy"))
+    plan, goal = CofiPlan(method="cofi", path=(target,)), TaskGoal(kind="classification", metric="accuracy")
+    return CompressSpec.model_construct(before=before, plan=plan, goal=goal)
 
 
 def test_a_size_is_a_sparsity_of_the_dense_model():

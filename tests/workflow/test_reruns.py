@@ -18,6 +18,17 @@ def stages(plan: str, *percents: str) -> set[str]:
 SDP = stages("sdp", "50", "90")
 MAGNITUDE = stages("magnitude", "50")
 MODULE = "workflow/espalier"
+IMPORT_NEW = "from espalier.config.methods.new import NewPlan"
+NEW_SETTINGS = """from __future__ import annotations
+
+from typing import Literal
+
+from espalier.config.methods.pruning import IterativePlan
+
+
+class NewPlan(IterativePlan):
+    method: Literal["new"]
+"""
 
 
 def test_another_place_and_other_times_change_nothing(finished):
@@ -67,11 +78,26 @@ def test_comments_docstrings_and_layout_change_nothing(finished):
     ("file", "line", "jobs"),
     [
         ("methods/sdp.py", "    needs_teacher = True\n", SDP),
-        ("methods/magnitude.py", "class Magnitude(Method):\n", MAGNITUDE),
+        ("methods/magnitude.py", "class Magnitude(WeightPruning):\n", MAGNITUDE),
     ],
 )
 def test_editing_a_method_runs_its_plans(finished, file, line, jobs):
     finished.edit(f"{MODULE}/{file}", line, f"{line}    edited = True\n")
+    assert finished.jobs() == jobs
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "jobs"),
+    [
+        ("structured.py", "    prepruning_epochs: Epochs = 1.0\n", set()),
+        ("homodistil.py", "    window: Steps = 10\n", set()),
+        ("sdp.py", '    method: Literal["sdp"]\n', SDP),
+        ("pruning.py", '    method: Literal["magnitude"]\n', MAGNITUDE),
+    ],
+)
+def test_editing_a_settings_class_runs_the_plans_of_its_method(finished, file, line, jobs):
+    """The class of another method does not count, although a spec may hold a plan of any method."""
+    finished.edit(f"{MODULE}/config/methods/{file}", line, f"{line}    edited: bool = True\n")
     assert finished.jobs() == jobs
 
 
@@ -115,23 +141,18 @@ def test_a_moved_module_runs_nothing_again(finished, old, new):
 
 
 def test_a_new_method_runs_nothing_else(finished, small):
-    methods = f"{MODULE}/config/methods/__init__.py"
-    (finished.folder / MODULE / "config/methods/new.py").write_text(
-        "from typing import Literal\n\nfrom espalier.config.methods.pruning import MagnitudePlan\n\n\n"
-        'class NewPlan(MagnitudePlan):\n    """Settings of a new method."""\n\n    method: Literal["new"]\n'
-    )
-    finished.edit(methods, "METHODS = {", 'METHODS = {\n    "new": "espalier.methods.new:New",')
-    finished.edit(methods, "    DensePlan\n", "    DensePlan\n    | NewPlan\n")
-    finished.edit(
-        methods,
-        "from espalier.config.methods.pruning",
-        "from espalier.config.methods.new import NewPlan\nfrom espalier.config.methods.pruning",
-    )
-    source = (finished.folder / MODULE / "methods/magnitude.py").read_text()
-    (finished.folder / MODULE / "methods/new.py").write_text(
-        source.replace("Magnitude", "New").replace("NewPlan", "MagnitudePlan")
-    )
+    package = finished.folder / MODULE
+    code = (package / "methods/magnitude.py").read_text().replace("Magnitude", "New")
+    code = code.replace("config.methods.pruning import NewPlan", "config.methods.new import NewPlan")
+    (package / "methods/new.py").write_text(code)
+    (package / "config/methods/new.py").write_text(NEW_SETTINGS)
+
+    table = f"{MODULE}/config/methods/__init__.py"
+    finished.edit(table, "METHODS = {", 'METHODS = {\n    "new": "espalier.methods.new:New",')
+    finished.edit(table, "    DensePlan\n", "    DensePlan\n    | NewPlan\n")
+    finished.edit(table, "from espalier.config.methods.pruning", f"{IMPORT_NEW}\nfrom espalier.config.methods.pruning")
     assert finished.jobs() == set()
+
     small["plans"]["new"] = {"method": "new", "path": [0.5]}
     finished.write_config(small)
     assert finished.jobs() == stages("new", "50")

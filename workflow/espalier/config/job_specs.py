@@ -9,11 +9,11 @@ from pydantic import Field
 from espalier.config.blocks import Block
 from espalier.config.chains import Student, epochs_to, source_of, student_before, students_of, target_of
 from espalier.config.data import Base, Kind, Metric, Task, TextMetric
-from espalier.config.methods import METHODS
-from espalier.config.methods.spd import Grafting, grafting_ablations
+from espalier.config.methods import HISTORY_COLUMNS, SCORE_CURVES, AnyPlan
+from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
 from espalier.config.targets import Target, stage_of
-from espalier.config.training import Pretrain, Teacher
+from espalier.config.training import Plan, Pretrain, Teacher
 
 
 class FetchSpec(Block):
@@ -90,15 +90,17 @@ class PretrainSpec(TrainingSpec):
 class CompressSpec(TrainingSpec):
     """Run one stage of a path, or recover its student."""
 
-    method: str
-    """`module:Class`."""
-    plan: dict[str, Any]
-    """The plan's settings; checked again by the method's own settings class."""
+    plan: AnyPlan
+    """The plan's settings, among them the method's name. Its path holds this stage's target alone."""
     new_head: bool
     """Whether the student's head is new: it comes from the base, or from a text task."""
     before: Target | None
     """Target that the student which the stage starts from has reached; None for the base and the teacher."""
-    target: Target
+
+    @property
+    def target(self) -> Target:
+        """What the stage aims at."""
+        return self.plan.path[0]
 
 
 class LatencySpec(Block):
@@ -168,8 +170,10 @@ class ReportSpec(Block):
     """Plan → method."""
     starts: dict[str, str] = Field(default_factory=dict)
     """Student → student of another plan that its path began with, where there is one; both as task/plan/percent."""
-    grafting: list[Grafting] = Field(default_factory=list)
-    """Ablations of grafting: plans with at least three first probabilities."""
+    columns: dict[str, tuple[HistoryColumn, ...]] = Field(default_factory=dict)
+    """Method → the columns that it logs, for the methods of this study."""
+    score_curves: list[ScoreCurve] = Field(default_factory=list)
+    """Pictures of scores that methods of this study declare."""
 
 
 def _goal(task: Task) -> TaskGoal:
@@ -221,27 +225,35 @@ def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
 
 
 def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
-    """A stage does not depend on how its student is recovered afterwards."""
-    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "chain", "per_task", "recover"})
+    """What `compress` and `specialise` read. How the student is recovered afterwards is not their business."""
+    return _student_spec(config, Student(task, plan, percent), seed, unread={"chain", "per_task", "recover"})
 
 
 def recover_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
-    """The stage's spec and how to recover."""
-    return _student_spec(config, task, plan, seed, percent, leave_out={"path", "chain", "per_task"})
+    """What `recover` reads: the stage's spec, and how to recover."""
+    return _student_spec(config, Student(task, plan, percent), seed, unread={"chain", "per_task"})
 
 
-def _student_spec(config: Config, task: str, plan: str, seed: int, percent: str, leave_out: set[str]) -> CompressSpec:
-    settings, here = config.plan_for(plan, task), Student(task, plan, percent)
-    student = student_before(config, here)
+def _student_spec(config: Config, student: Student, seed: int, *, unread: set[str]) -> CompressSpec:
+    """What a stage of a plan reads; settings in `unread` do not count for it."""
+    settings = config.plan_for(student.plan, student.task)
+    before = student_before(config, student)
+    target, _ = stage_of(settings.path, student.percent)
+
     return CompressSpec(
-        **_training(config, task, seed),
-        method=METHODS[settings.method],
-        plan=settings.model_dump(mode="json", exclude=leave_out),
-        new_head=settings.start == "pretrained" if student is None else student.task != task,
-        before=target_of(config, student) if student else None,
-        target=stage_of(settings.path, percent)[0],
-        first_epoch=epochs_to(config, here, included="recover" not in leave_out),
+        **_training(config, student.task, seed),
+        plan=_for_one_stage(settings, target, unread),
+        new_head=settings.start == "pretrained" if before is None else before.task != student.task,
+        before=target_of(config, before) if before else None,
+        first_epoch=epochs_to(config, student, included="recover" not in unread),
     )
+
+
+def _for_one_stage(settings: Plan, target: Target, unread: set[str]) -> Any:
+    """A plan with one target and with the defaults of what nobody reads, so that a change there re-runs nothing."""
+    fields = type(settings).model_fields
+    defaults = {name: fields[name].get_default(call_default_factory=True) for name in unread & fields.keys()}
+    return settings.model_copy(update={**defaults, "path": (target,)})
 
 
 def latency_spec(config: Config, batch: str, length: str) -> LatencySpec:
@@ -293,9 +305,17 @@ def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percen
 def report_spec(config: Config) -> ReportSpec:
     """What `table` and `report` read."""
     starts = {str(student): source_of(config, student) for student in students_of(config)}
+
+    by_method: dict[str, dict[str, Plan]] = {}
+    for name, plan in config.plans.items():
+        by_method.setdefault(plan.method, {})[name] = plan
+
     return ReportSpec(
         project=config.project,
         methods={name: plan.method for name, plan in config.plans.items()},
         starts={student: str(source) for student, source in starts.items() if source is not None},
-        grafting=grafting_ablations(config.plans),
+        columns={method: HISTORY_COLUMNS[method] for method in by_method if method in HISTORY_COLUMNS},
+        score_curves=[
+            curve for method, plans in by_method.items() if method in SCORE_CURVES for curve in SCORE_CURVES[method](plans)
+        ],
     )

@@ -153,9 +153,25 @@ class Plan(Training):
         """Whether a student must have the shape of the base, because its hidden states are compared with the teacher's."""
         return False
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """Lengths, in epochs, of the parts of a stage."""
         raise NotImplementedError
+
+    def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
+        """Steps before which the stage removes something, given the steps at which its parts end.
+
+        None where nothing is removed, and where the method says itself when it removes.
+        """
+        return []
+
+    @property
+    def removal_schedule(self) -> Literal["uniform", "geometric", "cubic"]:
+        """How sparsity rises over the removals of `removal_steps`."""
+        return "uniform"
+
+    def schedule_ends(self, bounds: Sequence[int]) -> list[int]:
+        """Steps at which learning-rate schedules end, given the steps at which the parts of the stage end."""
+        return list(bounds)
 
 
 class PrunedPlan(Plan):
@@ -176,6 +192,15 @@ class PrunedPlan(Plan):
     """Also evaluate just before and just after each removal. With evaluate_every a tenth of epochs_per_step, the report shows
     how students recover. [ours: for SDP's analysis]"""
 
-    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+    def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
         """Steps before which weights are removed, given the steps at which the parts of the stage end."""
         raise NotImplementedError
+
+    @property
+    def removal_schedule(self) -> Literal["uniform", "geometric", "cubic"]:
+        """As the settings say."""
+        return self.prune_schedule
+
+    def schedule_ends(self, bounds: Sequence[int]) -> list[int]:
+        """The end of every part, or of the last one alone."""
+        return list(bounds) if self.restart_schedule else [bounds[-1]]

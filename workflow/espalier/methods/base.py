@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from espalier.config.data import Kind
-from espalier.config.training import PrunedPlan, Training
+from espalier.config.training import Training
 from espalier.data.batches import Batch
 from espalier.losses.terms import task_loss
 from espalier.models.attention import Recording
 from espalier.models.outputs import Outputs, Representation
 from espalier.pruning.latency import LatencyTarget
-from espalier.pruning.masks import MaskKind, Masks, Pruner, structure_of
-from espalier.pruning.scores import magnitude
+from espalier.pruning.masks import MaskKind, Masks, structure_of
 
 
 @dataclass(frozen=True)
@@ -56,27 +55,31 @@ class Stage:
 
 
 class Method:
-    """A method with empty answers; a method overrides what it needs.
+    """The contract with the training loop, with empty answers; a method overrides what it needs.
 
-    A stage that removes calls `cut` first. The loop calls, in this order: `begin`, `parameter_groups`, then for each step
-    `before_step`, `around_forward` and `loss_terms` once a micro-batch, `after_backward`, `after_step`; at last `end`,
-    `structure` and `shrink` say what is left. With settings of pruning, `before_step` removes weights by `scores` when the
-    stage says so and `after_backward` keeps what is removed at zero.
+    A stage that removes calls `cut` first. The loop then calls, in this order: `begin` and `parameter_groups`; for each
+    step `before_step`, for each micro-batch of it `around_forward` and `loss_terms`, then `after_backward` and
+    `after_step`. At last `end`, `structure` and `shrink` say what is left.
     """
 
-    settings_class: ClassVar[type[Training]]
+    settings: Training
+    """A method names its own class here; through this name the class counts for the digest of the method's code."""
     masks_over: ClassVar[MaskKind] = "weights"
-    """What its masks name; those of another plan's student are taken over where they fit."""
+    """What its masks name. Masks of another plan's student are taken over where they fit."""
     needs_teacher: ClassVar[bool] = False
     needs_hidden_states: ClassVar[bool] = False
     """Whether `loss_terms` compares the outputs of encoder layers; the teacher then runs beside the student."""
+    optimizer: torch.optim.Optimizer
+    """Set by the loop once it exists, after `parameter_groups`."""
 
     def __init__(self, settings: Training, stage: Stage) -> None:
         self.settings = settings
         self.stage = stage
-        self.pruner: Pruner | None = None
-        self.optimizer: torch.optim.Optimizer  # set by the loop once it exists
-        self.teacher: nn.Module | None = None  # set by the loop before `begin`, where the method needs a teacher
+
+        # The loop sets the teacher before `begin`, where the method needs one.
+        self.teacher: nn.Module | None = None
+
+        # Every random draw of a method comes from here, so that a resumed run goes on with the same numbers.
         self.generator = torch.Generator().manual_seed(stage.seed)
 
     @property
@@ -104,29 +107,18 @@ class Method:
         return student
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
-        """Attach masks to the student: those that it comes with, or full ones."""
-        if isinstance(self.settings, PrunedPlan):
-            settings, gone = self.settings, self.stage.gone
-            self.pruner = Pruner(student, allocation=settings.allocation, embeddings=settings.prune_embeddings, gone=gone)
-            if masks is not None:
-                self.pruner.load(masks)
+        """Attach to the student; `masks` say what was removed from it before, None where nothing was."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups of their own: parameters besides the student's, or some of the student's.
+        """Parameter groups of the method's own: parameters besides the student's, or some of the student's.
 
         Keys besides AdamW's: `constant: True` leaves the group out of the learning-rate schedule, `clip: False` leaves
         it out of gradient clipping.
         """
         return []
 
-    def scores(self) -> dict[str, Float[Tensor, "..."]]:
-        """Importance of every prunable weight, larger is kept: the magnitude, unless a method says otherwise."""
-        return {name: magnitude(weight) for name, weight in self.pruner.weights.items()}
-
     def before_step(self, step: int) -> None:
-        """Remove weights where the stage says so."""
-        if self.pruner is not None and step in self.stage.removals:
-            self.pruner.remove(self.stage.removals[step], self.scores(), self.optimizer)
+        """Remove or draw what this step's forward passes are to see."""
 
     def around_forward(self) -> AbstractContextManager[None]:
         """What surrounds every forward pass of the student in training."""
@@ -138,15 +130,13 @@ class Method:
 
     def after_backward(self, step: int) -> None:
         """Read or change gradients, before they are clipped."""
-        if self.pruner is not None:
-            self.pruner.mask_gradients()
 
     def gradients_to_read(self) -> Iterable[Tensor]:
         """Tensors besides the parameters whose gradients `after_backward` reads."""
         return ()
 
     def after_step(self, step: int) -> dict[str, float | Float[Tensor, ""]]:
-        """What to log besides the losses."""
+        """What to log besides the losses: the columns that `HISTORY_COLUMNS` in config/methods declares for the method."""
         return {}
 
     def at_target(self, steps: int) -> bool:
@@ -154,8 +144,8 @@ class Method:
         return steps > max(self.stage.removals, default=-1)
 
     def end(self) -> Masks:
-        """The masks, final."""
-        return self.pruner.masks if self.pruner else {}
+        """The masks, final; empty where nothing is masked."""
+        return {}
 
     def structure(self) -> dict[str, Any]:
         """What is kept, for structure.json."""
@@ -167,16 +157,13 @@ class Method:
 
     @property
     def sparsity(self) -> float:
-        """Fraction of prunable weights removed so far."""
-        return self.pruner.sparsity if self.pruner else 0.0
+        """Fraction of the weights removed so far, in [0, 1)."""
+        return 0.0
 
     def state_dict(self) -> dict[str, Tensor | Bool[Tensor, "..."]]:
         """Everything that a resumed run needs, as tensors."""
-        masks = {f"mask/{name}": mask for name, mask in self.pruner.masks.items()} if self.pruner else {}
-        return {"generator": self.generator.get_state(), **masks}
+        return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
         self.generator.set_state(state["generator"])
-        if self.pruner is not None:
-            self.pruner.load({name.removeprefix("mask/"): mask for name, mask in state.items() if name.startswith("mask/")})

@@ -22,7 +22,7 @@ all gates start open, 9 an empty sublayer is absent, 10 exact folding. No data a
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -52,35 +52,48 @@ TRAVEL = 75.0
 a shorter run needs a higher rate to close gates and to raise the multipliers as far."""
 
 
-class L0(Method):
-    """Gates under a Lagrangian with the task loss alone: the paper's row "without distillation"."""
+class GatePruning(Method):
+    """Gates under a Lagrangian, with the task loss."""
 
-    settings_class: ClassVar[type[GatePlan]] = L0Plan
     settings: GatePlan
     masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Attach the gates; a stage that removes nothing, such as recovery, has none."""
-        self.student, self.shape, self.step = student, prunable_shape(student.config), 0
+        self.student = student
+        self.shape = prunable_shape(student.config)
+        self.step = 0
         self.before = full_masks(self.shape) if masks is None else masks
+
         if self.settings.freeze_embeddings:
             for parameter in embedding_parameters(student):
                 parameter.requires_grad_(False)
+
         self.size = SizeBudget.of(student, self.before, self.stage.target)
         self.budget: Budget = self.size
         self.decision: dict[str, Tensor] | None = None
         self.gates: HardConcreteGates | None = None
-        if not self.stage.removes:
-            return
-        kinds = set(self.settings.gates)
+        if self.stage.removes:
+            self._attach_gates()
+
+    def _attach_gates(self) -> None:
+        """Make gates and multipliers, and put the gates into the student's forward pass."""
+        settings, device = self.settings, self.student.device
+
+        # A table of latencies has no entry for the hidden size, so a target in milliseconds leaves that without gates.
+        kinds = set(settings.gates)
         if self.stage.latency is not None:
-            self.budget, kinds = LatencyBudget(self.stage.latency, self.shape), kinds - {"hidden"}
-        means = (self.settings.gate_mean, self.settings.unit_mean)
-        self.gates = HardConcreteGates(self.shape, kinds, *means, self.generator).to(student.device)
-        self.multipliers = nn.Parameter(torch.zeros(2, device=student.device))
+            self.budget = LatencyBudget(self.stage.latency, self.shape)
+            kinds -= {"hidden"}
+
+        gates = HardConcreteGates(self.shape, kinds, settings.gate_mean, settings.unit_mean, self.generator)
+        self.gates = gates.to(device)
+        self.multipliers = nn.Parameter(torch.zeros(2, device=device))
         check_reach(self.budget, self.gates.soft())
-        self.state: GateState = attach(student, self._values)
-        student.gates = self.gates
+
+        # As a part of the student the gates are saved, resumed and moved with its weights.
+        self.state: GateState = attach(self.student, self._values)
+        self.student.gates = self.gates
         self.started_at = float(self.budget.saved({}))
 
     @property
@@ -107,9 +120,13 @@ class L0(Method):
         """
         if self.gates is None:
             return []
+
+        # Adam moves a gate by at most its rate in a step, so a short run needs a higher rate to come as far.
         rate = max(PAPER_RATE, TRAVEL / (self.stage.steps - self.prune_from))
         common = {"weight_decay": 0.0, "constant": True, "clip": False}
         gates = {"params": list(self.gates.parameters()), "lr": self.settings.gate_learning_rate or rate}
+
+        # The saddle point is a minimum over the gates and a maximum over the multipliers.
         multipliers = {"params": [self.multipliers], "lr": self.settings.multiplier_learning_rate or rate, "maximize": True}
         return [gates | common, multipliers | common]
 
@@ -118,10 +135,14 @@ class L0(Method):
         self.step, self.decision = step, None
         if self.gates is None or step < self.prune_from:
             return
+
+        # Pruning begins with a fresh optimiser state (docs/methods/cofi.md §3.5).
         if step == self.prune_from:
             for group in self.optimizer.param_groups:
                 for parameter in group["params"]:
                     self.optimizer.state.pop(parameter, None)
+
+        # One sample of all gates serves every micro-batch of the step.
         self.gates.draw(self.generator)
 
     def _values(self) -> Parts:
@@ -134,6 +155,8 @@ class L0(Method):
         """Deterministic gates; once the target is near, exactly at it. Decided once a step."""
         if self.decision is None:
             self.decision = self.gates.decided()
+
+            # Near the target, single FFN units are closed or opened until the model has exactly the size asked for.
             if self.settings.exact_size and self.at_target(self.step + 1):
                 self.decision = land(self.decision, self.gates.soft(), self.shape, self.budget)
         return self.decision
@@ -150,8 +173,12 @@ class L0(Method):
         """
         if self.gates is None:
             return {}
+
+        # A term of 0 keeps the names of the terms the same in every step of the stage.
         if step < self.prune_from:
             return {"lagrangian": self.multipliers.sum() * 0.0}
+
+        # s hat - t: how far the expected size is from where this step wants it.
         deviation = self.budget.saved(self.gates.probabilities()) - self._target(step)
         return {"lagrangian": lagrangian(deviation, self.multipliers[0], self.multipliers[1], self.settings.deviation)}
 
@@ -163,17 +190,25 @@ class L0(Method):
         """Keep log alpha within its limits; log where the gates stand."""
         if self.gates is None or step < self.prune_from:
             return {}
+
+        # The optimiser has moved the gates, so what was decided before this step is out of date.
         self.gates.clamp()
         self.decision = None
-        expected = self.budget.saved(self.gates.probabilities())
-        multipliers = {f"lambda/{number}": value for number, value in enumerate(self.multipliers.tolist(), start=1)}
-        return {f"expected_{self.budget.word}": expected, f"target_{self.budget.word}": self._target(step), **multipliers}
+
+        first, second = self.multipliers.tolist()
+        return {
+            f"expected_{self.budget.word}": self.budget.saved(self.gates.probabilities()),
+            f"target_{self.budget.word}": self._target(step),
+            "lambda/1": first,
+            "lambda/2": second,
+        }
 
     @torch.no_grad()
     def at_target(self, steps: int) -> bool:
         """Whether expected sparsity is near enough to the target, or the stage is over (docs/methods/cofi.md §3.5, step 4)."""
         if self.gates is None or steps >= self.stage.steps:
             return True
+
         expected = float(self.budget.saved(self.gates.probabilities()))
         return steps > self.prune_from and expected >= self.budget.target - self.settings.tolerance
 
@@ -186,7 +221,8 @@ class L0(Method):
     @property
     def sparsity(self) -> float:
         """Fraction of the encoder's weights that would be removed if the run ended here."""
-        masks = {} if self.gates is None or self.step < self.prune_from else masks_of(self._decided(), self.shape)
+        is_gated = self.gates is not None and self.step >= self.prune_from
+        masks = masks_of(self._decided(), self.shape) if is_gated else {}
         return float(self.size.saved(masks))
 
     def structure(self) -> dict[str, Any]:
@@ -201,21 +237,30 @@ class L0(Method):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Multipliers and generator; the gates lie in the student."""
-        return super().state_dict() | ({"multipliers": self.multipliers.detach().clone()} if self.gates is not None else {})
+        state = super().state_dict()
+        if self.gates is not None:
+            state["multipliers"] = self.multipliers.detach().clone()
+        return state
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
         super().load_state_dict(state)
         self.decision = None
+
         if self.gates is not None:
             self.multipliers.copy_(state["multipliers"])
 
 
-class Cofi(L0):
+class L0(GatePruning):
+    """Gates with the task loss alone: the paper's row "without distillation"."""
+
+    settings: L0Plan
+
+
+class Cofi(GatePruning):
     """Gates and distillation: prediction and layer terms, no hard labels."""
 
-    settings_class = CofiPlan
     settings: CofiPlan
     needs_teacher = True
     needs_hidden_states = True
@@ -223,9 +268,12 @@ class Cofi(L0):
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Add the transform, which begins as the identity (on the dimensions that are left)."""
         super().begin(student, masks)
-        self.transform = nn.Linear(self.shape.hidden, self.before[HIDDEN].numel()).to(student.device)
+        kept = self.before[HIDDEN]
+        self.transform = nn.Linear(self.shape.hidden, kept.numel()).to(student.device)
+
+        # W_layer = I. In a narrower student it puts each dimension where the teacher has it.
         with torch.no_grad():
-            self.transform.weight.copy_(torch.eye(len(self.before[HIDDEN]))[:, self.before[HIDDEN]])
+            self.transform.weight.copy_(torch.eye(len(kept))[:, kept])
             self.transform.bias.zero_()
 
     @property
@@ -240,6 +288,8 @@ class Cofi(L0):
     def before_step(self, step: int) -> None:
         """Draw gates and, for random matching, the teacher layers."""
         super().before_step(step)
+
+        # Drawn for every matching, so that the gates' draws are the same whichever is chosen.
         self.blocks = torch.rand(self.settings.teacher_layers, generator=self.generator).tolist()
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Tensor]:
@@ -250,8 +300,10 @@ class Cofi(L0):
         """
         settings = self.settings
         prediction = soft_label_loss(student.logits, teacher.logits, temperature=settings.temperature, kind=self.stage.kind)
+
         padding = batch.attention_mask if settings.mask_padding else None
         layer = self._layer_loss(student.hidden_states, teacher.hidden_states, padding)
+
         return {"prediction": prediction, "layer": layer} | self._lagrangian(step)
 
     def _layer_loss(
@@ -265,13 +317,21 @@ class Cofi(L0):
         Source: docs/methods/cofi.md §2: the mean is over batch, length and width, padding included.
         Differs from the authors' code: `mask_padding` leaves padding out.
         """
-        moved = [F.linear(each, self.transform.weight.to(each.dtype), self.transform.bias.to(each.dtype)) for each in student]
-        if self.settings.matching == "random":
-            layers = one_per_block(len(teacher), self.settings.teacher_layers, self.blocks)
+        settings = self.settings
+        weight, bias = self.transform.weight, self.transform.bias
+        moved = [F.linear(states, weight.to(states.dtype), bias.to(states.dtype)) for states in student]
+
+        # The teacher layers to match: evenly spaced, or one drawn in each block of layers.
+        if settings.matching == "random":
+            layers = one_per_block(len(teacher), settings.teacher_layers, self.blocks)
         else:
-            layers = evenly_spaced(len(teacher), self.settings.teacher_layers)
+            layers = evenly_spaced(len(teacher), settings.teacher_layers)
+
+        # m(i): the student layer that learns from teacher layer i (docs/methods/cofi.md §3.6).
         chosen = {layer: teacher[layer] for layer in layers}
-        self.pairs = pairs(self.settings.matching, chosen, moved, self._existing(), padding)
+        self.pairs = pairs(settings.matching, chosen, moved, self._existing(), padding)
+
+        # A sum over pairs, not a mean; where no student layer is left the term is 0, with a graph.
         terms = [distance(moved[own], teacher[layer], padding) for layer, own in self.pairs]
         return torch.stack(terms).sum() if terms else moved[-1].sum() * 0.0
 
@@ -279,19 +339,26 @@ class Cofi(L0):
         """Layers that count as student layers: for ordered matching those with either sublayer, else those with an FFN."""
         if self.settings.match_gone:
             return [True] * len(self.shape.layers)
-        there = self.state.present if self.gates is not None else {}
-        found = []
+
+        # Closed by this step's gates, or sliced away by an earlier stage.
+        present = self.state.present if self.gates is not None else {}
+        existing = []
         for index, sizes in enumerate(self.shape.layers):
-            attention, ffn = (size > 0 and there.get((kind, index), True) for kind, size in zip(SUBLAYERS, sizes, strict=True))
-            found.append(ffn or (attention and self.settings.matching == "ordered"))
-        return found
+            attention, ffn = (
+                size > 0 and present.get((kind, index), True) for kind, size in zip(SUBLAYERS, sizes, strict=True)
+            )
+            existing.append(ffn or (attention and self.settings.matching == "ordered"))
+        return existing
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The transform, too."""
-        return super().state_dict() | {f"transform/{name}": value for name, value in self.transform.state_dict().items()}
+        """The gates' state, and the transform."""
+        transform = {f"transform/{name}": value for name, value in self.transform.state_dict().items()}
+        return super().state_dict() | transform
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
         super().load_state_dict(state)
+
         prefix = "transform/"
-        self.transform.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        transform = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        self.transform.load_state_dict(transform)

@@ -12,5 +12,4 @@ from espalier.methods.base import Method
 class Dense(Method):
     """Every answer of the contract is the empty one."""
 
-    settings_class = DensePlan
     settings: DensePlan

@@ -30,21 +30,26 @@ from espalier.pruning.shrink import shrink
 class Heads(Method):
     """Gates of 1 that are read, never trained."""
 
-    settings_class = HeadsPlan
     settings: HeadsPlan
     masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Put the gates on; a stage that removes nothing, such as recovery, has none."""
-        self.student, self.shape = student, prunable_shape(student.config)
+        self.student = student
+        self.shape = prunable_shape(student.config)
         self.before = full_masks(self.shape) if masks is None else masks
         self.budget = SizeBudget.of(student, self.before, self.stage.target)
+
+        # Sublayers without parts, which an earlier stage has closed, get no gates.
         kinds = {"heads": heads_of, "units": units_of}
         names = [kinds[kind](layer) for kind in self.settings.parts_to_prune for layer in range(len(self.shape.layers))]
         full = {name: mask for name, mask in full_masks(self.shape).items() if name in names and len(mask)}
+
+        # xi = 1 everywhere: gates change no output, they are there to have gradients.
         self.open = {name: mask.to(student.device) for name, mask in full.items()}
         self.gates = {name: mask.float().requires_grad_() for name, mask in self.open.items()}
         self.importance = {name: torch.zeros_like(gate) for name, gate in self.gates.items()}
+
         if self.stage.removes:
             check_reach(self.budget, self.gates)
             attach(student, lambda: {name: gate * self.open[name] for name, gate in self.gates.items()})
@@ -57,6 +62,7 @@ class Heads(Method):
         """
         for name, gate in self.gates.items():
             if gate.grad is not None:
+                # No optimiser knows the gates, so nobody else clears their gradients.
                 self.importance[name] += gate.grad.abs()
                 gate.grad = None
 
@@ -68,9 +74,12 @@ class Heads(Method):
         """Remove where the stage says so; importances begin anew afterwards."""
         if step not in self.stage.removals:
             return
+
         values = {name: mask.float() for name, mask in self.open.items()}
         kept = close_until(values, values, self._ranking(), self.shape, self.budget, self.stage.removals[step])
         self.open = {name: value != 0 for name, value in kept.items()}
+
+        # What was gathered before a removal belongs to another network.
         self.importance = {name: torch.zeros_like(gate) for name, gate in self.importance.items()}
 
     def _ranking(self) -> list[tuple[str, int]]:
@@ -81,11 +90,15 @@ class Heads(Method):
         """
         ranked = []
         for name, importance in self.importance.items():
+            # A head has many more weights than a unit: compare them by what a removed weight costs.
             cost = self.budget.head_weights if name.endswith(".heads") else self.budget.unit_weights
             norm = float(importance.norm()) or 1.0
             scores = importance / cost / (norm if self.settings.normalise else 1.0)
+
             pairs = zip(self.open[name].tolist(), scores.tolist(), strict=True)
             ranked += [(there, score, name, index) for index, (there, score) in enumerate(pairs)]
+
+        # False sorts before True, so parts that are gone already come first.
         return [(name, index) for _, _, name, index in sorted(ranked)]
 
     def end(self) -> Masks:
@@ -107,8 +120,9 @@ class Heads(Method):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Importances and what is kept."""
-        importance = {f"importance/{name}": each for name, each in self.importance.items()}
-        return super().state_dict() | importance | {f"open/{name}": mask for name, mask in self.open.items()}
+        importance = {f"importance/{name}": total for name, total in self.importance.items()}
+        kept = {f"open/{name}": mask for name, mask in self.open.items()}
+        return super().state_dict() | importance | kept
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""

@@ -26,11 +26,11 @@ since all layers of a stock model have heads of one width). Choices that the pap
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -54,7 +54,6 @@ EMBEDDING = "embedding.weight"
 class Homodistil(Method):
     """Five loss terms, running scores, and cuts in place."""
 
-    settings_class = HomodistilPlan
     settings: HomodistilPlan
     masks_over = "widths"
     needs_teacher = True
@@ -71,19 +70,20 @@ class Homodistil(Method):
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Find the groups, make the projections, and say when which widths are due."""
-        self.student, start = student, Sizes.of(student.config)
+        self.student = student
+        start = Sizes.of(student.config)
         full = {name: torch.ones(size, dtype=torch.bool) for name, size in start.groups().items()}
         self.before = full if masks is None else masks
+
         self.projections = self._make_projections(student)
         self.widths = Widths(student, self.projections)
         self.dense = _whole(self.before, start).matrices
-        self.last = max(2, min(round(self.settings.prune_end * self.stage.steps), self.stage.steps - 1))
-        self.first = min(max(1, round(self.settings.prune_start * self.stage.steps)), self.last - 1)
-        if self.settings.removal == "one-shot":
-            self.last = self.first
+        self.first, self.last = self._first_and_last_cut()
+
         self.importance: Importance | None = None
         if not self.stage.removes:
             return
+
         self.final = final_sizes(start, self.dense * (1.0 - self.stage.target), self.settings.multiple)
         if self.settings.removal == "random-start":
             self._start_at_random()
@@ -91,11 +91,22 @@ class Homodistil(Method):
             self.importance = self._make_importance()
         self._check_lengths()
 
+    def _first_and_last_cut(self) -> tuple[int, int]:
+        """t_i and t_f: steps of the first and of the last cut (docs/methods/homodistil.md §3.2)."""
+        steps = self.stage.steps
+
+        # At least one step comes before the first cut, for its scores, and one after the last cut.
+        last = max(2, min(round(self.settings.prune_end * steps), steps - 1))
+        first = min(max(1, round(self.settings.prune_start * steps)), last - 1)
+        return (first, first) if self.settings.removal == "one-shot" else (first, last)
+
     def _check_lengths(self) -> None:
         """Refuse a stage that is too short to gather scores as its settings say."""
         steps, scores = self.stage.steps, self.importance
         if steps <= self.last:
             raise UserError(f"too short to narrow in: {steps} steps; needed: at least {self.last + 1}; raise epochs")
+
+        # Running averages take a whole window of steps at once, so before it is full there is no score.
         if self.settings.removal == "one-shot" and scores.reads and self.first < scores.window:
             raise UserError(
                 f"one-shot cuts at step {self.first} of {steps}, before a window of {scores.window} steps is full; "
@@ -107,13 +118,15 @@ class Homodistil(Method):
         kept, settings = self.before[HIDDEN], self.settings
         names = [f"layer.{layer}.weight" for layer in range(student.config.num_hidden_layers) if settings.hidden_weight]
         names += [EMBEDDING] if settings.embedding_weight else []
-        found = {}
+
+        projections = {}
         for name in names:
+            # Rows of the identity: at step 0 the projected student is its teacher, and the term is 0.
             weight = torch.eye(len(kept))[kept.cpu()]
             if settings.projections == "random":
                 weight = student.config.initializer_range * torch.randn(weight.shape, generator=self.generator)
-            found[name] = nn.Parameter(weight.to(student.device))
-        return found
+            projections[name] = nn.Parameter(weight.to(student.device))
+        return projections
 
     def _make_importance(self) -> Importance:
         """Running scores of all parameters that belong to a group."""
@@ -124,9 +137,11 @@ class Homodistil(Method):
 
     def _start_at_random(self) -> None:
         """Draw every weight anew and cut to the final widths, before the first step (docs/methods/homodistil.md §6.1)."""
+        # Transformers initialise from torch's global generator, which must go on as if nothing had been drawn.
         with torch.random.fork_rng():
             torch.manual_seed(self.stage.seed)
             fresh = type(self.student)(copy.deepcopy(self.student.config))
+
         self.student.load_state_dict(fresh.state_dict())
         self.widths.cut(choose(self._drawn(), self.final, across_layers=False), None)
 
@@ -146,32 +161,47 @@ class Homodistil(Method):
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The student's parameters with the paper's epsilon, and the projections."""
         trained = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
-        matrices, vectors = ([p for p in trained if (p.dim() > 1) == wanted] for wanted in (True, False))
-        decayed = [(matrices, self.settings.weight_decay), (vectors, 0.0), (list(self.projections.values()), 0.0)]
-        return [{"params": some, "weight_decay": decay, "eps": self.settings.adam_epsilon} for some, decay in decayed if some]
+
+        # Weight decay is for matrices alone, as in the loop's own groups.
+        matrices = [parameter for parameter in trained if parameter.dim() > 1]
+        vectors = [parameter for parameter in trained if parameter.dim() <= 1]
+        decays = [(matrices, self.settings.weight_decay), (vectors, 0.0), (list(self.projections.values()), 0.0)]
+        return [
+            {"params": parameters, "weight_decay": decay, "eps": self.settings.adam_epsilon}
+            for parameters, decay in decays
+            if parameters
+        ]
 
     def before_step(self, step: int) -> None:
         """Cut where widths are due."""
-        if (goal := self._goal(step)) is not None:
-            scores = self._unit_scores()
-            if not all(bool(each.isfinite().all()) for each in scores.values()):
-                raise UserError(
-                    f"training diverged before step {step + 1}: scores of units are not finite; lower learning_rate"
-                )
-            kept = choose(scores, goal, across_layers=self.settings.allocation == "global")
-            self.widths.cut(kept, self.optimizer, self.importance.stores.values())
-            if step == self.last:
-                self.importance = None  # three numbers a weight that nobody reads any more
+        due = self._widths_due(step)
+        if due is None:
+            return
 
-    def _goal(self, step: int) -> Sizes | None:
-        """The widths to cut to before this step."""
+        scores = self._unit_scores()
+        if not all(bool(of_group.isfinite().all()) for of_group in scores.values()):
+            raise UserError(f"training diverged before step {step + 1}: scores of units are not finite; lower learning_rate")
+
+        # The student, the optimiser's moments and the running scores become narrower together.
+        kept = choose(scores, due, across_layers=self.settings.allocation == "global")
+        self.widths.cut(kept, self.optimizer, self.importance.stores.values())
+
+        # After the last cut nobody reads the scores, which are three numbers a weight.
+        if step == self.last:
+            self.importance = None
+
+    def _widths_due(self, step: int) -> Sizes | None:
+        """The widths to cut to before this step; None where no cut is due."""
         if self.importance is None:
             return None
         if self.settings.removal == "one-shot":
             return self.final if step == self.last else None
-        due = (step - self.first) % self.settings.decide_every == 0 or step == self.last
-        if not (due and self.first < step <= self.last):
+
+        is_due = (step - self.first) % self.settings.decide_every == 0 or step == self.last
+        if not (is_due and self.first < step <= self.last):
             return None
+
+        # r(t) lies between the first widths and the last ones (docs/methods/homodistil.md §3.2).
         above = remaining(step, self.first, self.last, self.settings.prune_schedule)
         return between(self.widths.start, self.final, above, self.settings.multiple)
 
@@ -180,11 +210,13 @@ class Homodistil(Method):
         """Score of every unit that is left."""
         if self.settings.importance == "random":
             return self._drawn()
+
         divided = self.settings.member_scores == "divided"
         axes = self.widths.axes if divided else writers(self.student, self.widths.axes)
         return unit_scores(self.importance.scores(), axes, divided=divided)
 
     def _drawn(self) -> dict[str, Float[Tensor, " _"]]:
+        """A random number in [0, 1) for every unit that is left."""
         counts = {name: int(mask.sum()) for name, mask in self.widths.kept.items()}
         return {name: torch.rand(count, generator=self.generator) for name, count in counts.items()}
 
@@ -194,29 +226,39 @@ class Homodistil(Method):
         Source: docs/methods/homodistil.md §2.
         Differs from the authors' code: no code is public.
         """
-        settings, mask = self.settings, batch.attention_mask
-        kind, softmax = self.stage.kind, settings.attention == "post-softmax"
-        projected = lambda own, theirs, name: projected_loss(own, theirs, self.projections[name], mask)  # noqa: E731
-        terms: dict[str, Callable[[], Tensor]] = {
-            "mlm": lambda: task_loss(student.logits, batch.labels, kind),
-            "prediction": lambda: soft_label_loss(student.logits, teacher.logits, temperature=settings.temperature, kind=kind),
-            "hidden": lambda: _mean(
-                projected(own, theirs, f"layer.{layer}.weight")
-                for layer, (own, theirs) in enumerate(zip(student.hidden_states, teacher.hidden_states, strict=True))
-            ),
-            "embedding": lambda: projected(student.embedding, teacher.embedding, EMBEDDING),
-            "attention": lambda: _mean(
-                relation_loss(own, theirs, mask, softmax=softmax)
-                for own, theirs in zip(student.attention, teacher.attention, strict=True)
-            ),
-        }
-        return {name: terms[name]() for name in self.loss_weights}
+        settings, kind, mask, on = self.settings, self.stage.kind, batch.attention_mask, self.loss_weights
+        terms: dict[str, Tensor] = {}
+
+        # What the student says of the masked tokens: against the text, and against the teacher's distribution.
+        if "mlm" in on:
+            terms["mlm"] = task_loss(student.logits, batch.labels, kind)
+        if "prediction" in on:
+            terms["prediction"] = soft_label_loss(student.logits, teacher.logits, temperature=settings.temperature, kind=kind)
+
+        # What it computes on the way: narrower states are projected to the teacher's width before they are compared.
+        if "hidden" in on:
+            layers = enumerate(zip(student.hidden_states, teacher.hidden_states, strict=True))
+            terms["hidden"] = _mean(
+                projected_loss(own, theirs, self.projections[f"layer.{layer}.weight"], mask) for layer, (own, theirs) in layers
+            )
+        if "embedding" in on:
+            terms["embedding"] = projected_loss(student.embedding, teacher.embedding, self.projections[EMBEDDING], mask)
+
+        # Attention has rows and columns of tokens, so it needs no projection.
+        if "attention" in on:
+            softmax = settings.attention == "post-softmax"
+            maps = zip(student.attention, teacher.attention, strict=True)
+            terms["attention"] = _mean(relation_loss(own, theirs, mask, softmax=softmax) for own, theirs in maps)
+
+        return terms
 
     def after_backward(self, step: int) -> None:
         """Gather scores while they are needed; before a one-shot cut nothing is updated."""
         if self.importance is None:
             return
         self.importance.gather()
+
+        # A parameter without gradient is one that the optimiser leaves alone.
         if self.settings.removal == "one-shot":
             for parameter in self.widths.parameters.values():
                 parameter.grad = None
@@ -243,13 +285,15 @@ class Homodistil(Method):
     def structure(self) -> dict[str, Any]:
         """What is kept: all heads, with so many dimensions of queries and of values in all; units; hidden dimensions."""
         masks, heads = self.end(), self.widths.start.heads
-        count = lambda name: {"kept": int(masks[name].sum()), "total": masks[name].numel()}  # noqa: E731
         groups = {"ffn": units_of, "queries": queries_of, "values": values_of}
-        layers = [
-            {"heads": {"kept": heads, "total": heads}} | {kind: count(name(layer)) for kind, name in groups.items()}
-            for layer in range(len(self.widths.start.units))
-        ]
-        return {"sparsity": self.sparsity, "layers": layers, "hidden": count(HIDDEN)}
+
+        # All heads stay and become narrower: queries keep as many dimensions as values, but not the same ones.
+        layers = []
+        for layer in range(len(self.widths.start.units)):
+            counts = {kind: _count(masks[name_of(layer)]) for kind, name_of in groups.items()}
+            layers.append({"heads": {"kept": heads, "total": heads}} | counts)
+
+        return {"sparsity": self.sparsity, "layers": layers, "hidden": _count(masks[HIDDEN])}
 
     def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
         """The student as a model of its own, with the same logits: a stock one where all layers are alike."""
@@ -260,17 +304,24 @@ class Homodistil(Method):
         parts = {"kept": self.widths.kept, "projection": {name: p.detach() for name, p in self.projections.items()}}
         if self.importance is not None:
             parts["importance"] = self.importance.state_dict()
-        return super().state_dict() | {f"{part}/{name}": v.clone() for part, each in parts.items() for name, v in each.items()}
+
+        state = super().state_dict()
+        for part, tensors in parts.items():
+            state |= {f"{part}/{name}": tensor.clone() for name, tensor in tensors.items()}
+        return state
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Rebuild the widths, which the student's weights then fit, and take up the rest."""
         super().load_state_dict(state)
-        part = lambda name: {k.removeprefix(f"{name}/"): v for k, v in state.items() if k.startswith(f"{name}/")}  # noqa: E731
-        self.widths.reset_to(part("kept"), self.optimizer)
-        for name, value in part("projection").items():
+
+        # Shapes first: whatever is loaded afterwards has the widths of the saved student.
+        self.widths.reset_to(_part(state, "kept"), self.optimizer)
+        for name, value in _part(state, "projection").items():
             self.projections[name].copy_(value)
-        if scores := part("importance"):
+
+        # Without scores the last cut was made before the state was saved.
+        if scores := _part(state, "importance"):
             self.importance.load_state_dict(scores)
         else:
             self.importance = None
@@ -278,6 +329,17 @@ class Homodistil(Method):
 
 def _mean(terms: Iterable[Tensor]) -> Float[Tensor, ""]:
     return torch.stack(list(terms)).mean()
+
+
+def _count(mask: Bool[Tensor, " units"]) -> dict[str, int]:
+    """How many units a mask keeps, and of how many."""
+    return {"kept": int(mask.sum()), "total": mask.numel()}
+
+
+def _part(state: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The tensors of a state that are saved under a part's name."""
+    prefix = f"{part}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _whole(masks: Masks, start: Sizes) -> Sizes:

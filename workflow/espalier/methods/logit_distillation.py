@@ -6,11 +6,10 @@ second term is the mean squared error of the outputs.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from espalier.config.methods.pruning import DistilPlan
-from espalier.config.methods.specialise import SpecialisePlan
-from espalier.config.methods.structured import SmallDensePlan
 from espalier.data.batches import Batch
 from espalier.losses.terms import distillation_weights, soft_label_loss
 from espalier.methods.base import Method
@@ -20,7 +19,9 @@ from espalier.models.outputs import Outputs
 class LogitDistillation(Method):
     """A method whose settings have `alpha` and `temperature`; the fine-tuned, unpruned network teaches."""
 
-    settings: DistilPlan | SmallDensePlan | SpecialisePlan
+    # With `alpha` and `temperature` in it. A method that is built on this one names its own class; naming all of them here
+    # would make each count in the digests of the others.
+    settings: Any
     needs_teacher = True
 
     @property
@@ -34,5 +35,6 @@ class LogitDistillation(Method):
         Source: Hinton et al. 2015, arXiv 1503.02531.
         Differs from the authors' code: no code is public.
         """
+        # tau^2 KL: the factor keeps its gradients as large as those of the task loss, whatever the temperature.
         kld = soft_label_loss(student.logits, teacher.logits, temperature=self.settings.temperature, kind=self.stage.kind)
         return super().loss_terms(batch, student, teacher, step) | {"kld": kld}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from espalier.config.methods.pruning import MagnitudePlan
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 
 
-class Magnitude(Method):
+class Magnitude(WeightPruning):
     """Rows `mp-layer` and `mp-global` of the docs/methods/sdp.md §3.5, by `allocation`.
 
     Criterion and loss are what the contract gives when a method says nothing.
     """
 
-    settings_class = MagnitudePlan
     settings: MagnitudePlan

@@ -16,15 +16,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.config.methods.pruning import MovementPlan
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 from espalier.pruning.masks import Masks
 from espalier.pruning.scores import movement_update
 
 
-class Movement(Method):
+class Movement(WeightPruning):
     """Scores begin at 0 in every stage and grow over its dense epochs and after."""
 
-    settings_class = MovementPlan
     settings: MovementPlan
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
@@ -38,6 +37,7 @@ class Movement(Method):
         Source: Sanh et al. 2020, arXiv 2005.07683, eq. 4.
         Differs from the authors' code: see the head of this file.
         """
+        # S <- S - w dL/dw. Afterwards the base sets the gradients of removed weights to zero.
         with torch.no_grad():
             for name, weight in self.pruner.weights.items():
                 self.movement[name] += movement_update(weight, weight.grad)

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from espalier.config.methods.pruning import RandomPlan
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 
 
-class Random(Method):
+class Random(WeightPruning):
     """Draws new scores at each removal, from the method's own generator."""
 
-    settings_class = RandomPlan
     settings: RandomPlan
 
     def scores(self) -> dict[str, Tensor]:
@@ -21,6 +20,7 @@ class Random(Method):
         Source: docs/methods/sdp.md §3.5, row `random`.
         Differs from the authors' code: no code is public.
         """
+        # Drawn on the CPU, so that every device removes the same weights.
         return {
             name: torch.rand(weight.shape, generator=self.generator).to(weight.device)
             for name, weight in self.pruner.weights.items()

@@ -35,14 +35,13 @@ from torch import Tensor
 from espalier.config.methods.sdp import SdpPlan
 from espalier.data.batches import Batch
 from espalier.losses.terms import cosine_distance, cross_correlation_loss, distillation_weights, soft_label_loss, task_loss
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 from espalier.models.outputs import Outputs, Representation
 
 
-class Sdp(Method):
+class Sdp(WeightPruning):
     """Magnitude pruning under a self-distillation objective."""
 
-    settings_class = SdpPlan
     settings: SdpPlan
     needs_teacher = True
 
@@ -54,7 +53,10 @@ class Sdp(Method):
     @property
     def loss_weights(self) -> dict[str, float]:
         """Weights of the objective's terms."""
-        settings, soft_labels = self.settings, distillation_weights(self.settings.alpha)
+        settings = self.settings
+        soft_labels = distillation_weights(settings.alpha)
+
+        # docs/methods/sdp.md §2: with soft labels the task loss has what alpha leaves; otherwise it has weight 1.
         return {
             "kld": soft_labels,
             "cos": {"task": 1.0, "cos": settings.beta_cos},
@@ -68,15 +70,21 @@ class Sdp(Method):
         Source: docs/methods/sdp.md §2.2 to 2.5.
         Differs from the authors' code: no code is public.
         """
-        settings = self.settings
+        settings, on = self.settings, self.loss_weights
         terms = {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
-        if "kld" in self.loss_weights:
+
+        # alpha tau^2 KL(teacher || student) (docs/methods/sdp.md §2.3).
+        if "kld" in on:
             terms["kld"] = soft_label_loss(
                 student.logits, teacher.logits, temperature=settings.temperature, kind=self.stage.kind
             )
-        if "cos" in self.loss_weights:
+
+        # 1 - cos(z^S, z^T), a mean over rows (docs/methods/sdp.md §2.4).
+        if "cos" in on:
             terms["cos"] = cosine_distance(student.representation, teacher.representation)
-        if "cc" in self.loss_weights:
+
+        # Correlations of features over the batch, pushed to the identity (docs/methods/sdp.md §2.5).
+        if "cc" in on:
             terms["cc"] = cross_correlation_loss(
                 student.representation,
                 teacher.representation,
@@ -84,4 +92,5 @@ class Sdp(Method):
                 centre=settings.cc.centre,
                 normalise=settings.cc.normalise,
             )
+
         return terms

@@ -24,7 +24,6 @@ from espalier.pruning.shrink import shrink
 class SmallDense(LogitDistillation):
     """Cut before training."""
 
-    settings_class = SmallDensePlan
     settings: SmallDensePlan
     masks_over = "parts"
 
@@ -32,6 +31,8 @@ class SmallDense(LogitDistillation):
         """The small student, with the weights that it keeps."""
         before = full_masks(prunable_shape(student.config)) if masks is None else masks
         chosen = self._choose(SizeBudget.of(student, before, self.stage.target))
+
+        # Masks are over the model that the path began with, the cut is in the student that came.
         self.kept = within(before, chosen)
         return shrink(student, chosen)
 
@@ -43,15 +44,22 @@ class SmallDense(LogitDistillation):
 
     def _choose(self, budget: SizeBudget) -> Masks:
         """Heads and units at random; their numbers differ by at most one between layers."""
-        shape, weights = budget.shape, budget.dense * (1.0 - budget.target) / budget.shape.hidden
+        shape = budget.shape
         layers = [index for index, sizes in enumerate(shape.layers) if sizes != (0, 0)]
-        whole = sum(budget.head_weights * heads + budget.unit_weights * units for heads, units in shape.layers)
+
+        # Weights of heads and units are counted for each hidden dimension, of which all stay.
+        weights = budget.dense * (1.0 - budget.target) / shape.hidden
+        whole = _weights_of(layers, budget)
         if self.settings.kind == "layers":
+            # A hair less, so that a whole number of layers is not rounded up.
             count = max(1, math.ceil(weights / whole * len(layers) - 1e-9))
             layers = [layers[place] for place in evenly_spaced(len(layers), count)]
-            whole = sum(budget.head_weights * shape.layers[i][0] + budget.unit_weights * shape.layers[i][1] for i in layers)
+            whole = _weights_of(layers, budget)
+
+        # The same share of heads as of all weights; units, which are small, make up the rest.
         heads = round(weights / whole * sum(shape.layers[index][0] for index in layers))
         units = round((weights - heads * budget.head_weights) / budget.unit_weights)
+
         masks = {name: torch.zeros_like(mask) for name, mask in full_masks(shape).items()}
         masks["hidden"][:] = True
         self._spread(masks, heads_of, heads, {index: shape.layers[index][0] for index in layers})
@@ -61,8 +69,12 @@ class SmallDense(LogitDistillation):
     def _spread(self, masks: Masks, name: Any, count: int, sizes: dict[int, int]) -> None:
         """Keep `count` parts at random, as evenly over the layers as their sizes allow."""
         order = [list(sizes)[place] for place in torch.randperm(len(sizes), generator=self.generator).tolist()]
-        order.sort(key=lambda index: sizes[index])  # small layers first: what they cannot hold goes to the others
+
+        # Small layers come first: what they cannot hold goes to the others.
+        order.sort(key=lambda index: sizes[index])
+
         for place, index in enumerate(order):
+            # An equal share, rounded up, of what is still to be placed.
             share = min(sizes[index], -(-count // (len(order) - place)))
             chosen = torch.randperm(sizes[index], generator=self.generator)[:share]
             masks[name(index)][chosen] = True
@@ -80,3 +92,9 @@ class SmallDense(LogitDistillation):
     def structure(self) -> dict[str, Any]:
         """Heads, units and hidden dimensions that are kept."""
         return {"sparsity": self.sparsity, **part_counts(self.kept)}
+
+
+def _weights_of(layers: list[int], budget: SizeBudget) -> float:
+    """Weights of the heads and units of some layers, for each hidden dimension."""
+    sizes = [budget.shape.layers[layer] for layer in layers]
+    return sum(budget.head_weights * heads + budget.unit_weights * units for heads, units in sizes)

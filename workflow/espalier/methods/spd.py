@@ -34,7 +34,7 @@ from transformers import PreTrainedModel
 from espalier.config.methods.spd import SpdPlan
 from espalier.data.batches import Batch
 from espalier.losses.terms import distance, map_loss, soft_cross_entropy, task_loss
-from espalier.methods.base import Method
+from espalier.methods.pruning import WeightPruning
 from espalier.models.attention import Recording
 from espalier.models.encoder import embedding_parameters, encoder_layers
 from espalier.models.grafting import Grafts
@@ -53,10 +53,9 @@ LEAST = 0.1
 """What a term is compared with is at least this fraction of the teacher's mean square: a first value without dropout is 0."""
 
 
-class Spd(Method):
+class Spd(WeightPruning):
     """Grafting, distillation of every layer, and magnitude pruning in each matrix."""
 
-    settings_class = SpdPlan
     settings: SpdPlan
 
     @property
@@ -92,16 +91,23 @@ class Spd(Method):
         """Pair the layers, freeze what is shared, and begin with the student's layers alone."""
         super().begin(student, masks)
         self.student = student
+
+        # All bits are 1 until a step draws them: evaluation before training sees the student alone.
         self.layers = list(encoder_layers(student)[1].parameters())
         self.grafts = None if self.teacher is None else Grafts(student, self.teacher)
         self.bits = torch.ones(student.config.num_hidden_layers, dtype=torch.bool)
+
+        # For the look at divergence: rows and hidden-state term of each micro-batch, what it is compared with, and for how
+        # many steps on end it was too high.
         self.hidden: list[tuple[int, Tensor]] = []
         self.reference = torch.zeros((), device=student.device)
         self.too_high = torch.zeros((), dtype=torch.int64, device=student.device)
         self._freeze(student)
 
     def _freeze(self, student: PreTrainedModel) -> None:
-        ours, embeddings = (set(map(id, some)) for some in (self.layers, embedding_parameters(student)))
+        """Leave embeddings, and all that comes after the layers, as they are where settings ask for it."""
+        ours = {id(parameter) for parameter in self.layers}
+        embeddings = {id(parameter) for parameter in embedding_parameters(student)}
         for parameter in student.parameters():
             if id(parameter) not in ours:
                 frozen = self.settings.freeze_embeddings if id(parameter) in embeddings else self.settings.freeze_head
@@ -111,8 +117,13 @@ class Spd(Method):
         """For `clip_scope: all` what is frozen has gradients, which count, and a learning rate of 0."""
         if self.settings.clip_scope == "trainable":
             return []
-        theirs = [] if self.grafts is None else [p for pair in self.grafts.pairs for p in pair.theirs.parameters()]
-        frozen = [p for p in self.student.parameters() if not p.requires_grad] + theirs
+
+        theirs = []
+        if self.grafts is not None:
+            theirs = [parameter for pair in self.grafts.pairs for parameter in pair.theirs.parameters()]
+        frozen = [parameter for parameter in self.student.parameters() if not parameter.requires_grad] + theirs
+
+        # The public code's norm counts frozen parameters, so here they get gradients too (docs/methods/spd.md §7.3).
         for parameter in frozen:
             parameter.requires_grad_(True)
         return [{"params": frozen, "lr": 0.0, "weight_decay": 0.0}] if frozen else []
@@ -127,21 +138,32 @@ class Spd(Method):
         """t2: the probability is 1 from here on."""
         if not self.stage.removals:
             return 0
+
+        # Part 2 has its share of the steps that parts 2 and 3 have together.
         settings = self.settings
         share = settings.grafting_epochs / (settings.grafting_epochs + settings.finetune_epochs)
         return self.ramp_begin + round(share * (self.stage.steps - self.ramp_begin))
 
     def probability(self, step: int) -> float:
         """p of a step; 1 in recovery."""
-        settings = self.settings
         if not self.stage.removals:
             return 1.0
-        ramp, jump = settings.probability_schedule, settings.jump_probability
-        return grafting_probability(step, settings.initial_probability, self.ramp_begin, self.ramp_end, ramp, jump)
+
+        settings = self.settings
+        return grafting_probability(
+            step,
+            first=settings.initial_probability,
+            begin=self.ramp_begin,
+            end=self.ramp_end,
+            ramp=settings.probability_schedule,
+            jump=settings.jump_probability,
+        )
 
     def before_step(self, step: int) -> None:
         """Remove weights where they are due; draw this step's bits."""
         super().before_step(step)
+
+        # One draw a step, which its micro-batches share.
         if self.grafts is not None:
             self.bits = draw(self.probability(step), len(self.grafts), self.generator)
 
@@ -159,28 +181,38 @@ class Spd(Method):
         Source: docs/methods/spd.md §2.2.
         Differs from the authors' code: H_0 is left out; options of section 2.4.
         """
-        on, terms = self.loss_weights, {}
+        on = self.loss_weights
+        terms: dict[str, Tensor] = {}
         padding = batch.attention_mask if self.settings.mask_padding else None
+
+        # L_hid and L_att: sums over layers of mean squared errors, of the grafted network against the teacher.
         if "hidden" in on:
             pairs = zip(student.hidden_states, teacher.hidden_states, strict=True)
             terms["hidden"] = torch.stack([distance(own, theirs, padding) for own, theirs in pairs]).sum()
         if "attention" in on:
             pairs = zip(student.maps, teacher.maps, strict=True)
             terms["attention"] = torch.stack([map_loss(own, theirs, padding) for own, theirs in pairs]).sum()
+
+        # L_pred, and hard labels where settings ask for them.
         if "prediction" in on:
             terms["prediction"] = self._prediction(batch, student.logits, teacher.logits)
         if "task" in on:
             terms["task"] = task_loss(student.logits, batch.labels, self.stage.kind)
+
         if "hidden" in on:
-            self.hidden.append((len(batch), terms["hidden"].detach()))
-            if step == 0:
-                self.reference = LEAST * sum(
-                    (states.detach().float().square().mean() for states in teacher.hidden_states),
-                    start=torch.zeros((), device=self.reference.device),
-                )
-        if not any(term.requires_grad for term in terms.values()):  # no student layer was drawn
+            self._remember(len(batch), terms["hidden"].detach(), teacher, step)
+
+        # Where no student layer was drawn nothing has a gradient; the loss needs a graph all the same.
+        if not any(term.requires_grad for term in terms.values()):
             terms[next(iter(on))] += 0.0 * self.layers[-1].sum()
         return terms
+
+    def _remember(self, rows: int, value: Float[Tensor, ""], teacher: Outputs, step: int) -> None:
+        """Keep a micro-batch's hidden-state term for the look at divergence; its least reference comes from the teacher."""
+        self.hidden.append((rows, value))
+        if step == 0:
+            squares = (states.detach().float().square().mean() for states in teacher.hidden_states)
+            self.reference = LEAST * sum(squares, start=torch.zeros((), device=self.reference.device))
 
     def _prediction(
         self, batch: Batch, student: Float[Tensor, "rows classes"], teacher: Float[Tensor, "rows classes"]
@@ -194,6 +226,8 @@ class Spd(Method):
         if kind == "regression":
             target = batch.labels if settings.pred.regression_target == "gold" else teacher.squeeze(-1)
             return task_loss(student, target, kind)
+
+        # Spans have a class for each token, so a mean over classes would depend on the length.
         reduction = "batchmean" if kind == "span" else settings.pred.reduction
         return soft_cross_entropy(student, teacher, temperature=settings.temperature, reduction=reduction)
 
@@ -204,9 +238,11 @@ class Spd(Method):
         Differs from the authors' code: gradients of removed weights are 0 before the norm is clipped, so they do not count
         in it; there they do. (Torch of its time set gradients to 0 where today's sets none.)
         """
+        # Without a gradient AdamW would leave the layer where it is.
         for parameter in self.layers:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+
         super().after_backward(step)
 
     def after_step(self, step: int) -> dict[str, float | Tensor]:
@@ -214,6 +250,7 @@ class Spd(Method):
         if self.settings.divergence_factor is not None and self.hidden:
             self._watch(step, self.settings.divergence_factor)
         self.hidden.clear()
+
         return {"grafting_probability": self.probability(step), "student_layers": float(self.bits.sum())}
 
     def _watch(self, step: int, factor: float) -> None:
@@ -227,9 +264,14 @@ class Spd(Method):
         Raises:
             UserError: there were `PATIENCE` such steps on end.
         """
-        value = sum(rows * each for rows, each in self.hidden) / sum(rows for rows, _ in self.hidden)
+        # The mean over the rows of the batch, from its micro-batches.
+        value = sum(rows * term for rows, term in self.hidden) / sum(rows for rows, _ in self.hidden)
+
+        # A term grows about as the number of student layers in the draw.
         if step == 0:
             self.reference = torch.maximum(self.reference, value * (len(self.bits) + 1) / (self.bits.sum() + 1))
+
+        # Counted on the device; reading the count would make every step wait for it.
         self.too_high = torch.where(value > factor * self.reference, self.too_high + 1, 0)
         if (step + 1) % LOOK_EVERY == 0 and int(self.too_high) >= PATIENCE:
             raise UserError(
@@ -248,7 +290,7 @@ class Spd(Method):
         self.reference, self.too_high = (state[name].to(self.student.device) for name in ("reference", "too_high"))
 
 
-def grafting_probability(step: int, first: float, begin: int, end: int, ramp: Ramp, jump: float) -> float:
+def grafting_probability(step: int, *, first: float, begin: int, end: int, ramp: Ramp, jump: float) -> float:
     """Probability in [0, 1] that a position takes the student's layer in this step.
 
     Source: docs/methods/spd.md §3.2: p0 up to t1, then p0 + (1 - p0) (t - t1) / (t2 - t1), then 1.
@@ -267,7 +309,10 @@ def grafting_probability(step: int, first: float, begin: int, end: int, ramp: Ra
         return first
     if step >= end:
         return 1.0
-    low, start = {"linear": (first, 0), "constant-linear": (first, begin), "constant-jump-linear": (jump, begin)}[ramp]
+
+    # Where the ramp starts: its first value, and its first step.
+    low = jump if ramp == "constant-jump-linear" else first
+    start = 0 if ramp == "linear" else begin
     return low + (1.0 - low) * (step - start) / (end - start)
 
 

@@ -18,7 +18,6 @@ from espalier.models.outputs import Outputs
 class Specialise(LogitDistillation):
     """The task loss, with logit distillation where it is asked for."""
 
-    settings_class = SpecialisePlan
     settings: SpecialisePlan
 
     @property
@@ -37,7 +36,10 @@ class Specialise(LogitDistillation):
         Source: Hinton et al. 2015, arXiv 1503.02531.
         Differs from the authors' code: no code is public.
         """
+        # Without distillation no teacher runs.
         if teacher is None:
             return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
+
+        # alpha = 1 leaves the task loss out.
         terms = super().loss_terms(batch, student, teacher, step)
         return {name: terms[name] for name in self.loss_weights}

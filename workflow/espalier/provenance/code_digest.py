@@ -23,8 +23,9 @@ Symbol = tuple[str, str]
 WHOLE_MODULE = "*"
 ACTIONS = ""
 """The statements of a module that act when it is imported."""
-NOT_FOLLOWED = frozenset({(f"{PACKAGE}.config.methods", "METHODS")})
-"""The registry names every method; a job's own method is an entry of its digest, so the others must not count."""
+NOT_FOLLOWED = frozenset((f"{PACKAGE}.config.methods", table) for table in ("METHODS", "AnyPlan"))
+"""Tables that name every method or every settings class. A job's own method is an entry of its digest, and names its own
+settings class, so the others must not count."""
 SILENT_FIELDS = frozenset({"type_params", "type_comment", "kind", "ctx"})
 """Fields of the syntax tree that mean nothing here or differ between versions of Python."""
 

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from espalier.config.data import Kind
-from espalier.config.training import PrunedPlan, Training
+from espalier.config.training import Plan
 from espalier.models.encoder import count_weights
 from espalier.models.files import empty_model
 from espalier.models.modeling_espalier import Shape, shape_of
@@ -67,7 +67,7 @@ def parts_of(widths: Masks, shape: Shape) -> Masks:
     return masks
 
 
-def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings: Training) -> float:
+def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings: Plan) -> float:
     """Fraction of the dense weights whose rows, columns or layers were cut away, in [0, 1). Zeroed weights count as present.
 
     Args:
@@ -76,7 +76,7 @@ def gone(student: PreTrainedModel, teacher: Sequence[Path], kind: Kind, settings
         kind: kind of the task, which says what head both models have.
         settings: settings of the method; where it does not prune single weights, nothing counts as gone.
     """
-    if not isinstance(settings, PrunedPlan):
+    if settings.removes != "weights":
         return 0.0
 
     # Weights are counted by the shapes of tensors, so zeros inside them count as present.

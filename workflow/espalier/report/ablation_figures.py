@@ -1,4 +1,6 @@
-"""Pictures that ablations ask for: plans one below the other at the target that they share; how SPD's plans graft."""
+"""Pictures that ablations ask for: plans one below the other at the target that they share, and curves of scores that methods
+declare.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 
-from espalier.config.methods.spd import Grafting
+from espalier.config.pictures import ScoreCurve
 from espalier.config.project import TEACHER
 from espalier.report.style import ERROR_BARS, TEACHER_LINE, Look, canvas, inline, line_style, looks
 from espalier.results.quality import Quality
@@ -53,40 +55,39 @@ def arms_figures(quality: Quality, look: dict[str, Look]) -> Iterator[str]:
             yield inline(figure, f"arms {percent} {quality.title}", label)
 
 
-def draw_grafting(axes: Axes, own: Sequence[Group], grafting: Grafting, teacher: Mean | None) -> None:
-    """A line a schedule: mean score, and its deviation over seeds, against the first probability of a student layer."""
-    look = looks(sorted({schedule for _, schedule in grafting.values()}))
-    for schedule in (name for name in look if name != TEACHER):
-        line = sorted((grafting[group.plan][0], group.means["score"]) for group in own if grafting[group.plan][1] == schedule)
+def draw_score_curve(axes: Axes, own: Sequence[Group], curve: ScoreCurve, teacher: Mean | None) -> None:
+    """Mean score, and its deviation over seeds, against the number in which the plans differ; a line for each line's name."""
+    look = looks(sorted({line for _, line in curve.points.values()}))
+    for name in (name for name in look if name != TEACHER):
+        line = sorted(
+            (curve.points[group.plan][0], group.means["score"]) for group in own if curve.points[group.plan][1] == name
+        )
         axes.errorbar(
             [place for place, _ in line],
             [score.mean for _, score in line],
             yerr=[score.bar for _, score in line],
-            label=schedule,
-            **line_style(look[schedule]),
+            label=name,
+            **line_style(look[name]),
             **ERROR_BARS,
         )
+
     if teacher:
         axes.axhline(teacher.mean, **TEACHER_LINE)
-    axes.set(xlabel="first probability of a student layer", ylabel=own[0].metric)
+    axes.set(xlabel=curve.axis, ylabel=own[0].metric)
     axes.legend(fontsize=7.5)
 
 
-def grafting_figures(quality: Quality, ablations: Sequence[Grafting]) -> Iterator[str]:
-    """A picture for each target of plans that differ in how they graft alone.
-
-    Source: docs/methods/spd.md §6.2; the definition is ours.
-    """
-    for grafting in ablations:
-        inside = [group for group in quality.groups if group.plan in grafting and group.means["score"]]
-        for percent in dict.fromkeys(group.percent for group in inside):
-            own = [group for group in inside if group.percent == percent]
-            with canvas((4.6, 3.3)) as figure:
-                axes = figure.subplots()
-                draw_grafting(axes, own, grafting, _teacher(quality))
-                axes.set_title(target_label(percent), fontsize=9)
-                label = f"{quality.metric} against the first grafting probability at {target_label(percent)}, {quality.title}"
-                yield inline(figure, f"grafting {percent} {own[0].plan} {quality.title}", label)
+def score_curve_figures(quality: Quality, curve: ScoreCurve) -> Iterator[str]:
+    """A picture for each target that the curve's plans have."""
+    inside = [group for group in quality.groups if group.plan in curve.points and group.means["score"]]
+    for percent in dict.fromkeys(group.percent for group in inside):
+        own = [group for group in inside if group.percent == percent]
+        with canvas((4.6, 3.3)) as figure:
+            axes = figure.subplots()
+            draw_score_curve(axes, own, curve, _teacher(quality))
+            axes.set_title(target_label(percent), fontsize=9)
+            label = f"{quality.metric} against the {curve.name} at {target_label(percent)}, {quality.title}"
+            yield inline(figure, f"{curve.name} {percent} {own[0].plan} {quality.title}", label)
 
 
 def _teacher(quality: Quality) -> Mean | None:

@@ -11,9 +11,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from espalier.config.job_specs import ReportSpec
-from espalier.config.methods.spd import Grafting
+from espalier.config.pictures import ScoreCurve
 from espalier.config.project import TEACHER
-from espalier.report.ablation_figures import arms_figures, grafting_figures
+from espalier.report.ablation_figures import arms_figures, score_curve_figures
 from espalier.report.analysis_figures import (
     Picture,
     error_pictures,
@@ -99,7 +99,7 @@ def report_page(settings: ReportSpec, study: Study, timed: Any) -> str:
         .get_template("report.html.j2")
         .render(
             project=settings.project,
-            qualities=[_scored(quality, look, settings.grafting) for quality in qualities],
+            qualities=[_scored(quality, look, settings.score_curves) for quality in qualities],
             key=_marked(quality_key(qualities, look)),
             has_majority=any(quality.majority is not None for quality in qualities),
             maps=[_map(shown, look) for shown in study.maps],
@@ -109,12 +109,18 @@ def report_page(settings: ReportSpec, study: Study, timed: Any) -> str:
             fractions=[(part.title, _drawn(fraction_pictures(part, look))) for part in study.fractions],
             findings_key=_marked(findings_key(study.findings, look)),
             curves=[_pictures(curves, look) for curves in study.curves],
+            turns=_turns(settings),
             conditions=timed,
             light=variables(dark=False),
             dark=variables(dark=True),
             **_words(study),
         )
     )
+
+
+def _turns(settings: ReportSpec) -> list[str]:
+    """What the methods of the study say of the steps that pictures of overfitting mark."""
+    return list(dict.fromkeys(column.turn for columns in settings.columns.values() for column in columns if column.turn))
 
 
 def _marked(entries: Iterable[tuple[str, str]]) -> list[tuple[Markup, str]]:
@@ -151,14 +157,21 @@ def _runtimes(rows: pd.DataFrame) -> dict[str, str]:
     return timed
 
 
-def _scored(quality: Quality, look: dict[str, Look], grafting: list[Grafting]) -> dict[str, Any]:
-    """Pictures of the scores of one base and task: against sparsity, size and speed, and plans one below the other."""
-    drawn = {
-        "pictures": quality_figures(quality, look),
-        "arms": arms_figures(quality, look),
-        "grafting": grafting_figures(quality, grafting),
+def _scored(quality: Quality, look: dict[str, Look], score_curves: list[ScoreCurve]) -> dict[str, Any]:
+    """The scores of one base and task: against what changes, plans one below the other, and what methods declare."""
+    # Curves with the same note stand together below it.
+    declared: dict[str, list[Markup]] = {}
+    for curve in score_curves:
+        pictures = [Markup(picture) for picture in score_curve_figures(quality, curve)]
+        if pictures:
+            declared.setdefault(curve.note, []).extend(pictures)
+
+    return {
+        "title": quality.title,
+        "pictures": [Markup(picture) for picture in quality_figures(quality, look)],
+        "arms": [Markup(picture) for picture in arms_figures(quality, look)],
+        "declared": declared,
     }
-    return {"title": quality.title, **{name: [Markup(picture) for picture in pictures] for name, pictures in drawn.items()}}
 
 
 def _pictures(curves: Curves, look: dict[str, Look]) -> dict[str, Any]:

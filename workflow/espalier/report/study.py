@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from espalier.config.job_specs import ReportSpec
 from espalier.config.project import TEACHER
 from espalier.report.style import Look, looks
 from espalier.results.comparisons import Comparison
@@ -51,6 +52,7 @@ class Study(NamedTuple):
 
 
 def read_study(
+    settings: ReportSpec,
     table: Path,
     histories: list[Path],
     records: list[Path],
@@ -59,7 +61,7 @@ def read_study(
     analyses: list[Path],
     tasks: list[Path],
 ) -> Study:
-    """Read the table and the files of every stage; `stages.report.run` describes the arguments."""
+    """Read the table and the files of every stage, as the report gets them; `settings` name methods and their columns."""
     rows = read_results(table)
     runs = _records(records)
     scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in files_by_place(scores).items()}
@@ -67,7 +69,9 @@ def read_study(
     known = {card["name"]: card for card in cards}
     scoring = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
 
-    curves = read_curves(histories, {run["place"]: run["steps"] for run in runs if not run["recovery"]}, scoring)
+    steps = {run["place"]: run["steps"] for run in runs if not run["recovery"]}
+    columns = {plan: settings.columns.get(method, ()) for plan, method in settings.methods.items()}
+    curves = read_curves(histories, steps, scoring, columns)
     findings = read_findings(analyses, curves, rows, scoring)
     grouped = dict(panels(groups(rows)))
     return Study(

@@ -15,9 +15,7 @@ from espalier.results.curves import COMPARED, DISCREPANCY, RATE, Curves, Line, P
 from espalier.results.summary import target_label
 
 LOG_FROM = 50.0
-"""Loss terms, and widths, whose values span more than this factor are drawn on a logarithmic axis."""
-WIDTHS = "widths"
-"""Name of the panel of hidden, head and FFN widths."""
+"""A loss term, or a panel declared so, whose values span this factor is drawn on a logarithmic axis."""
 MARKS = 12
 """Approximate number of markers along a line that is compared with others."""
 RECOVERY = (0, (3, 1.5))
@@ -38,11 +36,12 @@ def draw_panel(axes: Axes, panel: Panel, curves: Curves, look: Look) -> None:
         if several:
             axes.plot(*_mean_line(bundle), **style | {"linewidth": 1.6})
 
-    if (panel.kind == "loss" or panel.name == WIDTHS) and _spans_decades(panel.lines):
+    if (panel.kind == "loss" or panel.logarithmic) and _spans_decades(panel.lines):
         _logarithmic(axes)
     axes.set_xlim(-0.02 * curves.last_step, 1.02 * curves.last_step)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("step")
+    axes.set_ylabel(panel.unit)
     _draw_borders(axes, curves)
     if len(panel.quantities) > 1:
         handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
@@ -50,10 +49,10 @@ def draw_panel(axes: Axes, panel: Panel, curves: Curves, look: Look) -> None:
 
 
 def _style(panel: Panel, line: Line, look: Look) -> dict[str, Any]:
-    if line.quantity == "target":
+    if line.is_goal:
         return TARGET | {"label": line.quantity}
     if len(panel.quantities) > 1:
-        drawn = [quantity for quantity in panel.quantities if quantity != "target"]
+        drawn = list(dict.fromkeys(each.quantity for each in panel.lines if not each.is_goal))
         stroke = STROKES[drawn.index(line.quantity) % len(STROKES)]
         return {"color": look.colour, "linestyle": stroke, "label": line.quantity}
     style: dict[str, Any] = {"color": look.colour, "linestyle": RECOVERY if line.recovery else "-"}

@@ -10,15 +10,12 @@ import pandas as pd
 import pyarrow.parquet as parquet
 
 from espalier.config.data import TRAIN
+from espalier.config.pictures import HistoryColumn
 from espalier.results.places import Place, split_recoveries
 from espalier.results.recovery import Recovery, recoveries
 
 LONGEST = 250
 """Points a line is drawn with at most; longer histories are thinned evenly."""
-EXPECTED = "expected_"
-"""What a column begins with that holds an expectation over random gates."""
-GROUPS = {"lambda/": ("multipliers", "λ"), "kept/": ("fraction kept", ""), "width/": ("widths", "")}
-"""Prefix of columns → panel, and what stands for it in the legend. Other prefixes, such as `match/`, are not drawn."""
 DISCREPANCY = "discrepancy"
 COMPARED = {DISCREPANCY: "KL from the teacher (nats a masked token)", "loss": "held-out loss (nats a masked token)"}
 """What the plans of a text task are compared by, and how it is said; logged with every evaluation."""
@@ -36,15 +33,21 @@ class Line(NamedTuple):
     values: list[float]
     quantity: str = ""
     """Which of a panel's quantities; empty where it shows one."""
+    is_goal: bool = False
+    """Whether the other lines of the panel should come here."""
 
 
 class Panel(NamedTuple):
     """One quantity over the steps of a path, or several that belong together."""
 
     name: str
-    kind: Literal["loss", "score", "goal", "group"]
-    """A goal is a quantity as expected and as measured, with its target; a group is logged under one prefix."""
+    kind: Literal["loss", "score", "group"]
+    """A group has the columns that a method declares for one panel."""
     lines: list[Line]
+    unit: str = ""
+    """Unit of the values; empty where there is none."""
+    logarithmic: bool = False
+    """Whether the axis may be logarithmic, besides that of a loss."""
 
     @property
     def quantities(self) -> list[str]:
@@ -61,7 +64,7 @@ class Curves(NamedTuple):
     borders: list[tuple[str, float]]
     """Percent → step at which that stage ends, in path order."""
     panels: list[Panel]
-    """Loss terms in the order in which they were logged, the score, goals with their targets, groups."""
+    """Loss terms in the order in which they were logged, the score, and the panels that the plan's method declares."""
     compared: tuple[Panel, ...] = ()
     """What is compared among plans; nothing where no distance from a teacher was logged."""
     recoveries: tuple[tuple[int, str, tuple[Recovery, ...]], ...] = ()
@@ -69,7 +72,8 @@ class Curves(NamedTuple):
     overfitting: tuple[Panel, ...] = ()
     """Loss and score on training and on held-out rows; nothing where training rows were not scored."""
     turns: tuple[float, ...] = ()
-    """Steps, as logged, from which on nothing is removed and from which on the student runs alone, where stages have any."""
+    """Steps, as logged, inside a stage: its sparsity changes for the last time, or a column that its method declares as one
+    that marks a turn."""
     removals: tuple[float, ...] = ()
     """Steps of the removals that were evaluated just before and just after."""
 
@@ -93,7 +97,10 @@ class _Run(NamedTuple):
 
 
 def read_curves(
-    histories: Sequence[Path], steps: Mapping[Place, int], goals: Mapping[tuple[str, str], tuple[str, str]]
+    histories: Sequence[Path],
+    steps: Mapping[Place, int],
+    goals: Mapping[tuple[str, str], tuple[str, str]],
+    columns: Mapping[str, Sequence[HistoryColumn]],
 ) -> list[Curves]:
     """The curves of every base, task and plan, in table order.
 
@@ -103,6 +110,7 @@ def read_curves(
         histories: history.parquet of every stage, teacher and recovery.
         steps: place → steps of that stage, from its record.
         goals: (base, task) → set and metric that give the score.
+        columns: plan → the columns that its method declares.
     """
     stages, recoveries = split_recoveries(histories)
     found = []
@@ -113,13 +121,14 @@ def read_curves(
         runs = [_Run(place, False, begin[place.percent], _read(stages[place])) for place in here]
         runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
         goal = goals.get((base, task))
+        declared = columns.get(plan, ())
         found.append(
             Curves(
-                *(base, task, plan, borders, _panels(runs, goal)),
+                *(base, task, plan, borders, _panels(runs, goal, declared)),
                 compared=tuple(_compared(runs, goal)),
                 recoveries=tuple(_recoveries(runs, goal)),
                 overfitting=tuple(_overfitting(runs, goal)),
-                turns=tuple(sorted(set(_turns(runs)))),
+                turns=tuple(sorted(set(_turns(runs, declared)))),
                 removals=tuple(sorted(set(_removals(runs, goal)))),
             )
         )
@@ -138,30 +147,22 @@ def _borders(places: Sequence[Place], steps: Mapping[Place, int]) -> list[tuple[
     return borders
 
 
-def _panels(runs: Sequence[_Run], score: tuple[str, str] | None) -> list[Panel]:
+def _panels(runs: Sequence[_Run], score: tuple[str, str] | None, columns: Sequence[HistoryColumn]) -> list[Panel]:
     panels = [Panel(column.removeprefix("loss/"), "loss", _lines(runs, column)) for column in _columns(runs, "loss/")]
     column = _score_column(runs, score)
     if column:
         panels.append(Panel(column.replace("/", " ", 1), "score", _lines(runs, column)))
-    stages = [run for run in runs if not run.recovery]
-    panels += [*_goals(stages), *_groups(stages)]
+    panels += _declared([run for run in runs if not run.recovery], columns)
     return [panel for panel in panels if panel.lines]
 
 
-def _goals(stages: Sequence[_Run]) -> Iterator[Panel]:
-    """`expected_x`, `target_x` and the measured `x` in one panel."""
-    for column in _columns(stages, EXPECTED):
-        name = column.removeprefix(EXPECTED)
-        shown = {"expected": column, "target": f"target_{name}", "measured": name}
-        lines = [line for quantity, each in shown.items() for line in _lines(stages, each, quantity)]
-        yield Panel(name.replace("_", " "), "goal", lines)
-
-
-def _groups(stages: Sequence[_Run]) -> Iterator[Panel]:
-    """The columns of one prefix in one panel."""
-    for prefix, (name, sign) in GROUPS.items():
-        lines = [line for each in _columns(stages, prefix) for line in _lines(stages, each, sign + each.removeprefix(prefix))]
-        yield Panel(name, "group", lines)
+def _declared(stages: Sequence[_Run], columns: Sequence[HistoryColumn]) -> Iterator[Panel]:
+    """The panels that a method declares, in the order in which it names them."""
+    for title in dict.fromkeys(column.panel for column in columns if column.panel):
+        shown = [column for column in columns if column.panel == title]
+        lines = [line for column in shown for line in _lines(stages, column.name, column.label, is_goal=column.is_goal)]
+        unit = next((column.unit for column in shown if column.unit), "")
+        yield Panel(title, "group", lines, unit, any(column.logarithmic for column in shown))
 
 
 def _compared(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
@@ -199,10 +200,11 @@ def _overfitting(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterato
             yield Panel(name, "loss", [line for part in (TRAIN, score[0]) for line in _lines(stages, f"{part}/{name}", part)])
 
 
-def _turns(runs: Sequence[_Run]) -> Iterator[float]:
-    """Where a stage's sparsity has its last value, and where its grafting probability has: inside the stage."""
+def _turns(runs: Sequence[_Run], columns: Sequence[HistoryColumn]) -> Iterator[float]:
+    """Where a stage's sparsity has its last value, and where columns have that mark a turn: inside the stage."""
+    turning = {"sparsity", *(column.name for column in columns if column.turn)}
     for run in (run for run in runs if not run.recovery):
-        for column in sorted({"sparsity", "grafting_probability"} & set(run.history)):
+        for column in sorted(turning & set(run.history)):
             rows: Any = run.history[["step", column]].dropna()
             steps, values = rows["step"].to_numpy(), rows[column].to_numpy()
             moving = [row for row, value in enumerate(values) if value != values[-1]]
@@ -224,7 +226,7 @@ def _score_column(runs: Sequence[_Run], score: tuple[str, str] | None) -> str | 
     return f"{chosen}/{metric}" if f"{chosen}/{metric}" in there else next(iter(there), None)
 
 
-def _lines(runs: Sequence[_Run], column: str, quantity: str = "") -> list[Line]:
+def _lines(runs: Sequence[_Run], column: str, quantity: str = "", is_goal: bool = False) -> list[Line]:
     lines = []
     for run in runs:
         rows: Any = run.history[["step", column]].dropna() if column in run.history else []
@@ -233,5 +235,5 @@ def _lines(runs: Sequence[_Run], column: str, quantity: str = "") -> list[Line]:
             rows = rows.iloc[kept]
             steps = [float(step) + run.offset for step in rows["step"]]
             values = [float(value) for value in rows[column]]
-            lines.append(Line(run.place.seed, run.place.percent, run.recovery, steps, values, quantity))
+            lines.append(Line(run.place.seed, run.place.percent, run.recovery, steps, values, quantity, is_goal))
     return lines

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espalier.config.job_specs import CompressSpec
 from espalier.models.files import open_student, write_model
 from espalier.pruning.handover import gone
 from espalier.pruning.masks import read_masks
-from espalier.training.run import Files, Run, read_plan
+from espalier.training.run import Files, Run, method_class
 
 
 def run(
@@ -24,12 +25,13 @@ def run(
     record: Path,
 ) -> None:
     """Recover under the method's own loss and write the student, its history and its record."""
-    wanted, method_class, settings = read_plan(spec)
+    wanted = CompressSpec.model_validate_json(spec)
+    settings = wanted.plan
     session = Run("recover", wanted, settings, Files(task, tokens, work, [*teacher, *start]))
     student = open_student(start, wanted.goal.kind)
     session.open_rows(student.config.pad_token_id)
     missing = gone(student, teacher, wanted.goal.kind, settings)
-    method = method_class(settings, session.fixed_stage(settings.recover.epochs, missing))
+    method = method_class(settings.method)(settings, session.fixed_stage(settings.recover.epochs, missing))
     masks = read_masks(next(path for path in start if path.name == "masks.safetensors"))
     rate = settings.recover.learning_rate
     result = session.train(student, method, teacher=teacher, masks=masks, learning_rate=rate, history=history)

@@ -62,7 +62,7 @@ def run(
         findings: where the numbers in those and in the distances go, in a study that has either; else empty.
     """
     settings = ReportSpec.model_validate_json(spec)
-    study = read_study(table, histories, records, scores, structures, analyses, tasks)
+    study = read_study(settings, table, histories, records, scores, structures, analyses, tasks)
     texts = {
         report: report_page(settings, study, conditions(read_fields(path, TIMED) for path in costs)),
         quality: quality_file(study.qualities, study.look),

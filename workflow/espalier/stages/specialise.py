@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from espalier.config.job_specs import CompressSpec
 from espalier.models.files import open_base, write_model
 from espalier.runtime.files import atomic
-from espalier.training.run import Files, Run, read_plan
+from espalier.training.run import Files, Run, method_class
 
 
 def run(
@@ -27,11 +28,13 @@ def run(
     record: Path,
 ) -> None:
     """Train and write the student with its history and record; masks and structure are those of the student before."""
-    wanted, method_class, settings = read_plan(spec)
+    wanted = CompressSpec.model_validate_json(spec)
+    settings = wanted.plan
     session = Run("specialise", wanted, settings, Files(task, tokens, work, [*teacher, *start, kept]))
     student = open_base(start, wanted.goal.kind, session.task["classes"])
     session.open_rows(student.config.pad_token_id)
-    method = method_class(settings, session.fixed_stage(settings.epochs))  # type: ignore[attr-defined]
+    stage = session.fixed_stage(sum(settings.parts(first_stage=True)))
+    method = method_class(settings.method)(settings, stage)
     result = session.train(student, method, teacher=teacher, history=history)
     write_model(student, config, weights)
     files = {path.name: path for path in start}

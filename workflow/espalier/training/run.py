@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -19,8 +18,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from espalier.config.data import TRAIN, Kind
-from espalier.config.job_specs import CompressSpec, Machine, TrainingSpec
-from espalier.config.training import Plan, PrunedPlan, Training
+from espalier.config.job_specs import Machine, TrainingSpec
+from espalier.config.methods import METHODS
+from espalier.config.training import Plan, Training
 from espalier.data.batches import Rows
 from espalier.data.packed import FIXED_SEED, Packed
 from espalier.evaluation.predict import Scores, evaluator
@@ -68,9 +68,9 @@ def check_finite(model: nn.Module, what: str) -> None:
             raise UserError(f"{what}: {count} of {weight.numel()} values of {name} are infinite or not a number")
 
 
-def method_class(entry: str) -> type[Method]:
-    """The class that `module:Class` names; no other method is imported."""
-    module, symbol = entry.split(":")
+def method_class(name: str) -> type[Method]:
+    """The class of a method; no other method is imported."""
+    module, symbol = METHODS[name].split(":")
     return getattr(import_module(module), symbol)
 
 
@@ -78,15 +78,6 @@ def open_tokens(path: Path, pad: int, seed: int) -> Rows | Packed:
     """Tokenised rows in memory, or packed rows on disk under the masks of a seed."""
     with reading(path, pa.ArrowException):
         return Packed(path, seed) if path.suffix == ".arrow" else Rows.read(path, pad)
-
-
-def read_plan(spec: str) -> tuple[CompressSpec, type[Method], Plan]:
-    """A student's spec, its method, and the plan's settings as the method's own class checks them."""
-    wanted = CompressSpec.model_validate_json(spec)
-    method = method_class(wanted.method)
-    path = [wanted.model_dump(mode="json")["target"]]
-    settings: Any = method.settings_class.model_validate_json(json.dumps(wanted.plan | {"path": path}))
-    return wanted, method, settings
 
 
 def pruning_stage(
@@ -113,14 +104,23 @@ def pruning_stage(
         latency: the latency to reach, where the path aims at a speed.
         gone: fraction of the base's weights that the student comes without, where masks are over single weights.
     """
-    bounds = interval_bounds(plan.parts(first), steps_per_epoch)
+    bounds = interval_bounds(plan.parts(first_stage=first), steps_per_epoch)
+
     removals: dict[int, float] = {}
-    if isinstance(plan, PrunedPlan):
-        starts = plan.removal_steps(first, bounds)
-        if target > before:
-            removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.prune_schedule), strict=True))
-        bounds = bounds if plan.restart_schedule else bounds[-1:]
-    return Stage(kind, seed, before, target, tuple(bounds), removals, latency, gone)
+    starts = plan.removal_steps(bounds=bounds, first_stage=first)
+    if starts and target > before:
+        removals = dict(zip(starts, sparsity_steps(before, target, len(starts), plan.removal_schedule), strict=True))
+
+    return Stage(
+        kind=kind,
+        seed=seed,
+        sparsity_before=before,
+        target=target,
+        bounds=tuple(plan.schedule_ends(bounds)),
+        removals=removals,
+        latency=latency,
+        gone=gone,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,23 @@
-"""Every method's settings, told apart by the key `method`."""
+"""The tables of methods: where the code of a method is, its settings, and what it declares for the report.
+
+A new method is a file here, a file in espalier/methods, and a line in these tables.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from espalier.config.methods.dense import DensePlan
-from espalier.config.methods.homodistil import HomodistilPlan
+from espalier.config.methods.homodistil import WIDTH_COLUMNS, HomodistilPlan
 from espalier.config.methods.pruning import DistilPlan, MagnitudePlan, MovementPlan, RandomPlan
 from espalier.config.methods.sdp import SdpPlan
-from espalier.config.methods.spd import SpdPlan
+from espalier.config.methods.spd import GRAFTING_COLUMNS, SpdPlan, grafting_curves
 from espalier.config.methods.specialise import SpecialisePlan
-from espalier.config.methods.structured import CofiPlan, HeadsPlan, L0Plan, SmallDensePlan
+from espalier.config.methods.structured import GATE_COLUMNS, CofiPlan, HeadsPlan, L0Plan, SmallDensePlan
+from espalier.config.pictures import HistoryColumn, ScoreCurve
 
 METHODS = {
     "dense": "espalier.methods.dense:Dense",
@@ -29,6 +34,18 @@ METHODS = {
     "homodistil": "espalier.methods.homodistil:Homodistil",
     "specialise": "espalier.methods.specialise:Specialise",
 }
+"""Method → its class, as `module:Class`. A job imports the code of its own method alone."""
+
+HISTORY_COLUMNS: dict[str, tuple[HistoryColumn, ...]] = {
+    "spd": GRAFTING_COLUMNS,
+    "l0": GATE_COLUMNS,
+    "cofi": GATE_COLUMNS,
+    "homodistil": WIDTH_COLUMNS,
+}
+"""Method → the columns that it logs besides losses."""
+
+SCORE_CURVES: dict[str, Callable[[dict[str, Any]], list[ScoreCurve]]] = {"spd": grafting_curves}
+"""Method → which pictures of scores its plans of a study make; the plans come by their names."""
 
 AnyPlan = Annotated[
     DensePlan
@@ -46,3 +63,4 @@ AnyPlan = Annotated[
     | SpecialisePlan,
     Field(discriminator="method"),
 ]
+"""A plan of any method, told apart by the key `method`."""

@@ -28,6 +28,6 @@ class DensePlan(Plan):
             raise ValueError(f"method dense removes nothing, so its path is [0.0]; got {list(map(number_of, self.path))}")
         return self
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""
         return [self.epochs]

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.data import Kind
+from espalier.config.pictures import HistoryColumn
 from espalier.config.starts import TextStart
 from espalier.config.training import Fraction, NonNegative, Plan, Positive, Recover, Removal
 
@@ -113,6 +114,14 @@ class HomodistilPlan(Plan):
         """As the settings say."""
         return self.chain
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""
         return [self.epochs]
+
+
+WIDTH_COLUMNS = (
+    HistoryColumn(name="width/hidden", panel="widths", label="hidden", unit="dimensions", logarithmic=True),
+    HistoryColumn(name="width/head", panel="widths", label="head", unit="dimensions", logarithmic=True),
+    HistoryColumn(name="width/ffn", panel="widths", label="ffn", unit="dimensions", logarithmic=True),
+)
+"""Width of the hidden states, of one head, and of the FFN, averaged over layers."""

@@ -16,18 +16,19 @@ class IterativePlan(PrunedPlan):
     epochs_per_step: Positive = 1.0
     """Training after each removal. [epochs; inferred: SDP's E_r]"""
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """The dense epochs, where there are any, then one part after each removal."""
-        dense = [self.dense_epochs] if self.begins_dense(first_stage) else []
+        dense = [self.dense_epochs] if self.begins_dense(first_stage=first_stage) else []
         return dense + [self.epochs_per_step] * self.prune_steps
 
-    def begins_dense(self, first_stage: bool) -> bool:
+    def begins_dense(self, *, first_stage: bool) -> bool:
         """Whether a part comes before the first removal."""
         return first_stage and self.dense_epochs > 0
 
-    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+    def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
         """A part begins with a removal, but for the dense epochs."""
-        return [0, *bounds[:-1]][self.begins_dense(first_stage) :]
+        begins = [0, *bounds[:-1]]
+        return begins[1:] if self.begins_dense(first_stage=first_stage) else begins
 
 
 class RandomPlan(IterativePlan):
@@ -49,7 +50,7 @@ class MovementPlan(IterativePlan):
     dense_epochs: Positive = 1.0
     """Training before the first removal of every stage, during which the scores are gathered. [epochs; inferred: SDP's E_0]"""
 
-    def begins_dense(self, first_stage: bool) -> bool:
+    def begins_dense(self, *, first_stage: bool) -> bool:
         """Every stage begins with its dense epochs."""
         return True
 

@@ -8,10 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block
-from espalier.config.training import Epochs, Fraction, NonNegative, Plan, Positive, PrunedPlan, Recover
-
-Grafting = dict[str, tuple[float, str]]
-"""Plan → (initial probability of a student layer, its schedule)."""
+from espalier.config.pictures import HistoryColumn, ScoreCurve
+from espalier.config.training import Epochs, Fraction, NonNegative, Positive, PrunedPlan, Recover
 
 
 class Prediction(Block):
@@ -98,23 +96,50 @@ class SpdPlan(PrunedPlan):
         jumps = self.probability_schedule == "constant-jump-linear" and self.grafting_epochs > 0
         return self.initial_probability < 1 or (jumps and self.jump_probability < 1)
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """Sparsification; grafting and fine-tuning, which share a learning-rate schedule."""
         return [self.sparsify_epochs, self.grafting_epochs + self.finetune_epochs]
 
-    def removal_steps(self, first_stage: bool, bounds: Sequence[int]) -> list[int]:
+    def removal_steps(self, *, bounds: Sequence[int], first_stage: bool) -> list[int]:
         """Evenly over part 1, the last one at its end."""
         return [round(number * bounds[0] / self.prune_steps) for number in range(1, self.prune_steps + 1)]
 
 
-def grafting_ablations(plans: Mapping[str, Plan]) -> list[Grafting]:
-    """Groups of plans that differ only in how they graft, and have at least three different initial probabilities."""
-    groups: dict[str, Grafting] = {}
-    varied = {"initial_probability", "probability_schedule", "jump_probability", "grafting_epochs", "finetune_epochs"}
-    for name, plan in plans.items():
-        if isinstance(plan, SpdPlan):
-            others = f"{plan.model_dump_json(exclude=varied)} {plan.grafting_epochs + plan.finetune_epochs}"
-            schedule = plan.probability_schedule if plan.grafting_epochs else "constant, then 1"
-            groups.setdefault(others, {})[name] = (plan.initial_probability, schedule)
+GRAFTING_COLUMNS = (
+    HistoryColumn(name="grafting_probability", turn="the student runs alone"),
+    HistoryColumn(name="student_layers"),
+)
+"""Probability that a student layer runs, and how many of them ran, averaged over the logged steps."""
+GRAFTING = frozenset({"initial_probability", "probability_schedule", "jump_probability", "grafting_epochs", "finetune_epochs"})
+"""Settings of grafting alone. Grafting and fine-tuning together take the same epochs in all plans of a comparison."""
+FIRST_PROBABILITIES = 3
+"""A comparison has at least this many first probabilities: two make no curve."""
 
-    return [group for group in groups.values() if len({first for first, _ in group.values()}) > 2]
+
+def grafting_curves(plans: Mapping[str, SpdPlan]) -> list[ScoreCurve]:
+    """Score against the first probability of a student layer, for plans that differ in nothing but grafting.
+
+    Source: docs/methods/spd.md §6.2; the definition is ours.
+
+    Args:
+        plans: the study's plans of this method.
+    """
+    comparisons: dict[str, dict[str, tuple[float, str]]] = {}
+    for name, plan in plans.items():
+        # Plans belong together where all other settings, and the length of the stage, are the same.
+        others = f"{plan.model_dump_json(exclude=set(GRAFTING))} {plan.grafting_epochs + plan.finetune_epochs}"
+
+        # Without grafting epochs there is no ramp, whatever the schedule: the probability jumps to 1.
+        schedule = plan.probability_schedule if plan.grafting_epochs else "constant, then 1"
+        comparisons.setdefault(others, {})[name] = (plan.initial_probability, schedule)
+
+    return [
+        ScoreCurve(
+            name="first grafting probability",
+            axis="first probability of a student layer",
+            note="Grafting, definition ours (SPD specification, 6.2): plans that differ in it alone.",
+            points=points,
+        )
+        for points in comparisons.values()
+        if len({first for first, _ in points.values()}) >= FIRST_PROBABILITIES
+    ]

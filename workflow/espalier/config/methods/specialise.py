@@ -32,6 +32,6 @@ class SpecialisePlan(Plan):
         """Every target has a source of its own."""
         return False
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""
         return [self.epochs]

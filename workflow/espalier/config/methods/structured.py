@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from espalier.config.blocks import Many
 from espalier.config.methods.pruning import IterativePlan
+from espalier.config.pictures import HistoryColumn
 from espalier.config.targets import TargetKind
 from espalier.config.training import Epochs, Fraction, NonNegative, Plan, Positive, Removal
 
@@ -67,9 +68,11 @@ class GatePlan(Plan):
             raise ValueError(f"gates: got {list(self.gates)}; heads or units must be among them")
         return self
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """The pre-pruning epochs, where there are any, then the pruning epochs."""
-        return [self.prepruning_epochs] * (first_stage and self.prepruning_epochs > 0) + [self.pruning_epochs]
+        if first_stage and self.prepruning_epochs > 0:
+            return [self.prepruning_epochs, self.pruning_epochs]
+        return [self.pruning_epochs]
 
 
 class L0Plan(GatePlan):
@@ -101,6 +104,18 @@ class CofiPlan(GatePlan):
     """Leave padding out of the layer term. [public code]"""
 
 
+GATE_COLUMNS = (
+    HistoryColumn(name="expected_sparsity", panel="sparsity", label="expected", unit="fraction"),
+    HistoryColumn(name="target_sparsity", panel="sparsity", label="target", unit="fraction", is_goal=True),
+    HistoryColumn(name="sparsity", panel="sparsity", label="measured", unit="fraction"),
+    HistoryColumn(name="expected_saved_latency", panel="saved latency", label="expected", unit="fraction"),
+    HistoryColumn(name="target_saved_latency", panel="saved latency", label="target", unit="fraction", is_goal=True),
+    HistoryColumn(name="lambda/1", panel="multipliers", label="λ1"),
+    HistoryColumn(name="lambda/2", panel="multipliers", label="λ2"),
+)
+"""What methods with gates log: sparsity, or saved latency where a plan aims at a speed, and the Lagrange multipliers."""
+
+
 class HeadsPlan(IterativePlan):
     """Remove attention heads and FFN units by first-order importance (Michel et al. 2019, arXiv 1905.10650)."""
 
@@ -117,7 +132,7 @@ class HeadsPlan(IterativePlan):
     dense_epochs: Positive = 1.0
     """Training before the first removal of every stage, during which the importances are gathered. [epochs; ours]"""
 
-    def begins_dense(self, first_stage: bool) -> bool:
+    def begins_dense(self, *, first_stage: bool) -> bool:
         """Every stage begins with its dense epochs."""
         return True
 
@@ -137,6 +152,6 @@ class SmallDensePlan(Plan):
     temperature: Positive = 2.0
     """Divides the logits of teacher and student before the softmax; higher is softer. [common]"""
 
-    def parts(self, first_stage: bool) -> list[float]:
+    def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""
         return [self.epochs]
