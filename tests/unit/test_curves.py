@@ -11,7 +11,7 @@ from test_table import found, project, write
 from espalier.config.methods import HISTORY_COLUMNS
 from espalier.report.style import looks
 from espalier.report.training_figures import draw_panel
-from espalier.results.curves import LONGEST, Curves, Line, Panel, read_curves
+from espalier.results.curves import MOST_POINTS, Curves, Line, Panel, read_curves
 from espalier.results.places import files_by_place
 
 
@@ -118,6 +118,6 @@ def test_sparsity_alone_has_no_panel(tmp_path: Path):
 
 def test_long_histories_are_thinned(tmp_path: Path):
     history = tmp_path / "base/tiny/seed1/sdp/50/history.parquet"
-    write(history, [{"step": step, "loss/task": 1.0} for step in range(3 * LONGEST + 1)])
+    write(history, [{"step": step, "loss/task": 1.0} for step in range(3 * MOST_POINTS + 1)])
     (read,) = read_curves([history], {}, {}, {})
-    assert LONGEST / 2 <= len(read.panels[0].lines[0].steps) <= LONGEST
+    assert MOST_POINTS / 2 <= len(read.panels[0].lines[0].steps) <= MOST_POINTS

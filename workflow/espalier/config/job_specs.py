@@ -47,7 +47,7 @@ class PackSpec(Block):
     rows: int | None
     """Training rows to write; all where nothing is said."""
     evaluation_rows: int | None
-    """The same of each evaluation set."""
+    """Rows to write of each evaluation set; all where nothing is said."""
 
 
 class Machine(Block):
@@ -149,7 +149,7 @@ class CardSpec(Block):
     project: str
     base: str
     licence: str | None
-    """Of the base."""
+    """The base's licence."""
     task: str
     kind: Kind
     max_length: int

@@ -11,10 +11,10 @@ from pydantic import BaseModel
 from espalier.config.blocks import PATTERN_WORDS, Block
 from espalier.config.explanations import explanation
 
-HEAD = ("Key", "Type", "Default", "Unit", "Range", "Origin", "Meaning")
-TYPES = {"number": "number", "integer": "whole number", "string": "text", "boolean": "true or false", "null": "null"}
+TABLE_HEAD = ("Key", "Type", "Default", "Unit", "Range", "Origin", "Meaning")
+TYPE_WORDS = {"number": "number", "integer": "whole number", "string": "text", "boolean": "true or false", "null": "null"}
 """JSON's name of a type → the page's name."""
-SMALL = 0.01
+SMALLEST_PLAIN = 0.01
 """Defaults below this number are written like 3.0e-5."""
 
 
@@ -65,7 +65,7 @@ def _row(block: type[BaseModel], key: str, schema: dict[str, Any], sections: Map
 
 def table(rows: Sequence[Row], anchor: str) -> str:
     """Rows as a Markdown table; each key can be linked to as `#ANCHOR-KEY`."""
-    lines = [" | ".join(HEAD), " | ".join("---" for _ in HEAD)]
+    lines = [" | ".join(TABLE_HEAD), " | ".join("---" for _ in TABLE_HEAD)]
     for row in rows:
         cells = [cell.replace("|", r"\|") or "–" for cell in row]
         lines.append(" | ".join([f'<a id="{anchor}-{row.key.strip("`")}"></a>{cells[0]}', *cells[1:]]))
@@ -82,7 +82,7 @@ def as_yaml(value: object) -> str:
         return "[" + ", ".join(map(as_yaml, value)) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float) and 0.0 < abs(value) < SMALL:
+    if isinstance(value, float) and 0.0 < abs(value) < SMALLEST_PLAIN:
         mantissa, exponent = f"{value:e}".split("e")
         return f"{float(mantissa)}e{int(exponent)}"
     return str(value)
@@ -106,7 +106,7 @@ def _types(schema: dict[str, Any]) -> list[str]:
         return [f"list of {inner}"]
     if schema["type"] == "object":
         return ["map"]
-    return [TYPES[schema["type"]]]
+    return [TYPE_WORDS[schema["type"]]]
 
 
 def range_of(schema: dict[str, Any], sections: Mapping[str, str]) -> str:

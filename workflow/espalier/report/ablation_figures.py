@@ -14,20 +14,22 @@ from espalier.report.style import ERROR_BARS, TEACHER_LINE, Look, canvas, inline
 from espalier.results.quality import Quality
 from espalier.results.summary import Group, Mean, target_label
 
-MANY = 4
+CROWD = 4
 """Plans at one target from which on their points against sparsity hide each other."""
-WHOLE = "0"
+DENSE_PERCENT = "0"
 """Target of plans that remove nothing."""
 
 
 def arms(quality: Quality) -> dict[str, list[Group]]:
-    """Targets that at least `MANY` plans share → their groups, in table order, after those that remove nothing."""
+    """Targets that at least `CROWD` plans share → their groups, in table order, after those that remove nothing."""
     students = [group for group in quality.groups if group.plan != TEACHER and group.means["score"]]
-    found: dict[str, list[Group]] = {}
+    by_percent: dict[str, list[Group]] = {}
     for group in students:
-        found.setdefault(group.percent, []).append(group)
-    whole = found.pop(WHOLE, [])
-    return {percent: [*whole, *own] for percent, own in found.items() if len(own) >= MANY}
+        by_percent.setdefault(group.percent, []).append(group)
+
+    # Students from which nothing is removed are drawn beside those of every target.
+    dense = by_percent.pop(DENSE_PERCENT, [])
+    return {percent: [*dense, *own] for percent, own in by_percent.items() if len(own) >= CROWD}
 
 
 def draw_arms(axes: Axes, own: Sequence[Group], teacher: Mean | None, look: dict[str, Look]) -> None:

@@ -52,7 +52,7 @@ def _style(panel: Panel, line: Line, look: Look) -> dict[str, Any]:
     if line.is_goal:
         return TARGET | {"label": line.quantity}
     if len(panel.quantities) > 1:
-        drawn = list(dict.fromkeys(each.quantity for each in panel.lines if not each.is_goal))
+        drawn = list(dict.fromkeys(other.quantity for other in panel.lines if not other.is_goal))
         stroke = STROKES[drawn.index(line.quantity) % len(STROKES)]
         return {"color": look.colour, "linestyle": stroke, "label": line.quantity}
     style: dict[str, Any] = {"color": look.colour, "linestyle": RECOVERY if line.recovery else "-"}

@@ -14,13 +14,13 @@ from espalier.config.pictures import HistoryColumn
 from espalier.results.places import Place, split_recoveries
 from espalier.results.recovery import Recovery, recoveries
 
-LONGEST = 250
-"""Points a line is drawn with at most; longer histories are thinned evenly."""
+MOST_POINTS = 250
+"""Largest number of points of a line; longer histories are thinned evenly."""
 DISCREPANCY = "discrepancy"
 COMPARED = {DISCREPANCY: "KL from the teacher (nats a masked token)", "loss": "held-out loss (nats a masked token)"}
-"""What the plans of a text task are compared by, and how it is said; logged with every evaluation."""
+"""Quantities by which plans of a text task are compared, with the title of their panel; logged with every evaluation."""
 RATE = ("samples_per_second", "throughput in training (rows a second)")
-"""The same, logged with every row of history."""
+"""One more such quantity, which every row of history has."""
 
 
 class Line(NamedTuple):
@@ -99,7 +99,7 @@ class _Run(NamedTuple):
 def read_curves(
     histories: Sequence[Path],
     steps: Mapping[Place, int],
-    goals: Mapping[tuple[str, str], tuple[str, str]],
+    scoring: Mapping[tuple[str, str], tuple[str, str]],
     columns: Mapping[str, Sequence[HistoryColumn]],
 ) -> list[Curves]:
     """The curves of every base, task and plan, in table order.
@@ -109,33 +109,39 @@ def read_curves(
     Args:
         histories: history.parquet of every stage, teacher and recovery.
         steps: place → steps of that stage, from its record.
-        goals: (base, task) → set and metric that give the score.
+        scoring: (base, task) → set and metric that give the score.
         columns: plan → the columns that its method declares.
     """
     stages, recoveries = split_recoveries(histories)
-    found = []
+    curves = []
     for base, task, plan in dict.fromkeys((place.base, place.task, place.plan) for place in stages):
         here = [place for place in stages if (place.base, place.task, place.plan) == (base, task, plan)]
+
+        # A stage begins where the stage before it ends; a recovery begins where its own stage ends.
         borders = _borders(here, steps)
-        end, begin = dict(borders), dict(zip(dict(borders), [0.0, *dict(borders).values()], strict=False))
-        runs = [_Run(place, False, begin[place.percent], _read(stages[place])) for place in here]
-        runs += [_Run(place, True, end[place.percent], _read(recoveries[place])) for place in here if place in recoveries]
-        goal = goals.get((base, task))
+        end = dict(borders)
+        begin = dict(zip(end, [0.0, *end.values()], strict=False))
+        runs = [_Run(place, False, begin[place.percent], _read_history(stages[place])) for place in here]
+        runs += [
+            _Run(place, True, end[place.percent], _read_history(recoveries[place])) for place in here if place in recoveries
+        ]
+
+        score = scoring.get((base, task))
         declared = columns.get(plan, ())
-        found.append(
+        curves.append(
             Curves(
-                *(base, task, plan, borders, _panels(runs, goal, declared)),
-                compared=tuple(_compared(runs, goal)),
-                recoveries=tuple(_recoveries(runs, goal)),
-                overfitting=tuple(_overfitting(runs, goal)),
+                *(base, task, plan, borders, _panels(runs, score, declared)),
+                compared=tuple(_compared_panels(runs, score)),
+                recoveries=tuple(_recoveries_of(runs, score)),
+                overfitting=tuple(_overfitting(runs, score)),
                 turns=tuple(sorted(set(_turns(runs, declared)))),
-                removals=tuple(sorted(set(_removals(runs, goal)))),
+                removals=tuple(sorted(set(_removals(runs, score)))),
             )
         )
-    return found
+    return curves
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read_history(path: Path) -> pd.DataFrame:
     return parquet.read_table(path).to_pandas()
 
 
@@ -148,7 +154,9 @@ def _borders(places: Sequence[Place], steps: Mapping[Place, int]) -> list[tuple[
 
 
 def _panels(runs: Sequence[_Run], score: tuple[str, str] | None, columns: Sequence[HistoryColumn]) -> list[Panel]:
-    panels = [Panel(column.removeprefix("loss/"), "loss", _lines(runs, column)) for column in _columns(runs, "loss/")]
+    panels = [
+        Panel(column.removeprefix("loss/"), "loss", _lines(runs, column)) for column in _columns_with_prefix(runs, "loss/")
+    ]
     column = _score_column(runs, score)
     if column:
         panels.append(Panel(column.replace("/", " ", 1), "score", _lines(runs, column)))
@@ -165,7 +173,7 @@ def _declared(stages: Sequence[_Run], columns: Sequence[HistoryColumn]) -> Itera
         yield Panel(title, "group", lines, unit, any(column.logarithmic for column in shown))
 
 
-def _compared(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
+def _compared_panels(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
     """The quantities of `COMPARED` on the set that gives the score, and the rate."""
     stages = [run for run in runs if not run.recovery]
     if score and _score_column(stages, (score[0], DISCREPANCY)):
@@ -175,13 +183,17 @@ def _compared(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[P
         yield Panel(said, "group", _lines(stages, column))
 
 
-def _recoveries(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[tuple[int, str, tuple[Recovery, ...]]]:
-    """Of every stage with removals that were evaluated."""
+def _recoveries_of(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[tuple[int, str, tuple[Recovery, ...]]]:
+    """Seed, target and recoveries of every stage whose removals were evaluated."""
     column = _score_column(runs, score)
     for run in runs:
         rows: Any = run.history[["step", column]].dropna() if column in run.history and not run.recovery else []
-        if len(rows) and (found := recoveries(rows["step"].tolist(), rows[column].tolist())):
-            yield run.place.seed, run.place.percent, tuple(found)
+        if not len(rows):
+            continue
+
+        removals = recoveries(rows["step"].tolist(), rows[column].tolist())
+        if removals:
+            yield run.place.seed, run.place.percent, tuple(removals)
 
 
 def _removals(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[float]:
@@ -193,7 +205,7 @@ def _removals(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[f
 
 
 def _overfitting(runs: Sequence[_Run], score: tuple[str, str] | None) -> Iterator[Panel]:
-    """The same quantity on training rows and on those that give the score."""
+    """Loss and score, each on training rows and on the rows that give the score."""
     stages = [run for run in runs if not run.recovery]
     if score and any(f"{TRAIN}/{score[1]}" in run.history for run in stages):
         for name in ("loss", score[1]):
@@ -212,7 +224,7 @@ def _turns(runs: Sequence[_Run], columns: Sequence[HistoryColumn]) -> Iterator[f
                 yield run.offset + float(steps[moving[-1] + 1])
 
 
-def _columns(runs: Sequence[_Run], prefix: str) -> list[str]:
+def _columns_with_prefix(runs: Sequence[_Run], prefix: str) -> list[str]:
     """The logged columns that begin like this, in the order in which they were first logged."""
     return list(dict.fromkeys(str(column) for run in runs for column in run.history if str(column).startswith(prefix)))
 
@@ -231,7 +243,9 @@ def _lines(runs: Sequence[_Run], column: str, quantity: str = "", is_goal: bool 
     for run in runs:
         rows: Any = run.history[["step", column]].dropna() if column in run.history else []
         if len(rows):
-            kept = [*range(0, len(rows) - 1, -(-len(rows) // LONGEST)), len(rows) - 1]  # the last one is what a stage ends with
+            # Every n-th row, and always the last one: the value with which a stage ends.
+            every = -(-len(rows) // MOST_POINTS)
+            kept = [*range(0, len(rows) - 1, every), len(rows) - 1]
             rows = rows.iloc[kept]
             steps = [float(step) + run.offset for step in rows["step"]]
             values = [float(value) for value in rows[column]]

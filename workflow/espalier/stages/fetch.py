@@ -31,9 +31,9 @@ def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_co
             tokenizer: saved / "tokenizer.json",
             tokenizer_config: saved / "tokenizer_config.json",
         }
-        for target, found in parts.items():
+        for target, part in parts.items():
             with atomic(target) as temporary:
-                shutil.copyfile(found, temporary)
+                shutil.copyfile(part, temporary)
     write_json(source, _origin(base) | {"weights_sha256": digest, "files": files})
     family, size = printable(str(content["model_type"])), weights.stat().st_size / 2**20
     print(f"{json.dumps(_origin(base))}: {family}, weights {size:.1f} MiB")

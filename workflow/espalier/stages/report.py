@@ -9,7 +9,7 @@ from espalier.report.analysis_figures import analyses_file
 from espalier.report.page import report_page
 from espalier.report.quality_figures import quality_file, size_file
 from espalier.report.structure_figures import structure_file
-from espalier.report.study import read_study
+from espalier.report.study import Study, read_study
 from espalier.report.training_figures import distance_file, training_file
 from espalier.results.fractions import numbers_of
 from espalier.results.places import read_fields
@@ -40,40 +40,43 @@ def run(
     anatomy: list[Path],
     findings: list[Path],
 ) -> None:
-    """Write report.html and the standalone figures; the same inputs give the same bytes.
+    """Write report.html and the standalone figures; equal inputs give equal bytes.
 
     Args:
         spec: a `ReportSpec` as JSON.
-        table: table.csv.
-        histories: history.parquet of every stage, teacher and recovery.
-        records: run.json of the same.
-        scores: scores.json of every student and teacher.
-        costs: cost.json of the same.
-        structures: structure.json of every student.
-        analyses: analysis.json of every student that was analysed.
-        tasks: task.json of every task.
-        report: where the page goes.
-        quality: where the picture of score against sparsity goes.
-        size: where the picture of score against stored size and speed goes.
-        structure: where the picture of what structured students kept goes.
-        training: where the picture of the training curves goes.
-        distance: where the picture of the distances from the teacher goes, in a study with text tasks; else empty.
-        anatomy: where the pictures of all analyses go, in a study that has some; else empty.
-        findings: where the numbers in those and in the distances go, in a study that has either; else empty.
+        table: table.csv. `tasks` are the task.json of every task.
+        histories, records: history.parquet and run.json of every stage, teacher and recovery.
+        scores, costs: scores.json and cost.json of every student and teacher.
+        structures, analyses: structure.json of every student, analysis.json of every student that was analysed.
+        report, quality, size, structure, training: where the page goes, and its figures.
+        distance: where the distances from the teacher go, in a study with text tasks; else empty.
+        anatomy, findings: where the figures and the numbers of analyses go, in a study that has some; else empty.
     """
     settings = ReportSpec.model_validate_json(spec)
     study = read_study(settings, table, histories, records, scores, structures, analyses, tasks)
-    texts = {
-        report: report_page(settings, study, conditions(read_fields(path, TIMED) for path in costs)),
-        quality: quality_file(study.qualities, study.look),
-        size: size_file(study.qualities, study.look),
-        structure: structure_file(study.maps, study.look),
-        training: training_file(study.curves, study.look),
-        **{path: distance_file(study.compared, study.look) for path in distance},
-        **{path: analyses_file(study.findings, study.fractions, study.look) for path in anatomy},
-    }
-    for path, text in texts.items():
-        with atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    timed = conditions(read_fields(path, TIMED) for path in costs)
+
+    _write(report, report_page(settings, study, timed))
+    _write_figures(study, quality, size, structure, training, distance, anatomy)
     for path in findings:
         write_json(path, numbers_of(study.findings, study.fractions, study.compared))
+
+
+def _write_figures(
+    study: Study, quality: Path, size: Path, structure: Path, training: Path, distance: list[Path], anatomy: list[Path]
+) -> None:
+    look = study.look
+    _write(quality, quality_file(study.qualities, look))
+    _write(size, size_file(study.qualities, look))
+    _write(structure, structure_file(study.maps, look))
+    _write(training, training_file(study.curves, look))
+
+    for path in distance:
+        _write(path, distance_file(study.compared, look))
+    for path in anatomy:
+        _write(path, analyses_file(study.findings, study.fractions, look))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
