@@ -8,49 +8,24 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block, Commit, HubId, Licence, Many, Name, Requirement, Sha256
+from espalier.config.kinds import RULES, Kind, Metric, ReportedMetric
+from espalier.config.kinds.rules import TaskRules
 
-Kind = Literal["classification", "regression", "span", "text"]
-Metric = Literal["accuracy", "f1", "macro-f1", "matthews", "pearson", "spearman", "squad-f1", "exact-match"]
-TextMetric = Literal["masked-accuracy", "perplexity"]
-METRICS: dict[Kind, tuple[Metric, ...]] = {
-    "classification": ("accuracy", "f1", "macro-f1", "matthews"),
-    "regression": ("pearson", "spearman"),
-    "span": ("squad-f1", "exact-match"),
-}
-"""What a task may name as its metrics."""
-TEXT_METRICS: tuple[TextMetric, ...] = ("masked-accuracy", "perplexity")
+TEXT_METRICS = RULES["text"].reported
 """What every text task reports; the first one is its score."""
-SPAN_DEFAULTS = {"max_length": 384, "stride": 128, "max_answer_length": 30}
-"""What span tasks take for keys that are left out: the values of BERT's run_squad.py."""
-
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
 TRAIN = "train"
 """Name of the training rows themselves where they are scored, too; no evaluation set may have it."""
-FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
-FORMATS: dict[Kind, tuple[str, ...]] = {
-    "classification": FILE_FORMATS,
-    "regression": FILE_FORMATS,
-    "span": (".parquet", ".jsonl"),
-    "text": (*FILE_FORMATS, ".txt"),
-}
-"""File formats of each kind. csv and tsv cannot hold lists of answers. In a .txt file, blank lines separate the paragraphs, and
-the column is called `text`."""
 KEYS_NEEDED: dict[str, tuple[str, ...]] = {
-    "classification": ("label", "metric"),
-    "regression": ("label", "metric"),
-    "span": ("label", "metric"),
-    "text": (),
+    **{kind: ("label", "metric") if rules.labelled else () for kind, rules in RULES.items()},
     "builtin": (),
     "files": ("train", "validation"),
     "hub": ("id", "revision", "train", "validation"),
 }
 """Kind or source of a task → keys that such a task must have, besides kind, source and text."""
 KEYS_REFUSED: dict[str, tuple[str, ...]] = {
-    "classification": ("stride", "max_answer_length", "evaluation_rows"),
-    "regression": ("classes", "stride", "max_answer_length", "evaluation_rows"),
-    "span": ("classes", "evaluation_rows"),
-    "text": ("label", "classes", "metric", "also", "holdout", "stride", "max_answer_length"),
+    **{kind: rules.refused for kind, rules in RULES.items()},
     "builtin": ("id", "name", "revision", "train", "validation"),
     "files": ("id", "name", "revision"),
     "hub": (),
@@ -177,25 +152,29 @@ class Task(Block):
         return {"validation": self.validation or "validation"}
 
     @property
-    def metrics(self) -> tuple[Metric | TextMetric, ...]:
+    def rules(self) -> TaskRules:
+        """What tasks of this kind may say."""
+        return RULES[self.kind]
+
+    @property
+    def metrics(self) -> tuple[Metric | ReportedMetric, ...]:
         """What is reported; the first one is the score."""
-        return TEXT_METRICS if self.kind == "text" else (self.metric, *self.also)
+        return self.rules.reported or (self.metric, *self.also)
 
     @model_validator(mode="before")
     @classmethod
-    def _of_spans(cls, block: object) -> object:
-        if not (isinstance(block, dict) and block.get("kind") == "span"):
+    def _defaults(cls, block: object) -> object:
+        rules = RULES.get(str(block.get("kind"))) if isinstance(block, dict) else None
+        if rules is None or not rules.defaults:
             return block
-        return SPAN_DEFAULTS | {key: value for key, value in block.items() if value is not None}
+        return {**rules.defaults, **{key: value for key, value in block.items() if value is not None}}
 
     @model_validator(mode="after")
     def _columns(self) -> Self:
-        named = f"text names {len(self.text)}: {', '.join(self.text)}"
-        if self.kind == "text" and len(self.text) != 1:
-            raise ValueError(f"kind text reads one column; {named}")
-        if self.kind == "span" and len(self.text) != 2:
-            raise ValueError(f"kind span reads two columns, question and context; {named}")
-        if self.kind == "span" and self.stride >= self.max_length:
+        if len(self.text) not in self.rules.text_columns:
+            named = f"text names {len(self.text)}: {', '.join(self.text)}"
+            raise ValueError(f"kind {self.kind} reads {self.rules.columns}; {named}")
+        if "stride" in self.rules.defaults and self.stride >= self.max_length:
             raise ValueError(f"stride must be smaller than max_length; got {self.stride} and {self.max_length}")
         return self
 
@@ -214,7 +193,7 @@ class Task(Block):
     @model_validator(mode="after")
     def _metrics_fit(self) -> Self:
         for metric in filter(None, (self.metric, *self.also)):
-            if metric not in (allowed := METRICS[self.kind]):
+            if metric not in (allowed := self.rules.metrics):
                 raise ValueError(f"metric {metric!r} does not fit kind {self.kind}; allowed: {', '.join(allowed)}")
         if self.classes and (problem := f1_problem(self.metrics, self.classes)):
             raise ValueError(problem)
@@ -232,7 +211,7 @@ class Task(Block):
     @model_validator(mode="after")
     def _formats(self) -> Self:
         if self.source == "files":
-            allowed = FORMATS[self.kind]
+            allowed = self.rules.formats
             for path in (self.train, *self.evaluation_sets.values()):
                 if PurePosixPath(str(path)).suffix not in allowed:
                     raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(allowed)}")

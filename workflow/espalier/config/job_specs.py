@@ -8,7 +8,8 @@ from pydantic import Field
 
 from espalier.config.blocks import Block
 from espalier.config.chains import Student, epochs_to, source_of, student_before, students_of, target_of
-from espalier.config.data import Base, Kind, Metric, Task, TextMetric
+from espalier.config.data import Base, Task
+from espalier.config.kinds import Kind, Metric, ReportedMetric
 from espalier.config.methods import HISTORY_COLUMNS, SCORE_CURVES, AnyPlan
 from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
@@ -61,7 +62,7 @@ class TaskGoal(Block):
     """What training and selection need to know of a task."""
 
     kind: Kind
-    metric: Metric | TextMetric
+    metric: Metric | ReportedMetric
 
 
 class TrainingSpec(Block):
@@ -121,7 +122,7 @@ class EvaluateSpec(Block):
     """Score a model on every evaluation set."""
 
     kind: Kind
-    metrics: tuple[Metric | TextMetric, ...]
+    metrics: tuple[Metric | ReportedMetric, ...]
     """The first one is the score."""
     machine: Machine
 
@@ -197,7 +198,7 @@ def fetch_spec(config: Config, base: str) -> FetchSpec:
 def prepare_spec(config: Config, task: str) -> PrepareSpec:
     """What `prepare` reads; how many packed rows of a corpus are used is the business of `pack`."""
     block, whole = config.tasks[task], {"rows": None, "evaluation_rows": None}
-    return PrepareSpec(name=task, task=block.model_copy(update=whole) if block.kind == "text" else block)
+    return PrepareSpec(name=task, task=block if block.rules.labelled else block.model_copy(update=whole))
 
 
 def tokenise_spec(config: Config, task: str) -> TokeniseSpec:

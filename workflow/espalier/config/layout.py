@@ -10,8 +10,9 @@ from pathlib import Path
 from espalier.config.blocks import ConfigError
 from espalier.config.chains import Student, student_before, tasks_for
 from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, LocalBase
+from espalier.config.kinds import ANALYSED
 from espalier.config.lengths import length_problems
-from espalier.config.project import ANALYSED, TEACHER, Config
+from espalier.config.project import TEACHER, Config
 from espalier.config.targets import Timed, percent_of
 
 MODEL = ("config.json", "model.safetensors")
@@ -48,7 +49,7 @@ class Layout:
 
     def tokens(self, base: str, task: str) -> list[str]:
         """A task's token ids under a base's tokenizer: training and evaluation rows."""
-        ending = "arrow" if self.config.tasks[task].kind == "text" else "parquet"
+        ending = "parquet" if self.config.tasks[task].rules.labelled else "arrow"
         return [f"{self.tokenised(base, task)}/{split}.{ending}" for split in ("train", "evaluation")]
 
     def student(self, base: str, task: str, seed: int | str, plan: str = TEACHER, percent: str = "0") -> str:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block, Many, Name
-from espalier.config.data import Base, Kind, Task
+from espalier.config.data import Base, Task
+from espalier.config.kinds import Kind
 from espalier.config.methods import AnyPlan
 from espalier.config.training import Plan, Pretrain, Teacher
 
@@ -17,8 +18,6 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Analysis = Literal["representations", "errors", "weights"]
 """Questions that can be asked about a student besides its quality and cost."""
-ANALYSED: tuple[Kind, ...] = ("classification", "regression")
-"""Kinds of task whose students can be analysed."""
 RESERVED_BASES = ("bases", "prepared", "latency", "records")
 TEACHER = "teacher"
 """Name of the pseudo-plan under which teachers are stored; its percent is 0."""

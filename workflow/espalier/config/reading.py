@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from espalier.config.blocks import ConfigError, nearest, printable, problem_lines
 from espalier.config.chains import chain_problems
-from espalier.config.data import METRICS, Kind
+from espalier.config.kinds import ANALYSED, LABELLED, PACKED, RULES, Kind
 from espalier.config.known_tasks import KNOWN, overlay
-from espalier.config.project import ANALYSED, Config, for_task
+from espalier.config.project import Config, for_task
 from espalier.config.targets import Timed
 from espalier.config.training import Plan, Pretrain, Teacher, Training
 
@@ -106,8 +106,8 @@ def _per_task_problems(config: Config) -> list[str]:
     """Problems of settings for single tasks: every combination of settings and task is checked."""
     problems = []
     owners: list[tuple[str, Teacher | Pretrain | Plan, Iterable[Kind]]] = [
-        ("teacher", config.teacher, METRICS),
-        ("pretrain", config.pretrain, ("text",)),
+        ("teacher", config.teacher, LABELLED),
+        ("pretrain", config.pretrain, PACKED),
         *((f"plans.{name}", plan, plan.kinds) for name, plan in config.plans.items()),
     ]
     for place, settings, kinds in owners:
@@ -154,16 +154,16 @@ def _analyses_of_nothing(config: Config) -> list[str]:
 def _train_scores_without_labels(config: Config) -> list[str]:
     """Problems of evaluate_train on spans, whose training rows lack gold answers, and on text, masked anew each epoch."""
     problems = []
-    for task in config.tasks_of("span", "text"):
+    for task in config.tasks_of(*(RULES.keys() - set(ANALYSED))):
         kind = config.tasks[task].kind
         settings: dict[str, Training] = {}
-        if kind == "text":
+        if kind in PACKED:
             settings["pretrain"] = config.pretrain_for(task)
         else:
             settings["teacher"] = config.teacher_for(task)
         settings |= {f"plans.{name}": config.plan_for(name, task) for name, plan in config.plans.items() if kind in plan.kinds}
         problems += [
-            f"{place}.evaluate_train: task {task} is of kind {kind}; allowed for classification, regression"
+            f"{place}.evaluate_train: task {task} is of kind {kind}; allowed for {', '.join(ANALYSED)}"
             for place, run in settings.items()
             if run.evaluate_train
         ]

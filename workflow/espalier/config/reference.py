@@ -13,19 +13,9 @@ from typing import get_args
 from pydantic import BaseModel
 
 from espalier.config.blocks import Block
-from espalier.config.data import (
-    FORMATS,
-    KEYS_NEEDED,
-    KEYS_REFUSED,
-    METRICS,
-    TEXT_METRICS,
-    HubBase,
-    Kind,
-    LocalBase,
-    PackageBase,
-    Task,
-)
+from espalier.config.data import KEYS_NEEDED, KEYS_REFUSED, HubBase, LocalBase, PackageBase, Task
 from espalier.config.explanations import ORIGINS
+from espalier.config.kinds import RULES
 from espalier.config.known_tasks import KNOWN
 from espalier.config.methods import AnyPlan
 from espalier.config.methods.pruning import IterativePlan
@@ -148,8 +138,8 @@ def _tasks() -> Iterator[str]:
     yield "### Kinds of task\n\n" + _markdown(
         ("Kind", "Needs", "Has no", "Metrics", "Files"),
         [
-            (f"`{kind}`", *_keys_of(kind), _code(METRICS.get(kind, TEXT_METRICS)), _code(FORMATS[kind]))
-            for kind in get_args(Kind)
+            (f"`{kind}`", *_keys_of(kind), _code(rules.metrics or rules.reported), _code(rules.formats))
+            for kind, rules in RULES.items()
         ],
     )
     yield "### Sources of rows\n\n" + _markdown(
@@ -172,7 +162,7 @@ def _keys_of(name: str) -> tuple[str, str]:
 def _known(name: str) -> tuple[str, ...]:
     block = KNOWN[name]
     place = f" `{block['id']}`" if "id" in block else ""
-    metrics = TEXT_METRICS if block["kind"] == "text" else (block["metric"], *block.get("also", ()))
+    metrics = RULES[block["kind"]].reported or (block["metric"], *block.get("also", ()))
     defaults = Task.model_validate({"metric": None, **block})
     return (
         f"`{name}`",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.blocks import Block, Many
-from espalier.config.data import Kind
+from espalier.config.kinds import LABELLED, Kind
 from espalier.config.starts import Start
 from espalier.config.targets import Target, TargetKind, check_path, target_key, target_kind
 
@@ -101,7 +101,7 @@ class Plan(Training):
         method: str  # each plan's own literal, by which the classes are told apart
     target_kinds: ClassVar[frozenset[TargetKind]] = frozenset({"sparsity", "parameters"})
     """Kinds of target that the method can reach."""
-    kinds: ClassVar[frozenset[Kind]] = frozenset({"classification", "regression", "span"})
+    kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
     """Kinds of task that the method can work on."""
     rule: ClassVar[Literal["compress", "specialise"]] = "compress"
     """Rule of the workflow that runs a stage."""

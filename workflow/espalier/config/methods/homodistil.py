@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from espalier.config.data import Kind
+from espalier.config.kinds import Kind
 from espalier.config.pictures import HistoryColumn
 from espalier.config.starts import TextStart
 from espalier.config.training import Fraction, NonNegative, Plan, Positive, Recover, Removal

@@ -1,0 +1,47 @@
+"""What the configuration may say about a task of one kind, and which head its models have. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
+"""Formats of data files that can hold one label a row."""
+UNUSED = ("stride", "max_answer_length", "evaluation_rows")
+"""Keys that only tasks with windows, or with packed rows, have."""
+
+
+def no_changes(classes: Sequence[str] | None) -> dict[str, Any]:
+    """Leave the configuration of the model as the base has it."""
+    return {}
+
+
+@dataclass(frozen=True)
+class TaskRules:
+    """The rules of one kind of task; `config/kinds/<kind>.py` holds its own as `RULES`."""
+
+    metrics: tuple[str, ...] = ()
+    """What a task may name under `metric` and `also`."""
+    reported: tuple[str, ...] = ()
+    """Metrics that every task of this kind reports, where a task names none itself; the first one is the score."""
+    labelled: bool = True
+    """Whether a row has a label column: such tasks are tokenised and fine-tuned, other tasks are packed and pretrained."""
+    named_classes: bool = False
+    """Whether labels are names of classes."""
+    analysed: bool = False
+    """Whether students can be analysed and training rows can be scored: both need one label for every tokenised row."""
+    text_columns: tuple[int, ...] = (1, 2)
+    """How many text columns a task may name."""
+    columns: str = "one or two columns"
+    """The text columns in words, for messages."""
+    formats: tuple[str, ...] = FILE_FORMATS
+    """Endings of data files."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Values of keys that a task leaves out."""
+    refused: tuple[str, ...] = UNUSED
+    """Keys that a task of this kind must not have."""
+    auto_class: str = "AutoModelForSequenceClassification"
+    """Name of the class in transformers that opens such models."""
+    head: Callable[[Sequence[str] | None], dict[str, Any]] = no_changes
+    """Names of the classes, if any → attributes of the model's configuration that give the head its outputs."""

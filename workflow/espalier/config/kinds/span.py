@@ -1,0 +1,27 @@
+"""Span: questions whose answers stand in a context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from espalier.config.kinds.rules import TaskRules
+
+
+def head(classes: Sequence[str] | None) -> dict[str, Any]:
+    """Two outputs a token: for the start and for the end of the answer."""
+    return {"num_labels": 2}
+
+
+RULES = TaskRules(
+    metrics=("squad-f1", "exact-match"),
+    text_columns=(2,),
+    columns="two columns, question and context",
+    # csv and tsv cannot hold lists of answers
+    formats=(".parquet", ".jsonl"),
+    # BERT's own for SQuAD (run_squad.py)
+    defaults={"max_length": 384, "stride": 128, "max_answer_length": 30},
+    refused=("classes", "evaluation_rows"),
+    auto_class="AutoModelForQuestionAnswering",
+    head=head,
+)
