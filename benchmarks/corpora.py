@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from espalier.config.job_specs import pack_spec, prepare_spec, pretrain_spec
 from espalier.config.reading import parse
-from espalier.data.packed import Packed
+from espalier.data.packed import PackedRows
 from espalier.runtime.files import write_json
 from tests.conftest import MINILM, ROOT
 
@@ -67,7 +67,7 @@ def study(count: int, base: Path, folder: Path) -> dict[str, Any]:
     packed = {"packed_train": folder / "train.arrow", "packed_evaluation": folder / "evaluation.arrow"}
     tokenizer = [base / "tokenizer.json", base / "tokenizer_config.json"]
     written = peak("pack", pack_spec(config, "novels"), tokenizer=tokenizer, **rows, **packed)
-    total = len(Packed(packed["packed_train"], 0))
+    total = len(PackedRows(packed["packed_train"], 0))
     training = {"batch_size": BATCH, "train": "all", "evaluate_every": 0.0, "epochs": STEPS * BATCH / total}
     trained = peak(
         "pretrain",

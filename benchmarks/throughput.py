@@ -22,8 +22,8 @@ from espalier.config.job_specs import Machine
 from espalier.config.methods.homodistil import HomodistilPlan
 from espalier.config.methods.spd import SpdPlan
 from espalier.config.project import Progress
-from espalier.data.batches import Rows
-from espalier.data.packed import Packed, Vocabulary
+from espalier.data.batches import TaskRows, TokenisedRows
+from espalier.data.packed import PackedRows, Vocabulary
 from espalier.methods.base import Method
 from espalier.methods.homodistil import Homodistil
 from espalier.methods.spd import Spd
@@ -50,16 +50,23 @@ REMOVED = (0.0, 0.5, 0.75)
 SPD = {"method": "spd", "path": [0.5], "sparsify_epochs": 0.2, "grafting_epochs": 0.4, "finetune_epochs": 0.4}
 
 
-def random_rows(count: int) -> Rows:
+def random_rows(count: int) -> TokenisedRows:
     """Rows of random words whose lengths have the mean MEAN_LENGTH."""
     generator = np.random.default_rng(0)
     lengths = generator.integers(MEAN_LENGTH - 20, MEAN_LENGTH + 21, count)
     ids = generator.integers(1000, 20000, lengths.sum()).astype(np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return Rows(ids, np.zeros(len(ids), np.int8), offsets, generator.integers(0, 8, count), np.full(count, "validation"), 0)
+    return TokenisedRows(
+        ids=ids,
+        types=np.zeros(len(ids), np.int8),
+        offsets=offsets,
+        labels=generator.integers(0, 8, count),
+        sets=np.full(count, "validation"),
+        pad=0,
+    )
 
 
-def random_tokens(path: Path, steps: int) -> Packed:
+def random_tokens(path: Path, steps: int) -> PackedRows:
     """Rows of random words."""
     ids = np.random.default_rng(0).integers(1000, 30000, steps * BATCH * LENGTH).astype(np.int32)
     column = pa.FixedSizeListArray.from_arrays(pa.array(ids), LENGTH)
@@ -67,7 +74,7 @@ def random_tokens(path: Path, steps: int) -> Packed:
     schema = pa.schema([pa.field("input_ids", column.type)], metadata=metadata)
     with pa.ipc.new_file(str(path), schema) as writer:
         writer.write_batch(pa.record_batch([column], schema=schema))
-    return Packed(path, 0)
+    return PackedRows(path, 0)
 
 
 def homodistil_for(removed: float, steps: int, first: bool, **settings: object) -> Homodistil:
@@ -100,7 +107,7 @@ def median(times: Sequence[float]) -> float:
     return round(float(np.median(times[len(times) // 3 : -1])), 3)
 
 
-def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: Rows | Packed, masks: Masks | None = None) -> float:
+def seconds(method: Method, student: nn.Module, teacher: nn.Module, rows: TaskRows, masks: Masks | None = None) -> float:
     """Median seconds of a training step."""
     accelerator = accelerator_for(Machine(device="auto", precision="auto"))
     ends: list[float] = []
@@ -139,7 +146,7 @@ def homodistil(folder: Path, base: str) -> list[dict[str, float]]:
     return found
 
 
-def homodistil_seconds(base: str, removed: float, rows: Packed, steps: int) -> tuple[float, float]:
+def homodistil_seconds(base: str, removed: float, rows: PackedRows, steps: int) -> tuple[float, float]:
     """Median seconds of a step, and of the teacher's part of it."""
     student, masks = shrunk(base, removed)
     late = {"prune_start": 0.98, "prune_end": 0.99}  # the last step alone is narrower

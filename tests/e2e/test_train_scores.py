@@ -8,8 +8,8 @@ import pytest
 from espalier.config.job_specs import FinetuneSpec, Machine, TaskGoal
 from espalier.config.project import Progress
 from espalier.config.training import Teacher
-from espalier.data.batches import Rows
-from espalier.evaluation.predict import all_logits, scores_of
+from espalier.data.batches import TokenisedRows
+from espalier.kinds.base import evaluator
 from espalier.models.files import open_student
 from espalier.results.recovery import overfitting_gap
 from espalier.runtime.files import sha256
@@ -60,8 +60,8 @@ def test_training_is_the_same_to_the_last_bit(runs):
 def test_the_columns_are_the_scores_of_as_many_training_rows(runs):
     folder, _, out = runs
     model = open_student([out / "config.json", out / "model.safetensors"], "classification")
-    rows = Rows.read(folder / "task/train.parquet", pad=0).sample(12, "train")
-    scores = scores_of(all_logits(model, rows, tiny.accelerator()), rows, "classification", ["accuracy"])["train"]
+    rows = TokenisedRows.read(folder / "task/train.parquet", pad=0).sample(12, "train")
+    scores = evaluator(rows, "classification", ["accuracy"], tiny.accelerator())(model)["train"]
     last = pd.read_parquet(out / "history.parquet").dropna(subset="train/loss").iloc[-1]
     assert scores["rows"] == 12
     assert (last["train/loss"], last["train/accuracy"]) == pytest.approx((scores["loss"], scores["accuracy"]), abs=1e-6)

@@ -12,8 +12,7 @@ from transformers import PreTrainedModel
 
 from espalier.config.methods import AnyPlan
 from espalier.config.project import Progress
-from espalier.data.batches import Rows
-from espalier.evaluation.predict import evaluator
+from espalier.kinds.base import evaluator, open_rows
 from espalier.training import loop as loop_module
 from espalier.training.history import History
 from espalier.training.loop import Loop
@@ -76,7 +75,7 @@ class Harness:
         self.folder, self.kind = folder, kind
         write = tiny.write_span_task if kind == "span" else partial(tiny.write_task, kind=kind)
         task = write(folder / f"task-{kind}")
-        self.train, self.evaluation = (Rows.read(task / f"{name}.parquet", pad=0) for name in ("train", "evaluation"))
+        self.train, self.evaluation = (open_rows(task / f"{name}.parquet", kind, 0, 0) for name in ("train", "evaluation"))
         self.metric = {"classification": "accuracy", "regression": "spearman", "span": "squad-f1"}[kind]
         self.classes = 3 if kind == "classification" else 1
 

@@ -11,8 +11,8 @@ from transformers import BertForMaskedLM
 
 from espalier.config.methods.homodistil import HomodistilPlan
 from espalier.config.project import Progress
-from espalier.data.packed import Packed, Vocabulary
-from espalier.evaluation.predict import evaluator
+from espalier.data.packed import PackedRows, Vocabulary
+from espalier.kinds.base import evaluator
 from espalier.methods.homodistil import Homodistil
 from espalier.training.history import History
 from espalier.training.loop import Loop
@@ -53,7 +53,7 @@ def write_rows(path, rows, seed, named):
     arrays = [pa.FixedSizeListArray.from_arrays(pa.array(ids.reshape(-1)), LENGTH), pa.array(["validation"] * rows)]
     with pa.ipc.new_file(str(path), schema) as writer:
         writer.write_batch(pa.record_batch(arrays[: 1 + named], schema=schema))
-    return Packed(path, seed)
+    return PackedRows(path, seed)
 
 
 def write_task(folder):

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from espalier.losses.terms import soft_label_loss
+from espalier.kinds.base import soft_label_loss
 from espalier.methods.cofi import PAPER_RATE, TRAVEL
 from espalier.models.forward import forward
 from espalier.models.modeling_espalier import shape_of

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from espalier.losses.terms import task_loss
+from espalier.kinds.base import task_loss
 from espalier.models.forward import forward
 from espalier.pruning.parts import heads_of, units_of
 from tests import tiny

@@ -7,7 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from espalier.config.methods import AnyPlan
 from espalier.data.batches import Batch
-from espalier.losses.terms import correlation_matrix, cosine_distance, cross_correlation_loss, soft_label_loss, task_loss
+from espalier.kinds.base import soft_label_loss, task_loss
+from espalier.losses.terms import correlation_matrix, cosine_distance, cross_correlation_loss
 from espalier.methods.base import Stage
 from espalier.methods.sdp import Sdp
 from espalier.models.forward import forward

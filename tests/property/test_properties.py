@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalier.data.batches import epoch_order
-from espalier.losses.terms import correlation_matrix, cross_correlation_loss, soft_label_loss
+from espalier.kinds.base import soft_label_loss
+from espalier.losses.terms import correlation_matrix, cross_correlation_loss
 from espalier.pruning.masks import Pruner
 from espalier.pruning.schedules import sparsity_steps
 from espalier.pruning.scores import keep_highest, magnitude

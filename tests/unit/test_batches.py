@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from espalier.data.batches import Rows, epoch_order, in_length_order
+from espalier.data.batches import TokenisedRows, epoch_order, in_length_order
 from tests import tiny
 
 
 @pytest.fixture
 def rows(tmp_path):
-    return Rows.read(tiny.write_task(tmp_path) / "train.parquet", pad=0)
+    return TokenisedRows.read(tiny.write_task(tmp_path) / "train.parquet", pad=0)
 
 
 def test_every_row_once_an_epoch_and_a_pure_function_of_seed_and_epoch(rows):
@@ -48,7 +48,7 @@ def test_evaluation_order_goes_from_short_to_long(rows):
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 def test_a_sample_is_a_part_of_the_rows_and_the_same_one_every_time(tmp_path, kind):
-    rows = Rows.read(tiny.write_task(tmp_path, kind=kind) / "train.parquet", pad=0)
+    rows = TokenisedRows.read(tiny.write_task(tmp_path, kind=kind) / "train.parquet", pad=0)
     sample, again = rows.sample(20, "train"), rows.sample(20, "train")
     assert len(sample) == 20 and set(sample.sets) == {"train"} and (sample.ids == again.ids).all()
 

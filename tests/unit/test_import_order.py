@@ -25,6 +25,8 @@ ORDER = (
     {"losses"},
     {"pruning"},
     {"evaluation"},
+    # one file a kind of task, from its labels to its scores: above all that it uses, below whoever asks it
+    {"kinds"},
     {"methods"},
     {"training"},
     {"analyses"},

@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from espalier.config.data import Task
-from espalier.data import labelled as rows
+from espalier.data.labelled import LabelledTables
 from espalier.data.labels import fraction_in, some, stated
+from espalier.kinds.base import read_task
 from espalier.runtime.errors import UserError
 
 
-def read(folder: Path, train: list[Any], validation: list[Any], ending: str = ".parquet", **others: Any) -> rows.Rows:
+def read(folder: Path, train: list[Any], validation: list[Any], ending: str = ".parquet", **others: Any) -> LabelledTables:
     paths = {"train": str(folder / f"train{ending}"), "validation": str(folder / f"validation{ending}")}
     for labels, path in zip((train, validation), paths.values(), strict=True):
         if ending == ".csv":
@@ -23,7 +24,7 @@ def read(folder: Path, train: list[Any], validation: list[Any], ending: str = ".
         else:
             pq.write_table(pa.table({"text": ["a"] * len(labels), "label": pa.array(labels)}), path)
     block = {"kind": "classification", "source": "files", "text": ["text"], "label": "label", "metric": "accuracy"}
-    return rows.read("mine", Task.model_validate(block | paths | others))
+    return read_task("mine", Task.model_validate(block | paths | others))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from espalier.config.methods import METHODS as METHOD_CLASSES
 from espalier.config.methods import AnyPlan
 from espalier.config.project import Analysis
 from espalier.config.training import Teacher
-from espalier.losses.terms import correlation_matrix, cross_correlation_loss, soft_cross_entropy, soft_label_loss, task_loss
+from espalier.kinds.base import soft_label_loss, task_loss
+from espalier.losses.terms import correlation_matrix, cross_correlation_loss, soft_cross_entropy
 from espalier.pruning.schedules import sparsity_steps
 
 ROOT = Path(__file__).parents[2]

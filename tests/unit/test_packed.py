@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from espalier.data.batches import IGNORED
-from espalier.data.packed import CHUNK, Packed, Vocabulary, masked, uniforms
+from espalier.data.packed import CHUNK, PackedRows, Vocabulary, masked, uniforms
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 VOCABULARY = Vocabulary(1000, PAD, MASK, (PAD, 1, CLS, SEP, MASK))
@@ -40,7 +40,7 @@ def rows(tmp_path_factory):
 
 def test_rows_come_back_from_every_record_batch(rows):
     path, ids = rows
-    packed = Packed(path, 0)
+    packed = PackedRows(path, 0)
     picked = np.array([CHUNK + 299, 0, CHUNK - 1, CHUNK])
     batch = packed.batch(picked, CPU)
     restored = torch.where(batch.masked, batch.labels, batch.input_ids).numpy()
@@ -51,7 +51,7 @@ def test_rows_come_back_from_every_record_batch(rows):
 
 def test_fifteen_per_cent_are_asked_for_and_80_10_10_of_them_change(rows):
     path, ids = rows
-    batch = Packed(path, 1).batch(np.arange(1000), CPU)
+    batch = PackedRows(path, 1).batch(np.arange(1000), CPU)
     original, seen, asked = ids[:1000], batch.input_ids.numpy(), batch.masked.numpy()
     assert set(asked.sum(axis=1)) == {19}  # round(0.15 x 128)
     assert not asked[np.isin(original, VOCABULARY.special)].any()
@@ -69,10 +69,10 @@ def test_fifteen_per_cent_are_asked_for_and_80_10_10_of_them_change(rows):
 
 def test_masks_depend_on_seed_epoch_and_row_alone(rows):
     path, _ = rows
-    packed = Packed(path, 3)
-    alone, among = packed.batch(np.array([7]), CPU, 2), Packed(path, 3).batch(np.array([1100, 7, 2]), CPU, 2)
+    packed = PackedRows(path, 3)
+    alone, among = packed.batch(np.array([7]), CPU, 2), PackedRows(path, 3).batch(np.array([1100, 7, 2]), CPU, 2)
     assert torch.equal(alone.input_ids[0], among.input_ids[1]) and torch.equal(alone.labels[0], among.labels[1])
-    for other in (packed.batch(np.array([7]), CPU, 3), Packed(path, 4).batch(np.array([7]), CPU, 2)):
+    for other in (packed.batch(np.array([7]), CPU, 3), PackedRows(path, 4).batch(np.array([7]), CPU, 2)):
         assert not torch.equal(alone.masked, other.masked)
     draws = uniforms(0, 0, np.arange(200), 4).reshape(-1)
     assert len(set(draws.tolist())) == len(draws) and draws.min() >= 0.0 and draws.max() < 1.0

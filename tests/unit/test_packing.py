@@ -14,7 +14,7 @@ from transformers import BertTokenizer
 
 from espalier.config.data import Task
 from espalier.data import corpus, packing
-from espalier.data.packed import CHUNK, Packed
+from espalier.data.packed import CHUNK, PackedRows
 from espalier.runtime.errors import UserError
 from espalier.stages import pack, prepare
 
@@ -53,10 +53,10 @@ def run(
         packed_train=folder / "packed/train.arrow",
         packed_evaluation=folder / "packed/evaluation.arrow",
     )
-    return [Packed(folder / f"packed/{name}.arrow", 0) for name in ("train", "evaluation")]
+    return [PackedRows(folder / f"packed/{name}.arrow", 0) for name in ("train", "evaluation")]
 
 
-def ids(packed: Packed) -> np.ndarray:
+def ids(packed: PackedRows) -> np.ndarray:
     return np.concatenate(packed.chunks)
 
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from espalier.config.data import Task
-from espalier.data import labelled as rows
 from espalier.data.builtin import tasks as docs
 from espalier.data.samples import split, stratified
+from espalier.kinds.base import read_task
 from espalier.runtime.errors import UserError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -33,7 +33,7 @@ def write(folder: Path, ending: str, train: str, validation: str) -> None:
 
 def test_csv_has_the_usual_quoting(tmp_path: Path) -> None:
     write(tmp_path, ".csv", 'text,label\n"One, two\nand ""three""",no\nFour,yes\n', "text,label\nFive,no\n")
-    found = rows.read("mine", task(tmp_path, ".csv"))
+    found = read_task("mine", task(tmp_path, ".csv"))
     assert found.train.to_pydict() == {"text_a": ['One, two\nand "three"', "Four"], "label": [0, 1]}
     assert found.classes == ("no", "yes")
     assert found.evaluation["validation"].to_pydict() == {"text_a": ["Five"], "label": [0]}
@@ -41,7 +41,7 @@ def test_csv_has_the_usual_quoting(tmp_path: Path) -> None:
 
 def test_tsv_takes_quotes_as_they_are(tmp_path: Path) -> None:
     write(tmp_path, ".tsv", 'label\ttext\n0\t"Open, he said\n1\tIt\'s "so"\n', "label\ttext\n1\tNo\n")
-    found = rows.read("mine", task(tmp_path, ".tsv"))
+    found = read_task("mine", task(tmp_path, ".tsv"))
     assert found.train["text_a"].to_pylist() == ['"Open, he said', 'It\'s "so"']
     assert found.classes == ("0", "1")
 
@@ -62,7 +62,7 @@ def test_spans(tmp_path: Path, ending: str) -> None:
         for split in ("train", "validation"):
             lines = map(json.loads, (tmp_path / f"{split}.jsonl").read_text(encoding="utf-8").splitlines())
             pq.write_table(pa.Table.from_pylist(list(lines)), tmp_path / f"{split}.parquet")
-    found = rows.read("mine", task(tmp_path, ending, **SPAN))
+    found = read_task("mine", task(tmp_path, ending, **SPAN))
     assert found.train.to_pydict() == {
         "text_a": ["Who?", "When?"],
         "text_b": ["It was I.", "Né en 1066."],
@@ -98,22 +98,22 @@ def test_an_answer_must_stand_where_it_is_said_to(tmp_path: Path, answers: Any, 
     content = questions(("Who?", "It was I. ", answers))
     write(tmp_path, ".jsonl", content, content)
     if message is None:
-        rows.read("mine", task(tmp_path, ".jsonl", **SPAN))
+        read_task("mine", task(tmp_path, ".jsonl", **SPAN))
         return
     with pytest.raises(UserError) as error:
-        rows.read("mine", task(tmp_path, ".jsonl", **SPAN))
+        read_task("mine", task(tmp_path, ".jsonl", **SPAN))
     assert f"{tmp_path / 'train.jsonl'}, data row 1, column 'answers': " in str(error.value) and message in str(error.value)
 
 
 def test_a_column_of_text_may_hold_numbers_only(tmp_path: Path) -> None:
     write(tmp_path, ".csv", "text,label\n1984,a\n2001,b\n", "text,label\n7,a\n")
-    assert rows.read("mine", task(tmp_path, ".csv")).train["text_a"].to_pylist() == ["1984", "2001"]
+    assert read_task("mine", task(tmp_path, ".csv")).train["text_a"].to_pylist() == ["1984", "2001"]
 
 
 def test_jsonl_pairs_with_declared_classes(tmp_path: Path) -> None:
     lines = [{"a": "x", "b": "y", "label": 1}, {"a": "z", "b": "w", "label": 0}]
     write(tmp_path, ".jsonl", "\n".join(map(json.dumps, lines)) + "\n", json.dumps(lines[0]))
-    found = rows.read("mine", task(tmp_path, ".jsonl", text=["a", "b"], classes=["yes", "no"]))
+    found = read_task("mine", task(tmp_path, ".jsonl", text=["a", "b"], classes=["yes", "no"]))
     assert found.train.to_pydict() == {"text_a": ["x", "z"], "text_b": ["y", "w"], "label": [1, 0]}
     assert found.classes == ("yes", "no")
 
@@ -123,7 +123,7 @@ def test_class_names_are_read_from_parquet(tmp_path: Path) -> None:
     data = datasets.Dataset.from_dict({"text": ["bad", "good"], "label": [0, 1]}, features=features)
     for name in ("train", "validation"):
         data.to_parquet(str(tmp_path / f"{name}.parquet"))
-    found = rows.read("mine", task(tmp_path, ".parquet"))
+    found = read_task("mine", task(tmp_path, ".parquet"))
     assert found.classes == ("neg", "pos")
     assert found.train["label"].to_pylist() == [0, 1]
 
@@ -134,15 +134,15 @@ def test_class_names_in_another_order_are_refused(tmp_path: Path) -> None:
     for name in ("train", "validation"):
         data.to_parquet(str(tmp_path / f"{name}.parquet"))
     with pytest.raises(UserError, match=r"column 'label': its numbers stand for neg, pos in this order, but .* are pos, neg"):
-        rows.read("mine", task(tmp_path, ".parquet", classes=["pos", "neg"]))
-    assert rows.read("mine", task(tmp_path, ".parquet", classes=["no", "yes"])).classes == ("no", "yes"), "a renaming"
+        read_task("mine", task(tmp_path, ".parquet", classes=["pos", "neg"]))
+    assert read_task("mine", task(tmp_path, ".parquet", classes=["no", "yes"])).classes == ("no", "yes"), "a renaming"
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [0.0, 1.0], [False, True], ["0", "1"], ["no", "yes"]])
 def test_labels_of_many_types_mean_the_same(tmp_path: Path, labels: list[Any]) -> None:
     for name in ("train", "validation"):
         pq.write_table(pa.table({"text": ["a", "b"], "label": labels}), tmp_path / f"{name}.parquet")
-    found = rows.read("mine", task(tmp_path, ".parquet", classes=["no", "yes"]))
+    found = read_task("mine", task(tmp_path, ".parquet", classes=["no", "yes"]))
     assert found.train["label"].to_pylist() == [0, 1]
 
 
@@ -150,20 +150,20 @@ def test_dictionary_columns_are_read(tmp_path: Path) -> None:
     column = pa.array(["a", "b"]).dictionary_encode()
     for name in ("train", "validation"):
         pq.write_table(pa.table({"text": column, "label": column}), tmp_path / f"{name}.parquet")
-    assert rows.read("mine", task(tmp_path, ".parquet")).train.to_pydict() == {"text_a": ["a", "b"], "label": [0, 1]}
+    assert read_task("mine", task(tmp_path, ".parquet")).train.to_pydict() == {"text_a": ["a", "b"], "label": [0, 1]}
 
 
 def test_regression_and_text(tmp_path: Path) -> None:
     write(tmp_path, ".csv", "text,label\nOne,1\nTwo,2.5\n", "text,label\nThree,3\n")
-    found = rows.read("mine", task(tmp_path, ".csv", kind="regression", metric="pearson"))
+    found = read_task("mine", task(tmp_path, ".csv", kind="regression", metric="pearson"))
     assert found.train["label"].to_pylist() == [1.0, 2.5] and found.train.schema.field("label").type == pa.float64()
-    found = rows.read("mine", task(tmp_path, ".csv", kind="text", label=None, metric=None))
+    found = read_task("mine", task(tmp_path, ".csv", kind="text", label=None, metric=None))
     assert found.train.column_names == ["text_a"] and found.classes is None
 
 
 def test_sources_carry_digests(tmp_path: Path) -> None:
     write(tmp_path, ".csv", "text,label\nOne,a\nTwo,b\n", "text,label\nThree,a\n")
-    assert [len(source["sha256"]) for source in rows.read("mine", task(tmp_path, ".csv")).sources] == [64, 64]
+    assert [len(source["sha256"]) for source in read_task("mine", task(tmp_path, ".csv")).sources] == [64, 64]
 
 
 def hub_task(**others: Any) -> Task:
@@ -188,7 +188,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_hub_is_asked_for_the_pinned_revision(hub: list[dict[str, Any]]) -> None:
-    found = rows.read("mine", hub_task())
+    found = read_task("mine", hub_task())
     assert hub == [{"id": "who/what", "name": "part", "revision": COMMIT}]
     assert found.classes == ("neg", "pos")
     assert found.evaluation["matched"].to_pydict() == {"text_a": ["bad", "good"], "label": [0, 1]}
@@ -199,7 +199,7 @@ def test_hub_split_must_exist(hub: list[dict[str, Any]]) -> None:
     with pytest.raises(
         UserError, match=r"data set who/what: there is no split 'devv'; did you mean 'dev'\?; allowed: train, dev"
     ):
-        rows.read("mine", hub_task(validation="devv"))
+        read_task("mine", hub_task(validation="devv"))
 
 
 def test_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(UserError, match=f"data set who/what at revision {COMMIT}: no route to the hub"):
-        rows.read("mine", hub_task())
+        read_task("mine", hub_task())
 
 
 def builtin_task(**others: Any) -> Task:
@@ -220,7 +220,7 @@ def builtin_task(**others: Any) -> Task:
 def test_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
     table = pa.table({"text_a": ["x"], "text_b": ["y"], "label": [1]})
     monkeypatch.setattr(docs, "build", lambda name: {"train": table, "validation": table})
-    found = rows.read("docs-pair", builtin_task())
+    found = read_task("docs-pair", builtin_task())
     assert found.classes == ("unrelated", "follows") and list(found.evaluation) == ["validation"]
 
 
@@ -233,7 +233,7 @@ def test_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_builtin_refusals(name: str, others: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
-        rows.read(name, builtin_task(**others))
+        read_task(name, builtin_task(**others))
     assert message in str(error.value)
 
 

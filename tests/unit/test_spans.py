@@ -15,11 +15,10 @@ import transformers
 from transformers import AutoModelForQuestionAnswering, BertForQuestionAnswering
 
 from espalier.config.job_specs import EvaluateSpec, ExportSpec, Machine
-from espalier.data.batches import Rows
-from espalier.data.spans import OUT, Examples, answers_of, best_places, by_place, by_window, place_logits
-from espalier.evaluation import predict
-from espalier.evaluation.predict import all_logits, scores_of
-from espalier.losses.terms import soft_label_loss, task_loss
+from espalier.data.spans import OUT, Examples, SpanRows, answers_of, best_places, by_place, by_window, place_logits
+from espalier.evaluation.predict import all_logits
+from espalier.kinds import span
+from espalier.kinds.base import soft_label_loss, task_loss
 from espalier.models.classes import as_stock, model_class
 from espalier.models.files import open_base, write_compact, write_model
 from espalier.models.forward import forward
@@ -44,11 +43,11 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rows(task: Path) -> Rows:
-    return Rows.read(task / "evaluation.parquet", 0)
+def rows(task: Path) -> SpanRows:
+    return SpanRows.read(task / "evaluation.parquet", 0)
 
 
-def test_a_batch_asks_for_two_places_a_row_and_allows_the_context_and_cls(rows: Rows) -> None:
+def test_a_batch_asks_for_two_places_a_row_and_allows_the_context_and_cls(rows: SpanRows) -> None:
     picked = np.array([3, 0, 7])
     batch = rows.batch(picked, CPU)
     assert len(batch) == 3 and batch.masked is None
@@ -113,20 +112,20 @@ def test_the_answer_is_the_best_over_all_windows_and_lies_in_the_context() -> No
     assert answers_of(logits.flatten(1), examples) == ["four"], "not 'two three four', which is longer than two tokens"
 
 
-def test_scores_count_questions_and_the_loss_windows(rows: Rows) -> None:
+def test_scores_count_questions_and_the_loss_windows(rows: SpanRows) -> None:
     model = tiny.answerer()
     logits = all_logits(model, rows, tiny.accelerator())
-    scores = scores_of(logits, rows, "span", ["squad-f1", "exact-match"])["validation"]
+    scores = span.Span().scores(span.answered(logits, rows), rows, ["squad-f1", "exact-match"])["validation"]
     assert scores["rows"] == 32 < len(rows) and 0.0 <= scores["exact-match"] <= scores["squad-f1"] <= 1.0
     wanted = torch.full((len(rows), 2, 16), OUT)
     for window, (start, end) in enumerate(rows.labels):
         wanted[window, 0, start] = wanted[window, 1, end] = 5.0
-    perfect = scores_of(wanted.flatten(1), rows, "span", ["squad-f1", "exact-match"])["validation"]
+    perfect = span.Span().scores(span.answered(wanted.flatten(1), rows), rows, ["squad-f1", "exact-match"])["validation"]
     assert (perfect["squad-f1"], perfect["exact-match"]) == (1.0, 1.0) and perfect["loss"] < 1e-6 < scores["loss"]
 
 
 def test_a_teacher_gives_what_it_would_give_beside_the_student(task: Path) -> None:
-    train, model, accelerator = Rows.read(task / "train.parquet", 0), tiny.answerer().eval(), tiny.accelerator()
+    train, model, accelerator = SpanRows.read(task / "train.parquet", 0), tiny.answerer().eval(), tiny.accelerator()
     teacher = Teacher.of(model, train, accelerator, "mean")
     batch = train.batch(np.argsort(train.lengths)[:5], CPU)
     live = forward(model, batch, "mean")
@@ -135,7 +134,7 @@ def test_a_teacher_gives_what_it_would_give_beside_the_student(task: Path) -> No
     torch.testing.assert_close(taught.representation, live.representation, atol=1e-5, rtol=1e-5)
 
 
-def test_shares_of_a_batch_are_the_batch(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_of_a_batch_are_the_batch(rows: SpanRows, monkeypatch: pytest.MonkeyPatch) -> None:
     batch, model, logits, labels = rows.batch(np.arange(7), CPU), tiny.answerer().eval(), [], []
     monkeypatch.setattr(distributed, "count", lambda: 3)
     for index in range(3):
@@ -220,7 +219,7 @@ def test_export_and_evaluate(task: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for found, wanted in zip(onnx_runner(compact / "model.onnx", CPU)(inputs), expected.to_tuple(), strict=True):
         torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-4, rtol=1e-4)
     machine, searches = Machine(device="cpu", precision="fp32"), []
-    monkeypatch.setattr(predict, "answers_of", lambda *given: searches.append(1) or answers_of(*given))
+    monkeypatch.setattr(span, "answers_of", lambda *given: searches.append(1) or answers_of(*given))
     evaluate.run(
         EvaluateSpec(kind="span", metrics=("squad-f1", "exact-match"), machine=machine).model_dump_json(),
         model=[compact / name for name in names.values()],

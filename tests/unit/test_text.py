@@ -14,10 +14,10 @@ from transformers import AutoModelForMaskedLM, BertForMaskedLM, BertModel
 from espalier.config import parse
 from espalier.config.job_specs import evaluate_spec, export_spec, measure_spec, pretrain_spec
 from espalier.data.batches import IGNORED, Batch
-from espalier.data.packed import Packed
-from espalier.evaluation import predict
-from espalier.evaluation.predict import evaluator, masked_scores, masked_sums
-from espalier.losses.terms import task_loss
+from espalier.data.packed import MaskedBatch, PackedRows
+from espalier.kinds import text
+from espalier.kinds.base import evaluator, task_loss
+from espalier.kinds.text import masked_scores, masked_sums
 from espalier.methods.dense import Dense
 from espalier.models.classes import model_class
 from espalier.models.files import open_student, open_with_head, write_compact, write_model
@@ -55,7 +55,7 @@ def masked_batch(seed: int = 0) -> Batch:
     inputs = tiny.padded_batch()
     chosen = torch.rand(3, 17, generator=torch.Generator().manual_seed(seed)) < 0.3
     labels = torch.where(chosen & inputs["attention_mask"].bool(), inputs["input_ids"], IGNORED)
-    return Batch(torch.arange(3), inputs["input_ids"], inputs["attention_mask"], None, labels)
+    return MaskedBatch(torch.arange(3), inputs["input_ids"], inputs["attention_mask"], None, labels)
 
 
 @pytest.fixture(scope="module")
@@ -119,13 +119,13 @@ def test_a_uniform_model_s_perplexity_is_the_vocabulary(corpus):
     with torch.no_grad():
         blank.bert.embeddings.word_embeddings.weight.zero_()  # the decoder's, too
         blank.cls.predictions.bias.zero_()
-    scores = evaluator(Packed(corpus / "evaluation.arrow", 0), "text", (), tiny.accelerator())(blank)["all"]
+    scores = evaluator(PackedRows(corpus / "evaluation.arrow", 0), "text", (), tiny.accelerator())(blank)["all"]
     assert scores["perplexity"] == pytest.approx(VOCABULARY.size, rel=1e-5) and scores["masked-accuracy"] == 0.0
     assert scores["loss"] == pytest.approx(math.log(VOCABULARY.size), rel=1e-6) and scores["rows"] == 40
 
 
 def test_the_discrepancy_is_the_divergence_from_the_teacher(corpus):
-    rows, other = Packed(corpus / "evaluation.arrow", 0), model(1).eval()
+    rows, other = PackedRows(corpus / "evaluation.arrow", 0), model(1).eval()
     score = evaluator(rows, "text", (), tiny.accelerator(), lambda batch: forward(other, batch))
     assert score(other)["all"]["discrepancy"] == pytest.approx(0.0, abs=1e-6)
     batch = rows.batch(torch.arange(40).numpy(), torch.device("cpu"))
@@ -136,9 +136,9 @@ def test_the_discrepancy_is_the_divergence_from_the_teacher(corpus):
 
 
 def test_scores_do_not_depend_on_the_batch_size(corpus, monkeypatch):
-    rows = Packed(corpus / "evaluation.arrow", 0)
+    rows = PackedRows(corpus / "evaluation.arrow", 0)
     sums = masked_sums(model(), rows, tiny.accelerator())
-    monkeypatch.setattr(predict, "MASKED_BATCH", 7)
+    monkeypatch.setattr(text, "MASKED_BATCH", 7)
     again = masked_sums(model(), rows, tiny.accelerator())
     assert sums.masked.tolist() == [2] * 39 + [1] == again.masked.tolist() and sums.correct.tolist() == again.correct.tolist()
     assert again.loss == pytest.approx(sums.loss, rel=1e-5)
@@ -149,7 +149,7 @@ def test_scores_do_not_depend_on_the_batch_size(corpus, monkeypatch):
 
 
 def test_a_teacher_of_packed_rows_runs_beside_the_student_on_the_same_masks(corpus):
-    rows = Packed(corpus / "train.arrow", 0)
+    rows = PackedRows(corpus / "train.arrow", 0)
     method = Dense.__new__(Dense)
     taught = teacher_for(method, model(1), rows, tiny.accelerator())
     assert isinstance(taught, LiveTeacher)

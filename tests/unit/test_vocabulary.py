@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from espalier.data.batches import IGNORED
+from espalier.kinds.base import soft_label_loss, task_loss
 from espalier.losses import vocabulary
-from espalier.losses.terms import soft_label_loss, task_loss
 
 TOKENS, WORDS = 13, 50
 

@@ -12,7 +12,7 @@ from transformers import BertTokenizer
 
 from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec, TokeniseSpec
-from espalier.data.batches import Rows
+from espalier.data.spans import SpanRows
 from espalier.runtime.errors import UserError
 from espalier.stages import prepare, tokenise
 
@@ -43,7 +43,7 @@ def run(folder: Path, rows: list[dict[str, Any]], max_length: int = 16, stride: 
 
 def shown(folder: Path) -> list[str | None]:
     """What the places of each evaluation window say, in words; None for [CLS]."""
-    rows = Rows.read(folder / "tokens/evaluation.parquet", 0)
+    rows = SpanRows.read(folder / "tokens/evaluation.parquet", 0)
     found = []
     for window, (start, end) in enumerate(rows.labels):
         question, first, offsets = rows.examples.example[window], rows.examples.first[window], rows.examples.offsets[window]
@@ -99,7 +99,7 @@ def test_what_is_needed_to_score_stands_once_a_question(tmp_path: Path) -> None:
     run(tmp_path, [row("a", "b c d e f g h i j k l m", "m", id="one"), row("a", "b c", "c", "b", id="two")], max_length=12)
     table = pq.read_table(tmp_path / "tokens/evaluation.parquet")
     assert table["example"].to_pylist() == [0, 0, 1] and table["id"].to_pylist() == ["one", None, "two"]
-    examples = Rows.read(tmp_path / "tokens/evaluation.parquet", 0).examples
+    examples = SpanRows.read(tmp_path / "tokens/evaluation.parquet", 0).examples
     assert examples.ids == ["one", "two"] and examples.answers == [["m"], ["c", "b"]] and examples.max_answer_length == 5
     assert examples.contexts[0].startswith("b c d") and examples.sets.tolist() == ["validation"] * 2
     assert [offsets.tolist() for offsets in examples.offsets][2] == [[0, 1], [2, 3]]
@@ -138,7 +138,7 @@ def test_real_answers_are_found_again(tmp_path: Path, name: str) -> None:
     paths = {name: tmp_path / f"{name}.parquet" for name in ("train", "evaluation")}
     prepare.run(spec.model_dump_json(), **paths, task=tmp_path / "task.json")
     run(tmp_path, pq.read_table(paths["train"]).slice(0, 100).to_pylist(), max_length=384, stride=128)
-    rows = Rows.read(tmp_path / "tokens/evaluation.parquet", 0)
+    rows = SpanRows.read(tmp_path / "tokens/evaluation.parquet", 0)
     wrong, found = 0, set()
     for window, text in enumerate(shown(tmp_path)):
         if text is not None:

@@ -4,6 +4,7 @@ from functools import cache
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
 from espalier.config import TEACHER, job_specs, targets
 from espalier.config.blocks import NAME
+from espalier.config.kinds import KINDS
 from espalier.config.layout import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, paths_in, task_files
 from espalier.config.methods import METHODS
 from espalier.config.resources import resources_of
@@ -51,13 +52,18 @@ recovery_spec = spec(job_specs.recover_spec, "task", "plan", "seed", "percent")
 
 
 def code(stage, *more):
-    """A digest of a stage's code and of all that it uses."""
-    return lambda w: code_digest(f"espalier.stages.{stage}", *more)
+    """A digest of a stage's code and of all that it uses, the kind of its task among it."""
+    return lambda w: code_digest(f"espalier.stages.{stage}", *more, *kind_of_task(w))
+
+
+def kind_of_task(w):
+    """The entry of the kind of the job's task, for digests; none for jobs that are not about one task."""
+    return [KINDS[study.tasks[w.task].kind]] if "task" in w.keys() else []
 
 
 def method_code(stage):
     """A digest of a stage's and its method's code."""
-    return lambda w: code_digest(f"espalier.stages.{stage}", METHODS[study.plans[w.plan].method])
+    return lambda w: code_digest(f"espalier.stages.{stage}", METHODS[study.plans[w.plan].method], *kind_of_task(w))
 
 
 def work(stage, spec, code):

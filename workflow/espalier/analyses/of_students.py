@@ -29,8 +29,8 @@ from espalier.analyses.statistics import (
 )
 from espalier.config.job_specs import AnalyseSpec
 from espalier.config.project import Analysis
-from espalier.data.batches import Rows, in_length_order
-from espalier.evaluation.predict import evaluator
+from espalier.data.batches import TokenisedRows, in_length_order
+from espalier.kinds.base import evaluator
 from espalier.models.encoder import prunable_weights
 from espalier.models.forward import forward, pool
 from espalier.pruning.scores import keep_highest, magnitude
@@ -57,7 +57,7 @@ class Subject:
 
     student: PreTrainedModel
     teacher: PreTrainedModel
-    rows: Rows
+    rows: TokenisedRows
     spec: AnalyseSpec
     accelerator: Accelerator
 

@@ -1,18 +1,24 @@
-"""Token rows → padded tensors, in an order that is a pure function of (data, seed, epoch)."""
+"""Tokenised rows → padded tensors, in an order that is a pure function of (data, seed, epoch).
+
+What differs between kinds of tasks is asked of two classes: `TaskRows`, the table in memory or on disk, and `Batch`, some
+of its rows. `TokenisedRows` and `Batch` itself have one label a row; span tasks (data/spans.py) and masked text
+(data/packed.py) have subclasses of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-
-from espalier.data.spans import Examples
 
 IGNORED = -100
 """Label of a token that masked-language modelling does not ask for."""
@@ -25,18 +31,15 @@ SAMPLE_SEED = 0
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded rows."""
+    """Padded rows with one label each, for which a model gives one line of logits each."""
 
     rows: Int[Tensor, " batch"]
     """Index of each row in its table."""
     input_ids: Int[Tensor, "batch length"]
     attention_mask: Int[Tensor, "batch length"]
     token_type_ids: Int[Tensor, "batch length"] | None
-    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "batch length"] | Int[Tensor, " 2*batch"]
-    """One a row; for masked-language modelling the token at every masked place and -100 elsewhere; for spans two a row, the
-    places where its answer starts and ends."""
-    allowed: Bool[Tensor, "batch length"] | None = None
-    """For spans: the places where an answer may start or end, [CLS] among them, which stands for an answer outside the row."""
+    labels: Tensor
+    """One a row, class index or real number; subclasses say what theirs are."""
 
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments of a model's forward."""
@@ -45,16 +48,60 @@ class Batch:
 
     @property
     def masked(self) -> Bool[Tensor, "batch length"] | None:
-        """Where tokens are to be predicted; None where a row has one label."""
-        return self.labels != IGNORED if self.labels.dim() == 2 else None
+        """The tokens for which the head computes logits; None where it reads the whole row."""
+        return None
+
+    def logits_of(self, output: Any) -> Float[Tensor, "lines classes"]:
+        """The logits in the output of a model, as the losses read them."""
+        return output.logits
+
+    def part(self, rows: slice) -> Batch:
+        """Some of the rows, padded like the whole batch."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken = {name: value[rows] for name, value in values.items() if value is not None}
+        return replace(self, **taken)
+
+    def lines(self, sizes: Sequence[int]) -> list[int]:
+        """How many lines of logits belong to the first `sizes[0]` rows, to the next `sizes[1]` rows, and so on."""
+        return list(sizes)
+
+    def to_store(self, logits: Float[Tensor, "lines classes"], longest: int) -> Float[Tensor, "batch width"]:
+        """The logits as one line a row, of equal width for all batches of a table whose longest row is given."""
+        return logits
+
+    def from_store(self, stored: Float[Tensor, "batch width"]) -> Float[Tensor, "lines classes"]:
+        """The logits that `to_store` has put away."""
+        return stored
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
+class TaskRows(ABC):
+    """The tokenised rows of one table, whatever its task."""
+
+    same_every_epoch: ClassVar[bool] = True
+    """Whether a row is the same in every epoch, so that a teacher's outputs for it can be stored."""
+    sets: np.ndarray | None
+    """Name of the evaluation set of each row; None for training rows."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    @property
+    @abstractmethod
+    def lengths(self) -> Int[np.ndarray, " rows"]:
+        """Tokens of each row."""
+
+    @abstractmethod
+    def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> Batch:
+        """These rows, padded, as they are in this epoch."""
+
+
 @dataclass(frozen=True)
-class Rows:
-    """A tokenised table in memory: one flat array of ids and the offset of each row."""
+class TokenisedRows(TaskRows):
+    """A tokenised table in memory with one label a row: one flat array of ids and the offset of each row."""
 
     ids: np.ndarray
     types: np.ndarray | None
@@ -62,43 +109,27 @@ class Rows:
     labels: np.ndarray
     sets: np.ndarray | None
     pad: int
-    context: np.ndarray | None = None
-    """Span tasks: from which token to which one each row shows the context."""
-    examples: Examples | None = None
-    """Span tasks: the questions of an evaluation table; its rows are windows."""
 
     @classmethod
-    def read(cls, path: Path, pad: int) -> Rows:
+    def read(cls, path: Path, pad: int) -> TokenisedRows:
         """Read a parquet file that the tokenise stage wrote; `pad` is the tokenizer's padding id."""
         table = pq.read_table(path).combine_chunks()
-        column = table["input_ids"].combine_chunks()
-        types = (
-            table["token_type_ids"].combine_chunks().flatten().to_numpy() if "token_type_ids" in table.column_names else None
-        )
-        sets = np.asarray(table["set"].to_pylist()) if "set" in table.column_names else None
-        ids = column.flatten().to_numpy()
-        offsets = np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())])
-        if "label" in table.column_names:
-            return cls(ids, types, offsets, table["label"].to_numpy().copy(), sets, pad)
-        labels, context = (
-            np.stack([table[name].to_numpy() for name in names], axis=1)
-            for names in (("start", "end"), ("context_from", "context_to"))
-        )
-        return cls(ids, types, offsets, labels, sets, pad, context, None if sets is None else Examples.of(table))
+        return cls(**tokens_in(table), labels=table["label"].to_numpy().copy(), pad=pad)
 
-    def sample(self, count: int, name: str) -> Rows:
-        """So many rows at random, or all where there are fewer, as an evaluation set of this name; not for spans."""
+    def sample(self, count: int, name: str) -> TokenisedRows:
+        """So many rows at random, or all where there are fewer, as an evaluation set of this name."""
         return self._take(np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(self))[:count]), name)
 
-    def of_set(self, name: str) -> Rows:
-        """The rows of one evaluation set; not for spans."""
+    def of_set(self, name: str) -> TokenisedRows:
+        """The rows of one evaluation set."""
         return self._take(np.flatnonzero(self.sets == name), name)
 
-    def _take(self, picked: np.ndarray, name: str) -> Rows:
+    def _take(self, picked: np.ndarray, name: str) -> TokenisedRows:
         flat = self._places(picked)
         offsets = np.concatenate([[0], np.cumsum(self.lengths[picked])])
         types = None if self.types is None else self.types[flat]
-        return Rows(self.ids[flat], types, offsets, self.labels[picked], np.full(len(picked), name), self.pad)
+
+        return TokenisedRows(self.ids[flat], types, offsets, self.labels[picked], np.full(len(picked), name), self.pad)
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         """Where the tokens of these rows lie in the flat arrays."""
@@ -114,29 +145,46 @@ class Rows:
 
     def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> Batch:
         """These rows, padded to the longest of them; the same in every epoch."""
+        return Batch(**self._padded(rows, device))
+
+    def _padded(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor | None]:
+        """The fields of a batch."""
         lengths = self.lengths[rows]
         shape = (len(rows), int(lengths.max()))
         real = np.arange(shape[1]) < lengths[:, None]
         flat = self._places(rows)
+
         ids = np.full(shape, self.pad, dtype=np.int64)
         ids[real] = self.ids[flat]
+
         types = None
         if self.types is not None:
             types = np.zeros(shape, dtype=np.int64)
             types[real] = self.types[flat]
+
         labels = self.labels[rows].reshape(-1)
-        allowed = None
-        if self.context is not None:
-            places, (begin, stop) = np.arange(shape[1]), self.context[rows].T[:, :, None]
-            allowed = torch.from_numpy((places == 0) | ((begin <= places) & (places < stop))).to(device)
-        return Batch(
-            rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-            input_ids=torch.from_numpy(ids).to(device),
-            attention_mask=torch.from_numpy(real.astype(np.int64)).to(device),
-            token_type_ids=None if types is None else torch.from_numpy(types).to(device),
-            labels=torch.from_numpy(labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)).to(device),
-            allowed=allowed,
-        )
+        labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
+
+        return {
+            "rows": torch.from_numpy(np.asarray(rows, dtype=np.int64)),
+            "input_ids": torch.from_numpy(ids).to(device),
+            "attention_mask": torch.from_numpy(real.astype(np.int64)).to(device),
+            "token_type_ids": None if types is None else torch.from_numpy(types).to(device),
+            "labels": torch.from_numpy(labels).to(device),
+        }
+
+
+def tokens_in(table: pa.Table) -> dict[str, np.ndarray | None]:
+    """The columns that every tokenised table has, as `TokenisedRows` holds them: ids, types, offsets and sets."""
+    column = table["input_ids"].combine_chunks()
+    types = table["token_type_ids"].combine_chunks().flatten().to_numpy() if "token_type_ids" in table.column_names else None
+
+    return {
+        "ids": column.flatten().to_numpy(),
+        "types": types,
+        "offsets": np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy())]),
+        "sets": np.asarray(table["set"].to_pylist()) if "set" in table.column_names else None,
+    }
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -146,8 +194,11 @@ def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> 
     """
     generator = np.random.default_rng([seed, epoch])
     order = generator.permutation(len(lengths))
+
+    # Rows of similar length share a batch and need little padding. Sorting inside groups alone keeps the order random.
     group = GROUP * batch_size
     order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in _cut(order, group)])
+
     batches = _cut(order, batch_size)
     return [batches[index] for index in generator.permutation(len(batches))]
 

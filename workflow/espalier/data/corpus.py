@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from espalier.config.data import Task
+from espalier.config.job_specs import PrepareSpec
 from espalier.data import labelled
 from espalier.data.files import check_column, files_of, read_file, reading_parquet, text_column
 from espalier.runtime.errors import UserError
@@ -29,8 +30,8 @@ Texts = Iterator[pa.Array | pa.ChunkedArray]
 
 
 @dataclass(frozen=True)
-class Split:
-    """One split of a corpus."""
+class CorpusPart:
+    """One split of a corpus, in pieces that are read as they are asked for."""
 
     place: str
     """File or data set and split, for messages."""
@@ -39,7 +40,7 @@ class Split:
 
 @dataclass
 class Count:
-    """What was found while a split was written."""
+    """What was counted while a split was written."""
 
     rows: int = 0
     blank: int = 0
@@ -47,23 +48,53 @@ class Count:
     """Rows whose text is known from another split."""
 
 
-def read(name: str, task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
-    """The splits of a text task, the training rows first, and where they come from.
+def open_corpus(name: str, task: Task) -> tuple[dict[str, CorpusPart], list[dict[str, str]]]:
+    """The parts of a text task's corpus, the training rows first, and where they come from.
 
     Raises:
         UserError: a file or column is missing; what is wrong with a row is said when it is read.
     """
     if task.source == "files":
         paths, sources = files_of(task)
-        return {split: Split(str(path), _file(path, task.text[0])) for split, path in paths.items()}, sources
+        return {split: CorpusPart(str(path), _file(path, task.text[0])) for split, path in paths.items()}, sources
+
+    # data sets of the hub are memory-mapped
     if task.source == "hub":
-        found, sources = labelled.read_hub(task)  # memory-mapped
-        return {
-            split: Split(each.place, _table(each.place, each.table, task.text[0])) for split, each in found.items()
-        }, sources
-    built = labelled.read(name, task)
+        splits, sources = labelled.read_hub(task)
+        column = task.text[0]
+        parts = {key: CorpusPart(split.place, _table(split.place, split.table, column)) for key, split in splits.items()}
+        return parts, sources
+
+    built = labelled.read_builtin(name, task)
     tables = {"train": built.train, **built.evaluation}
-    return {split: Split(name, _table(name, table, "text_a")) for split, table in tables.items()}, built.sources
+    return {split: CorpusPart(name, _table(name, table, "text_a")) for split, table in tables.items()}, built.sources
+
+
+def write_corpus(settings: PrepareSpec, train: Path, evaluation: Path) -> dict[str, object]:
+    """Write the rows of a text task piece by piece; returns what task.json says."""
+    splits, sources = open_corpus(settings.name, settings.task)
+    training, known = splits.pop("train"), {}
+
+    # evaluation sets first: `known` then holds their texts, and training rows that repeat one are counted
+    written = write(evaluation, splits, named=True, known=known)
+    counts = write(train, {"train": training}, named=False, known=known) | written
+
+    for name, count in counts.items():
+        print(f"{settings.name}: {name} {count.rows:,} rows; {count.blank:,} without text were left out")
+    if shared := counts["train"].shared:
+        print(f"warning: {shared:,} training rows have a text that is also one of an evaluation set")
+
+    return {
+        "name": settings.name,
+        "kind": settings.task.kind,
+        "classes": None,
+        "sets": list(written),
+        "rows": {name: count.rows for name, count in counts.items()},
+        "class_counts": None,
+        "majority": None,
+        "sources": sources,
+        "leaked": {"train": counts["train"].shared},
+    }
 
 
 def _file(path: Path, column: str) -> Texts:
@@ -114,7 +145,7 @@ def _table(place: str, table: pa.Table, column: str) -> Texts:
         yield text_column(place, column, batch[column])
 
 
-def write(path: Path, splits: dict[str, Split], *, named: bool, known: dict[str, set[int]]) -> dict[str, Count]:
+def write(path: Path, splits: dict[str, CorpusPart], *, named: bool, known: dict[str, set[int]]) -> dict[str, Count]:
     """Write splits one after another as the column text_a, with the column `set` where they are named.
 
     Args:

@@ -1,16 +1,15 @@
-"""A task's rows: read from files, from the hub or built in, checked once, and brought to one form.
+"""A task's tables: read from files, from the hub or built in, checked once, and brought to one form.
 
-Every table that leaves this module has the columns text_a, text_b (pairs only) and label (not for unlabelled text);
-labels are class indices (int64) or finite numbers (float64), and no text is empty. Spans have answers and id instead of a
-label. A data row's number in a message counts from 1 and leaves the line of column names out.
+Every table that leaves this module has the columns text_a, text_b (pairs only) and the label columns of its kind of task; no
+text is empty. A data row's number in a message counts from 1 and leaves the line of column names out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import datasets
 import pyarrow as pa
@@ -23,10 +22,12 @@ from espalier.data.files import check_column, class_names, decoded, files_of, re
 from espalier.data.labels import fraction_in, some, stated
 from espalier.runtime.errors import UserError
 
+Column = pa.Array | pa.ChunkedArray
+
 
 @dataclass(frozen=True)
-class Split:
-    """The rows of one split as they were found, and where."""
+class SourceTable:
+    """The rows of one split as the source has them."""
 
     place: str
     """File or data set and split, for messages."""
@@ -36,8 +37,8 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """A task's checked rows."""
+class LabelledTables:
+    """The checked tables of a task."""
 
     train: pa.Table
     evaluation: dict[str, pa.Table]
@@ -46,24 +47,49 @@ class Rows:
     sources: list[dict[str, str]]
     """Where the rows come from: paths with digests, or a data set with its revision."""
 
+    @property
+    def counted_classes(self) -> tuple[str, ...]:
+        """The classes where each row has exactly one, in the column `label`; else none."""
+        return self.classes if self.classes and "label" in self.train.column_names else ()
 
-def read(name: str, task: Task) -> Rows:
+
+@runtime_checkable
+class LabelReader(Protocol):
+    """What reads the labels of one kind of task; `kinds.base.TaskKind` does."""
+
+    def named_classes(self, task: Task, train: SourceTable) -> tuple[str, ...] | None:
+        """Names of the classes in order; None where the labels are no classes."""
+
+    def label_columns(
+        self, source: SourceTable, task: Task, texts: Mapping[str, Column], classes: tuple[str, ...] | None
+    ) -> dict[str, Column]:
+        """The checked label columns of a table whose checked texts are given."""
+
+
+def read_tables(name: str, task: Task, reader: LabelReader) -> LabelledTables:
     """All rows of a task, checked.
 
     Raises:
         UserError: a file, column, row or class is not as it must be.
     """
     if task.source == "builtin":
-        return _builtin(name, task)
+        return read_builtin(name, task)
+
     splits, sources = _files(task) if task.source == "files" else read_hub(task)
-    classes = _classes(task, splits["train"]) if task.kind == "classification" else None
-    tables = {split: check(found, task, classes) for split, found in splits.items()}
-    if classes:
-        _every_class(splits["train"].place, tables["train"], classes)
-    return Rows(tables.pop("train"), tables, classes, sources)
+    classes = reader.named_classes(task, splits["train"])
+    tables = {split: checked(source, task, reader, classes) for split, source in splits.items()}
+
+    labelled = LabelledTables(tables.pop("train"), tables, classes, sources)
+    _every_class(splits["train"].place, labelled)
+    return labelled
 
 
-def _builtin(name: str, task: Task) -> Rows:
+def read_builtin(name: str, task: Task) -> LabelledTables:
+    """The tables of a built-in task.
+
+    Raises:
+        UserError: there is no such task, or its classes are others.
+    """
     if name not in builtin.CLASSES:
         known = list(builtin.CLASSES)
         raise UserError(f"task {name}: there is no built-in task of this name{nearest(name, known)}; {_allowed(known)}")
@@ -74,144 +100,109 @@ def _builtin(name: str, task: Task) -> Rows:
         )
     tables = builtin.build(name)
     sources = [{"builtin": name, **builtin.versions()}]
-    return Rows(tables["train"], {"validation": tables["validation"]}, classes, sources)
+    return LabelledTables(tables["train"], {"validation": tables["validation"]}, classes, sources)
 
 
-def _files(task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
+def _files(task: Task) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
     paths, sources = files_of(task)
     tables = {split: read_file(path) for split, path in paths.items()}
-    splits = {split: Split(str(paths[split]), table, class_names(table, task.label)) for split, table in tables.items()}
+    splits = {split: SourceTable(str(paths[split]), table, class_names(table, task.label)) for split, table in tables.items()}
     return splits, sources
 
 
-def read_hub(task: Task) -> tuple[dict[str, Split], list[dict[str, str]]]:
+def read_hub(task: Task) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
     """The splits of a data set as they are, memory-mapped, and where they come from."""
     try:
-        found = datasets.load_dataset(task.id, name=task.name, revision=task.revision)
+        dataset = datasets.load_dataset(task.id, name=task.name, revision=task.revision)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"data set {task.id} at revision {task.revision}: {error}") from error
     splits = {}
     for split, source in {"train": task.train, **task.evaluation_sets}.items():
-        if source not in found:
+        if source not in dataset:
             raise UserError(
-                f"data set {task.id}: there is no split '{source}'{nearest(source, list(found))}; {_allowed(found)}"
+                f"data set {task.id}: there is no split '{source}'{nearest(source, list(dataset))}; {_allowed(dataset)}"
             )
-        table = found[source].with_format("arrow")[:]
-        feature = found[source].features.get(task.label)
+        table = dataset[source].with_format("arrow")[:]
+        feature = dataset[source].features.get(task.label)
         names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
-        splits[split] = Split(f"{task.id} split '{source}'", table, names)
+        splits[split] = SourceTable(f"{task.id} split '{source}'", table, names)
     return splits, [{"id": task.id, "name": task.name or "", "revision": task.revision}]
 
 
-def _classes(task: Task, train: Split) -> tuple[str, ...]:
+def classes_in(task: Task, train: SourceTable) -> tuple[str, ...]:
     """The configured class names, those that the training rows declare, or the distinct training labels, sorted."""
     names = task.classes or train.names
     if names is None:
-        found = pc.unique(_labels(stated(_column(train, task.label)))).drop_null()
-        if (part := fraction_in(found)) is not None:
+        labels = pc.unique(_labels(stated(column_of(train, task.label)))).drop_null()
+        if (part := fraction_in(labels)) is not None:
             raise UserError(
                 f"{train.place}, column '{task.label}': the labels are fractions such as {part}; use kind: regression, "
                 "or write class names"
             )
-        names = tuple(map(str, sorted(found.to_pylist())))
+        names = tuple(map(str, sorted(labels.to_pylist())))
     if train.table.num_rows and len(names) < 2:
         raise UserError(f"{train.place}, column '{task.label}': got {len(names)} class ({some(names)}); at least 2 are needed")
     return names
 
 
-def check(split: Split, task: Task, classes: tuple[str, ...] | None) -> pa.Table:
-    """The split in the one form that the rest of the pipeline reads.
+def checked(source: SourceTable, task: Task, reader: LabelReader, classes: tuple[str, ...] | None) -> pa.Table:
+    """The table in the one form that the rest of the pipeline reads.
 
     Raises:
-        UserError: a column is missing, the split is empty, a text is empty, or a label is not allowed.
+        UserError: a column is missing, the table is empty, a text is empty, or a label is not allowed.
     """
-    columns = [_column(split, name) for name in (*task.text, *filter(None, [task.label]))]
-    if split.table.num_rows == 0:
-        raise UserError(f"{split.place}: got 0 rows; at least 1 is needed")
+    # all columns before any row: a wrong name is the likelier mistake
+    columns = [column_of(source, name) for name in (*task.text, *filter(None, [task.label]))]
+    if source.table.num_rows == 0:
+        raise UserError(f"{source.place}: got 0 rows; at least 1 is needed")
+
     texts = {
-        f"text_{letter}": _text(split, name, column) for letter, name, column in zip("ab", task.text, columns, strict=False)
+        f"text_{letter}": _text(source, name, column) for letter, name, column in zip("ab", task.text, columns, strict=False)
     }
-    if task.kind == "text":
-        return pa.table(texts)
-    if task.kind == "span":
-        return pa.table(texts | {"answers": check_answers(split, task, texts["text_b"]), "id": _ids(split)})
-    label = _index(split, task, columns[-1], classes) if classes else _number(split, task, columns[-1])
-    return pa.table(texts | {"label": label})
+    return pa.table({**texts, **reader.label_columns(source, task, texts, classes)})
 
 
-def _ids(split: Split) -> pa.ChunkedArray | pa.Array:
+def ids_of(source: SourceTable) -> Column:
     """The column `id` where there is one, else the data rows' numbers."""
-    if "id" in split.table.column_names:
-        return _column(split, "id").cast(pa.string())
-    return pa.array([str(row + 1) for row in range(split.table.num_rows)])
+    if "id" in source.table.column_names:
+        return column_of(source, "id").cast(pa.string())
+    return pa.array([str(row + 1) for row in range(source.table.num_rows)])
 
 
-def check_answers(split: Split, task: Task, contexts: pa.ChunkedArray) -> pa.Array:
-    """The answers, every one at its place in the context.
+def column_of(source: SourceTable, name: str) -> pa.ChunkedArray:
+    """A column of the source, with plain values.
 
     Raises:
-        UserError: a question has no answer, or an answer does not stand where it is said to.
+        UserError: there is none of this name, or several.
     """
-    found = _column(split, task.label).to_pylist()
-    problems = [answer_problem(each, context) for each, context in zip(found, contexts.to_pylist(), strict=True)]
-    _refuse_first(split, task.label, pa.array([problem is not None for problem in problems]), problems.__getitem__)
-    return pa.array([{field.name: answers[field.name] for field in builtin.ANSWERS} for answers in found], builtin.ANSWERS)
+    check_column(source.place, source.table.column_names, name)
+    return decoded(source.table[name])
 
 
-def answer_problem(answers: object, context: str) -> str | None:
-    """What is wrong with the answers to one question, if anything."""
-    form = "{text: [...], answer_start: [...]}, two lists of equal length, starts in characters"
-    if not isinstance(answers, dict) or not {"text", "answer_start"} <= answers.keys():
-        return f"got {answers!r}; needed: {form}"
-    texts, starts = answers["text"], answers["answer_start"]
-    if not (isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)):
-        return f"got {answers!r}; needed: {form}"
-    if not texts:
-        return "got no answer; every question needs one (SQuAD v1.1's form: questions without an answer are not supported)"
-    problems = (_misplaced(text, start, context) for text, start in zip(texts, starts, strict=True))
-    return next(filter(None, problems), None)
-
-
-def _misplaced(text: object, start: object, context: str) -> str | None:
-    if not isinstance(text, str) or not text.strip():
-        return f"got the answer {text!r}; some text is needed; rows whose answers are kept secret score nothing"
-    if not isinstance(start, int) or not 0 <= start < len(context):
-        return f"got answer_start {start!r}; allowed: 0 to {len(context) - 1}, a character of the context"
-    there = context[start : start + len(text)]
-    if there == text:
-        return None
-    if there.split() == text.split():
-        return f"the answer {text!r} differs from the context {there!r} at character {start} in white space; write it as there"
-    place = context.find(text)
-    where = f"it stands at {place}" if place >= 0 else "it stands nowhere in the context"
-    return f"the answer {text!r} does not stand at character {start}, where the context has {there!r}; {where}"
-
-
-def _column(split: Split, name: str) -> pa.ChunkedArray:
-    check_column(split.place, split.table.column_names, name)
-    return decoded(split.table[name])
-
-
-def _text(split: Split, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _text(source: SourceTable, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if column.null_count < len(column):  # a column without any value may be of any type
-        column = text_column(split.place, name, column)
-    _refuse_first(split, name, pc.is_null(column), lambda row: "the text is missing; every row needs one")
+        column = text_column(source.place, name, column)
+    refuse_first(source, name, pc.is_null(column), lambda row: "the text is missing; every row needs one")
     blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)
-    _refuse_first(split, name, blank, lambda row: f"got the empty text {column[row].as_py()!r}; every row needs some text")
+    refuse_first(source, name, blank, lambda row: f"got the empty text {column[row].as_py()!r}; every row needs some text")
     return column
 
 
-def _index(split: Split, task: Task, column: pa.ChunkedArray, classes: Sequence[str]) -> pa.ChunkedArray:
-    """Class indices: names are looked up; integers count from 0 when the order of the classes is declared."""
-    if split.names and split.names != tuple(classes) and sorted(split.names) == sorted(classes):
+def class_indices(source: SourceTable, task: Task, classes: Sequence[str]) -> pa.ChunkedArray:
+    """Class indices: names are looked up; integers count from 0 when the order of the classes is declared.
+
+    Raises:
+        UserError: a label is missing or outside the classes, or the source's numbers stand for another order of them.
+    """
+    if source.names and source.names != tuple(classes) and sorted(source.names) == sorted(classes):
         raise UserError(
-            f"{split.place}, column '{task.label}': its numbers stand for {', '.join(split.names)} in this order, "
+            f"{source.place}, column '{task.label}': its numbers stand for {', '.join(source.names)} in this order, "
             f"but the task's classes are {', '.join(classes)}; write them in one order"
         )
-    column = stated(column)
-    _refuse_first(split, task.label, pc.is_null(column), lambda row: f"the label is missing; {_allowed(classes)}")
+    column = stated(column_of(source, task.label))
+    refuse_first(source, task.label, pc.is_null(column), lambda row: f"the label is missing; {_allowed(classes)}")
     labels = _labels(column)
-    counted = pa.types.is_integer(labels.type) and bool(task.classes or split.names)
+    counted = pa.types.is_integer(labels.type) and bool(task.classes or source.names)
     allowed = list(range(len(classes))) if counted else list(classes)
     index = pc.index_in(labels if counted else labels.cast(pa.string()), value_set=pa.array(allowed))
 
@@ -221,7 +212,7 @@ def _index(split: Split, task: Task, column: pa.ChunkedArray, classes: Sequence[
         place = f"0 to {len(classes) - 1} ({some(classes)})" if counted else some(classes)
         return f"got the label {got!r}, which is outside the classes; allowed: {place}{nearest(got, classes)}{hint}"
 
-    _refuse_first(split, task.label, pc.is_null(index), message)
+    refuse_first(source, task.label, pc.is_null(index), message)
     return index.cast(pa.int64())
 
 
@@ -233,7 +224,14 @@ def _labels(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.string())
 
 
-def _number(split: Split, task: Task, column: pa.ChunkedArray) -> pa.ChunkedArray:
+def finite_numbers(source: SourceTable, task: Task) -> pa.ChunkedArray:
+    """The labels as real numbers.
+
+    Raises:
+        UserError: one is no finite number.
+    """
+    column = column_of(source, task.label)
+
     def finite(value: Any) -> bool:
         try:
             return math.isfinite(float(value))
@@ -241,25 +239,29 @@ def _number(split: Split, task: Task, column: pa.ChunkedArray) -> pa.ChunkedArra
             return False
 
     bad = pa.array([not finite(value) for value in column.to_pylist()])
-    _refuse_first(split, task.label, bad, lambda row: f"got the label {column[row].as_py()!r}; a finite number is needed")
+    refuse_first(source, task.label, bad, lambda row: f"got the label {column[row].as_py()!r}; a finite number is needed")
     return pa.chunked_array([pa.array([float(value) for value in column.to_pylist()], pa.float64())])
 
 
-def _every_class(place: str, train: pa.Table, classes: Sequence[str]) -> None:
-    absent = sorted(set(range(len(classes))) - set(pc.unique(train["label"]).to_pylist()))
+def _every_class(place: str, tables: LabelledTables) -> None:
+    classes = tables.counted_classes
+    if not classes:
+        return
+
+    absent = sorted(set(range(len(classes))) - set(pc.unique(tables.train["label"]).to_pylist()))
     if absent:
         raise UserError(
             f"{place}: no row has the class {some(classes[index] for index in absent)}; every class needs training rows"
         )
 
 
-def _refuse_first(split: Split, name: str, bad: pa.Array | pa.ChunkedArray, message: Callable[[int], str]) -> None:
+def refuse_first(source: SourceTable, name: str, bad: pa.Array | pa.ChunkedArray, message: Callable[[int], str]) -> None:
     """Refuse the split for the first row that is bad; `message` takes its index."""
     row = pc.index(bad, True).as_py()
     if row >= 0:
         more = pc.sum(bad).as_py() - 1
         also = f" ({more:,} more such row{'s' if more > 1 else ''})" if more else ""
-        raise UserError(f"{split.place}, data row {row + 1}, column '{name}': {message(row)}{also}")
+        raise UserError(f"{source.place}, data row {row + 1}, column '{name}': {message(row)}{also}")
 
 
 def _allowed(names: Iterable[str]) -> str:

@@ -16,13 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from espalier.data.batches import IGNORED, Batch
+from espalier.data.batches import IGNORED, Batch, TaskRows
 
 CHUNK = 1024
 """Rows in a record batch."""
@@ -54,8 +56,29 @@ class Vocabulary:
         return cls(**content | {"special": tuple(content["special"])})
 
 
-class Packed:
-    """Rows of one length; the interface of `Rows`, with masks in the place of labels."""
+@dataclass(frozen=True)
+class MaskedBatch(Batch):
+    """Rows with masked tokens; labels are the token at every masked place and -100 elsewhere, in the shape of the rows."""
+
+    @property
+    def masked(self) -> Bool[Tensor, "batch length"]:
+        """Where tokens are to be predicted."""
+        return self.labels != IGNORED
+
+    def logits_of(self, output: Any) -> Float[Tensor, "masked vocabulary"]:
+        """One line a masked token, in row-major order of the mask; the model gives them as a single row."""
+        return output.logits.squeeze(0)
+
+    def lines(self, sizes: Sequence[int]) -> list[int]:
+        """One line of logits a masked token."""
+        tokens = self.masked.sum(dim=1).cpu()
+        return [int(part.sum()) for part in tokens.split(list(sizes))]
+
+
+class PackedRows(TaskRows):
+    """Rows of one length in a file that is mapped into memory, with masks in the place of labels."""
+
+    same_every_epoch = False
 
     def __init__(self, path: Path, seed: int) -> None:
         self.seed = seed
@@ -78,12 +101,13 @@ class Packed:
         """Name of each row's evaluation set."""
         return np.concatenate([self.file.get_batch(index)["set"].to_pylist() for index in range(len(self.chunks))])
 
-    def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> Batch:
+    def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> MaskedBatch:
         """These rows, under the masks of the epoch."""
         ids = np.stack([self.chunks[row // CHUNK][row % CHUNK] for row in rows])
         real = ids != self.vocabulary.pad
         inputs, labels = masked(ids, real, self.special, uniforms(self.seed, epoch, rows, ids.shape[1]), self.vocabulary.mask)
-        return Batch(
+
+        return MaskedBatch(
             rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
             input_ids=torch.from_numpy(inputs).to(device),
             attention_mask=torch.from_numpy(real.astype(np.int64)).to(device),

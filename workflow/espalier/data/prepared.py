@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from espalier.config.blocks import printable
-from espalier.config.data import SELECTION, Task
+from espalier.config.data import SELECTION, Task, f1_problem
 from espalier.config.job_specs import PrepareSpec
-from espalier.data import labelled, samples
+from espalier.data import samples
+from espalier.data.labelled import LabelledTables
 from espalier.runtime.errors import UserError
+from espalier.runtime.files import atomic
 
 
-def parts(settings: PrepareSpec, found: labelled.Rows) -> tuple[pa.Table, dict[str, pa.Table]]:
+def write_labelled(settings: PrepareSpec, tables: LabelledTables, train: Path, evaluation: Path) -> dict[str, object]:
+    """Write the training rows, and all evaluation sets in one table with the column `set`; returns what task.json says.
+
+    Raises:
+        UserError: there are too few rows, or a metric does not fit the classes.
+    """
+    if problem := f1_problem(settings.task.metrics, tables.classes or ()):
+        raise UserError(f"task {settings.name}: {problem}")
+
+    training, sets = parts(settings, tables)
+    description = describe(settings, tables, training, sets) | {"leaked": overlap(training, sets)}
+
+    named = [table.append_column("set", pa.array([name] * table.num_rows, pa.string())) for name, table in sets.items()]
+    for path, table in ((train, training), (evaluation, pa.concat_tables(named))):
+        with atomic(path) as temporary:
+            pq.write_table(table.combine_chunks(), temporary, compression="zstd")
+
+    return description
+
+
+def parts(settings: PrepareSpec, tables: LabelledTables) -> tuple[pa.Table, dict[str, pa.Table]]:
     """The training rows that are used, and every evaluation set, the held-out one last."""
-    training, sets = found.train, dict(found.evaluation)
-    task, available = settings.task, found.train.num_rows
+    training, sets = tables.train, dict(tables.evaluation)
+    task, available = settings.task, tables.train.num_rows
+
     if task.rows is not None:
         if task.rows > available:
             raise UserError(f"task {settings.name}: rows: got {task.rows:,}; there are {available:,} training rows")
         training, _ = samples.split(training, _labels(training, task), task.rows)
+
     if task.holdout:
         count = round(task.holdout * training.num_rows)
         if not 0 < count < training.num_rows:
@@ -26,40 +53,49 @@ def parts(settings: PrepareSpec, found: labelled.Rows) -> tuple[pa.Table, dict[s
                 f"task {settings.name}: holdout: {task.holdout} of {training.num_rows} training rows is {count} rows"
             )
         sets[SELECTION], training = samples.split(training, _labels(training, task), count)
-    if found.classes:
+
+    if tables.counted_classes:
         present = set(training["label"].to_pylist())
-        if absent := [name for index, name in enumerate(found.classes) if index not in present]:
+        if absent := [name for index, name in enumerate(tables.counted_classes) if index not in present]:
             raise UserError(
                 f"task {settings.name}: with rows {task.rows or 'all'} and holdout {task.holdout} only {training.num_rows} "
                 f"training rows are left, none of the class {', '.join(absent)}; use more rows or hold out fewer"
             )
+
     return training, sets
 
 
 def _labels(table: pa.Table, task: Task) -> list[int] | None:
-    return table["label"].to_pylist() if task.kind == "classification" else None
+    """The class of each row, by which samples are balanced; None where a row has no class, or several."""
+    return table["label"].to_pylist() if task.rules.named_classes and "label" in table.column_names else None
 
 
-def describe(settings: PrepareSpec, found: labelled.Rows, training: pa.Table, sets: dict[str, pa.Table]) -> dict[str, object]:
+def describe(
+    settings: PrepareSpec, labelled: LabelledTables, training: pa.Table, sets: dict[str, pa.Table]
+) -> dict[str, object]:
     """The content of task.json: kind, classes, sets, and the number of rows of each."""
-    tables = {"train": training, **sets}
-    counts = {name: _counts(table, found.classes) for name, table in tables.items()} if found.classes else None
+    tables, classes = {"train": training, **sets}, labelled.counted_classes
+    counts = {name: _counts(table, classes) for name, table in tables.items()} if classes else None
+
+    # the share of the largest class is what a model scores that always gives the same answer
     majority = None
     if counts:
         largest = max(counts["train"], key=counts["train"].__getitem__)
         majority = {name: counts[name][largest] / table.num_rows for name, table in sets.items()}
+
     for name, table in tables.items():
         balance = f": {', '.join(f'{printable(label)} {count:,}' for label, count in counts[name].items())}" if counts else ""
         print(f"{settings.name}: {name} {table.num_rows:,} rows{balance}")
+
     return {
         "name": settings.name,
         "kind": settings.task.kind,
-        "classes": list(found.classes) if found.classes else None,
+        "classes": list(labelled.classes) if labelled.classes else None,
         "sets": list(sets),
         "rows": {name: table.num_rows for name, table in tables.items()},
         "class_counts": counts,
         "majority": majority,
-        "sources": found.sources,
+        "sources": labelled.sources,
     }
 
 

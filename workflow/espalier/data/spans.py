@@ -7,14 +7,20 @@ an answer may start and one for each where it may end; losses see them as two ro
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from espalier.data.batches import Batch, TokenisedRows, tokens_in
 
 OUT = -1.0e4
 """Logit of a place that cannot be the answer's: its probability is 0 in every precision, and two of them differ by 0."""
@@ -71,6 +77,67 @@ class Examples:
             offsets=[offsets.values.to_numpy().reshape(-1, 2) for offsets in table["offsets"]],
             max_answer_length=json.loads(table.schema.metadata[KEY])["max_answer_length"],
         )
+
+
+@dataclass(frozen=True)
+class SpanBatch(Batch):
+    """Padded windows; labels are two a window, the places where its answer starts and ends."""
+
+    allowed: Bool[Tensor, "batch length"]
+    """The places where an answer may start or end, [CLS] among them, which stands for an answer outside the window."""
+
+    def logits_of(self, output: Any) -> Float[Tensor, "lines length"]:
+        """Two lines a window: over its starts and over its ends."""
+        return place_logits(output.start_logits, output.end_logits, self.allowed)
+
+    def part(self, rows: slice) -> SpanBatch:
+        """Some of the windows, with both labels of each."""
+        labels = self.labels.unflatten(0, (-1, 2))[rows].flatten()
+        return replace(super().part(rows), labels=labels)
+
+    def lines(self, sizes: Sequence[int]) -> list[int]:
+        """Two lines of logits a window."""
+        return [2 * size for size in sizes]
+
+    def to_store(self, logits: Float[Tensor, "lines length"], longest: int) -> Float[Tensor, "batch both"]:
+        """One line a window, as `by_window` makes it."""
+        return by_window(logits, longest)
+
+    def from_store(self, stored: Float[Tensor, "batch both"]) -> Float[Tensor, "lines length"]:
+        """Two lines a window, as wide as this batch."""
+        return by_place(stored, self.input_ids.shape[1])
+
+
+@dataclass(frozen=True)
+class SpanRows(TokenisedRows):
+    """A tokenised table of windows; its labels are two a window, start and end."""
+
+    context: Int[np.ndarray, "windows 2"]
+    """From which token to which one each window shows the context."""
+    examples: Examples | None
+    """The questions of an evaluation table; None for training rows."""
+
+    @classmethod
+    def read(cls, path: Path, pad: int) -> SpanRows:
+        """Read a parquet file of windows that the tokenise stage wrote; `pad` is the tokenizer's padding id."""
+        table = pq.read_table(path).combine_chunks()
+        labels, context = (
+            np.stack([table[name].to_numpy() for name in names], axis=1)
+            for names in (("start", "end"), ("context_from", "context_to"))
+        )
+        examples = Examples.of(table) if "set" in table.column_names else None
+
+        return cls(**tokens_in(table), labels=labels, pad=pad, context=context, examples=examples)
+
+    def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> SpanBatch:
+        """These windows, padded to the longest of them."""
+        values = self._padded(rows, device)
+
+        places = np.arange(values["input_ids"].shape[1])
+        begin, stop = self.context[rows].T[:, :, None]
+        allowed = (places == 0) | ((begin <= places) & (places < stop))
+
+        return SpanBatch(**values, allowed=torch.from_numpy(allowed).to(device))
 
 
 def best_places(

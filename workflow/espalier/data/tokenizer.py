@@ -1,16 +1,23 @@
-"""Opening the tokenizer of a base."""
+"""The tokenizer of a base: opening it, and turning texts into token ids."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from datasets import Dataset, Features, List, Value
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from espalier.config.lengths import longest_row_in, too_long
 from espalier.provenance.job_environment import MEASURED_LENGTH
 from espalier.runtime.errors import UserError
+from espalier.runtime.files import atomic
+
+TYPES = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
+"""Columns that are kept of what the tokenizer gives, and how they are stored."""
 
 
 def open_tokenizer(files: Sequence[Path], max_length: int) -> PreTrainedTokenizerBase:
@@ -31,3 +38,26 @@ def open_tokenizer(files: Sequence[Path], max_length: int) -> PreTrainedTokenize
             f"max_length: got {max_length}; the tokenizer in {folder} takes at most {tokenizer.model_max_length} tokens"
         )
     return tokenizer
+
+
+def write_tokens(encoder: PreTrainedTokenizerBase, max_length: int, rows: Path, tokens: Path) -> None:
+    """Write input_ids (and token_type_ids, where the tokenizer gives them) in place of the texts, without padding.
+
+    All other columns, such as label and set, stay as they are.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        data = Dataset.from_parquet(str(rows), cache_dir=cache)
+        texts = [name for name in ("text_a", "text_b") if name in data.column_names]
+
+        kept = {name: kind for name, kind in TYPES.items() if name in encoder.model_input_names}
+
+        def encode(batch: Mapping[str, Any]) -> dict[str, list[Any]]:
+            encoded = encoder(*(batch[name] for name in texts), truncation="longest_first", max_length=max_length)
+            return {name: encoded[name] for name in kept}
+
+        features = Features(kept | {name: kind for name, kind in data.features.items() if name not in texts})
+        encoded = data.map(encode, batched=True, remove_columns=texts, features=features, desc=f"tokenise {rows.name}")
+        with atomic(tokens) as temporary:
+            encoded.to_parquet(str(temporary))
+
+    print(f"{tokens.name}: {len(encoded):,} rows, {sum(map(len, encoded['input_ids'])) / len(encoded):.1f} tokens a row")

@@ -9,60 +9,77 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from espalier.config.data import Kind
 from espalier.data.batches import IGNORED
 from espalier.losses.vocabulary import token_cross_entropy, token_divergence
 
 
-def task_loss(
-    logits: Float[Tensor, "batch classes"],
-    labels: Int[Tensor, " batch"] | Float[Tensor, " batch"] | Int[Tensor, "rows length"],
-    kind: Kind,
-) -> Float[Tensor, ""]:
-    """The loss against labels: cross-entropy over classes, places or words, or the mean squared error of a single output.
+def class_loss(logits: Float[Tensor, "lines classes"], labels: Int[Tensor, " lines"]) -> Float[Tensor, ""]:
+    """Cross-entropy over classes, or over the places of a row.
 
-    Source: docs/methods/sdp.md §2.2; masked tokens: docs/methods/homodistil.md §2, L_MLM.
+    Source: docs/methods/sdp.md §2.2.
     Differs from the authors' code: no code is public.
-
-    Args:
-        logits: one line for each row. Kind span: two lines for each row, over starts and over ends, whose losses are
-            averaged. Kind text: one line for each masked token, in row-major order of the mask.
-        labels: one for each line. Kind text: the token at every masked place and `IGNORED` elsewhere.
-        kind: kind of the task.
     """
-    # A batch may have no masked token: then the sum is 0, and so is the mean.
-    if kind == "text":
-        wanted = labels[labels != IGNORED]
-        return token_cross_entropy(logits, wanted) / max(1, len(wanted))
+    return F.cross_entropy(logits.float(), labels)
 
-    if kind in ("classification", "span"):
-        return F.cross_entropy(logits.float(), labels)
+
+def value_loss(logits: Float[Tensor, "batch 1"], labels: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """Mean squared error of a single output.
+
+    Source: docs/methods/sdp.md §2.2.
+    Differs from the authors' code: no code is public.
+    """
     return F.mse_loss(logits.float().squeeze(-1), labels.float())
 
 
-def soft_label_loss(
-    student: Float[Tensor, "batch classes"], teacher: Float[Tensor, "batch classes"], *, temperature: float, kind: Kind
-) -> Float[Tensor, ""]:
-    """tau^2 KL(teacher || student) of the softened distributions; for regression the mean squared difference of outputs.
+def masked_token_loss(logits: Float[Tensor, "masked vocabulary"], labels: Int[Tensor, "batch length"]) -> Float[Tensor, ""]:
+    """Mean cross-entropy of the masked tokens; 0 where there are none.
 
-    Source: Hinton et al. 2015, arXiv 1503.02531; docs/methods/sdp.md §2.3: sum over classes, mean over rows.
+    Source: docs/methods/homodistil.md §2, L_MLM.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        logits: one line a masked token, in row-major order of the mask.
+        labels: the token at every masked place and `IGNORED` elsewhere.
+    """
+    wanted = labels[labels != IGNORED]
+    return token_cross_entropy(logits, wanted) / max(1, len(wanted))
+
+
+def class_divergence(
+    student: Float[Tensor, "lines classes"], teacher: Float[Tensor, "lines classes"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """tau^2 KL(teacher || student) of the softened distributions: sum over classes, mean over lines.
+
+    Source: Hinton et al. 2015, arXiv 1503.02531; docs/methods/sdp.md §2.3.
     Differs from the authors' code: no code is public.
 
     Args:
         student: logits.
         teacher: logits; no gradient flows into them.
-        temperature: > 0; unused for regression.
-        kind: kind of the task.
+        temperature: > 0.
     """
-    if kind == "regression":
-        return F.mse_loss(student.float(), teacher.float())
-    if kind == "text":
-        return temperature**2 * token_divergence(student, teacher, temperature) / max(1, len(student))
-
-    # KL = sum_c p_t (log p_t - log p_s). tau^2 keeps the gradient's size when the temperature changes.
-    student_log = F.log_softmax(student.float() / temperature, dim=-1)
-    teacher_log = F.log_softmax(teacher.float() / temperature, dim=-1)
+    student_log, teacher_log = (F.log_softmax(logits.float() / temperature, dim=-1) for logits in (student, teacher))
     return -(temperature**2) * torch.einsum("bc,bc->b", teacher_log.exp(), student_log - teacher_log).mean()
+
+
+def value_difference(student: Float[Tensor, "batch 1"], teacher: Float[Tensor, "batch 1"]) -> Float[Tensor, ""]:
+    """Mean squared difference of the outputs: what regression has in the place of a divergence.
+
+    Source: docs/methods/sdp.md §2.3.
+    Differs from the authors' code: no code is public.
+    """
+    return F.mse_loss(student.float(), teacher.float())
+
+
+def masked_token_divergence(
+    student: Float[Tensor, "masked vocabulary"], teacher: Float[Tensor, "masked vocabulary"], *, temperature: float
+) -> Float[Tensor, ""]:
+    """tau^2 KL(teacher || student) of the softened distributions, a masked token; 0 where there are none.
+
+    Source: Hinton et al. 2015, arXiv 1503.02531; docs/methods/homodistil.md §2.
+    Differs from the authors' code: no code is public.
+    """
+    return temperature**2 * token_divergence(student, teacher, temperature) / max(1, len(student))
 
 
 def distillation_weights(alpha: float) -> dict[str, float]:

@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from espalier.config.data import Kind
+from espalier.config.kinds import Kind
 from espalier.config.training import Training
 from espalier.data.batches import Batch
-from espalier.losses.terms import task_loss
+from espalier.kinds.base import task_loss
 from espalier.models.attention import Recording
 from espalier.models.outputs import Outputs, Representation
 from espalier.pruning.latency import LatencyTarget

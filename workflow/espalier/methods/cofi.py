@@ -32,8 +32,9 @@ from transformers import PreTrainedModel
 
 from espalier.config.methods.structured import CofiPlan, GatePlan, L0Plan
 from espalier.data.batches import Batch
+from espalier.kinds.base import soft_label_loss, task_loss
 from espalier.losses.layer_matching import evenly_spaced, one_per_block, pairs
-from espalier.losses.terms import distance, soft_label_loss, task_loss
+from espalier.losses.terms import distance
 from espalier.methods.base import Method
 from espalier.models.encoder import embedding_parameters
 from espalier.models.outputs import Outputs

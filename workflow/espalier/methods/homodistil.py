@@ -36,7 +36,8 @@ from transformers import PreTrainedModel
 
 from espalier.config.methods.homodistil import HomodistilPlan
 from espalier.data.batches import Batch
-from espalier.losses.terms import projected_loss, relation_loss, soft_label_loss, task_loss
+from espalier.kinds.base import soft_label_loss, task_loss
+from espalier.losses.terms import projected_loss, relation_loss
 from espalier.methods.base import Method
 from espalier.models.attention import Embedding
 from espalier.models.outputs import Outputs

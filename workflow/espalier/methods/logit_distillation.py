@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from espalier.data.batches import Batch
-from espalier.losses.terms import distillation_weights, soft_label_loss
+from espalier.kinds.base import soft_label_loss
+from espalier.losses.terms import distillation_weights
 from espalier.methods.base import Method
 from espalier.models.outputs import Outputs
 

@@ -34,7 +34,8 @@ from torch import Tensor
 
 from espalier.config.methods.sdp import SdpPlan
 from espalier.data.batches import Batch
-from espalier.losses.terms import cosine_distance, cross_correlation_loss, distillation_weights, soft_label_loss, task_loss
+from espalier.kinds.base import soft_label_loss, task_loss
+from espalier.losses.terms import cosine_distance, cross_correlation_loss, distillation_weights
 from espalier.methods.pruning import WeightPruning
 from espalier.models.outputs import Outputs, Representation
 

@@ -33,7 +33,8 @@ from transformers import PreTrainedModel
 
 from espalier.config.methods.spd import SpdPlan
 from espalier.data.batches import Batch
-from espalier.losses.terms import distance, map_loss, soft_cross_entropy, task_loss
+from espalier.kinds.base import task_kind, task_loss
+from espalier.losses.terms import distance, map_loss, soft_cross_entropy
 from espalier.methods.pruning import WeightPruning
 from espalier.models.attention import Recording
 from espalier.models.encoder import embedding_parameters, encoder_layers
@@ -222,13 +223,13 @@ class Spd(WeightPruning):
         Source: docs/methods/spd.md §2.2.
         Differs from the authors' code: options of section 2.4.
         """
-        settings, kind = self.settings, self.stage.kind
-        if kind == "regression":
+        settings, kind = self.settings, task_kind(self.stage.kind)
+        if kind.real_valued:
             target = batch.labels if settings.pred.regression_target == "gold" else teacher.squeeze(-1)
-            return task_loss(student, target, kind)
+            return kind.task_loss(student, target)
 
         # Spans have a class for each token, so a mean over classes would depend on the length.
-        reduction = "batchmean" if kind == "span" else settings.pred.reduction
+        reduction = "batchmean" if kind.width_varies else settings.pred.reduction
         return soft_cross_entropy(student, teacher, temperature=settings.temperature, reduction=reduction)
 
     def after_backward(self, step: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from espalier.config.methods.specialise import SpecialisePlan
 from espalier.data.batches import Batch
-from espalier.losses.terms import task_loss
+from espalier.kinds.base import task_loss
 from espalier.methods.logit_distillation import LogitDistillation
 from espalier.models.outputs import Outputs
 

@@ -8,28 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForMaskedLM,
-    AutoModelForQuestionAnswering,
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from espalier.config.data import Kind
+from espalier.config.kinds import RULES, Kind
 from espalier.models import modeling_espalier
 from espalier.models.classes import as_stock, auto_class
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic, reading
-
-AUTO_CLASS: dict[Kind, type] = {
-    "classification": AutoModelForSequenceClassification,
-    "regression": AutoModelForSequenceClassification,
-    "span": AutoModelForQuestionAnswering,
-    "text": AutoModelForMaskedLM,
-}
 
 
 def folder_of(files: Sequence[Path]) -> Path:
@@ -46,9 +33,9 @@ def open_base(files: Sequence[Path], kind: Kind, classes: Sequence[str] | None) 
 
     Args:
         files: config.json and model.safetensors of the base.
-        kind: classification has one output a class, regression has one, span has two a token, all always new; text has the
-            base's own head for masked-language modelling where it brings one.
-        classes: names in order, for classification.
+        kind: of the task; its rules say what outputs the head has. Heads are new, except that text has the base's own head
+            for masked-language modelling where it brings one.
+        classes: names in order, where the task has any.
 
     Raises:
         UserError: weights besides the head are missing.
@@ -61,14 +48,8 @@ def open_with_head(files: Sequence[Path], kind: Kind, classes: Sequence[str] | N
     folder = folder_of(files)
     config = AutoConfig.from_pretrained(folder)
 
-    if kind == "regression":
-        config.num_labels, config.problem_type = 1, "regression"
-    elif kind == "classification":
-        config.id2label = dict(enumerate(classes))
-        config.label2id = {name: index for index, name in enumerate(classes)}
-        config.problem_type = "single_label_classification"
-    elif kind == "span":
-        config.num_labels = 2
+    for name, value in RULES[kind].head(classes).items():
+        setattr(config, name, value)
 
     model, report = _open(folder, config, kind)
     prefix = f"{model.base_model_prefix}."
@@ -97,12 +78,17 @@ def empty_model(files: Sequence[Path], kind: Kind) -> PreTrainedModel:
     """A model of this project without its weights, for counting."""
     config = AutoConfig.from_pretrained(folder_of(files))
     with torch.device("meta"):
-        return AUTO_CLASS[kind].from_config(config)
+        return _auto_class(kind).from_config(config)
+
+
+def _auto_class(kind: Kind) -> type:
+    """The class in transformers that opens models of a kind of task."""
+    return getattr(transformers, RULES[kind].auto_class)
 
 
 def _open(folder: Path, config: PreTrainedConfig, kind: Kind) -> tuple[PreTrainedModel, dict]:
     with reading(folder / "model.safetensors", SafetensorError):
-        return AUTO_CLASS[kind].from_pretrained(
+        return _auto_class(kind).from_pretrained(
             folder, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
 

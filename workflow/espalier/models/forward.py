@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from espalier.data.batches import Batch
-from espalier.data.spans import place_logits
 from espalier.models.attention import Recording, recorded
 from espalier.models.outputs import Outputs, Representation
 
@@ -37,19 +36,13 @@ def forward(
 
     vectors = pool(raw.hidden_states[-1], batch.attention_mask, representation) if representation else None
     return Outputs(
-        logits=_logits(raw, batch),
+        logits=batch.logits_of(raw),
         representation=vectors,
         hidden_states=tuple(raw.hidden_states[1:]) if hidden_states else (),
         embedding=record.embedding if relations else None,
         attention=tuple(record.attention) if relations else (),
         maps=tuple(record.maps or ()) if relations else (),
     )
-
-
-def _logits(raw: ModelOutput, batch: Batch) -> Float[Tensor, "rows classes"]:
-    if batch.allowed is not None:
-        return place_logits(raw.start_logits, raw.end_logits, batch.allowed)
-    return raw.logits if batch.masked is None else raw.logits.squeeze(0)
 
 
 @contextmanager

@@ -23,9 +23,15 @@ Symbol = tuple[str, str]
 WHOLE_MODULE = "*"
 ACTIONS = ""
 """The statements of a module that act when it is imported."""
-NOT_FOLLOWED = frozenset((f"{PACKAGE}.config.methods", table) for table in ("METHODS", "AnyPlan"))
-"""Tables that name every method or every settings class. A job's own method is an entry of its digest, and names its own
-settings class, so the others must not count."""
+NOT_FOLLOWED = frozenset(
+    {
+        (f"{PACKAGE}.config.methods", "METHODS"),
+        (f"{PACKAGE}.config.methods", "AnyPlan"),
+        (f"{PACKAGE}.config.kinds", "KINDS"),
+    }
+)
+"""Tables that name every method, every settings class or every kind of task. A job's own method and kind of task are entries of
+its digest, and the method names its own settings class, so the others must not count."""
 SILENT_FIELDS = frozenset({"type_params", "type_comment", "kind", "ctx"})
 """Fields of the syntax tree that mean nothing here or differ between versions of Python."""
 
@@ -78,7 +84,7 @@ def _digest_line(symbol: Symbol) -> str:
 
 
 def _counts_for_digest(symbol: Symbol) -> bool:
-    """Whether a job's result can depend on a symbol: not on the registry of methods, and not on this file."""
+    """Whether a job's result can depend on a symbol: not on the tables of names, and not on this file."""
     return symbol not in NOT_FOLLOWED and symbol[0] != __name__
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from espalier.config.data import Kind
+from espalier.config.kinds import Kind
 from espalier.config.training import Plan
 from espalier.models.encoder import count_weights
 from espalier.models.files import empty_model

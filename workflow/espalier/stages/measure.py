@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.data import Kind
 from espalier.config.job_specs import MeasureSpec
+from espalier.config.kinds import Kind
 from espalier.evaluation.cost import Candidate, cost_of
 from espalier.models.files import open_student
 from espalier.runtime.device import pick_device

@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from espalier.config.project import Progress
 from espalier.config.training import Training
-from espalier.data.batches import Batch, Rows, epoch_order
-from espalier.data.packed import Packed
+from espalier.data.batches import Batch, TaskRows, epoch_order
 from espalier.evaluation.predict import Scores, selection_set
 from espalier.methods.base import Method
 from espalier.models.forward import forward
@@ -49,7 +48,7 @@ class Loop:
 
     student: nn.Module
     method: Method
-    rows: Rows | Packed
+    rows: TaskRows
     settings: Training
     learning_rate: float
     progress: Progress

@@ -11,19 +11,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
-from espalier.config.data import TRAIN, Kind
+from espalier.config.data import TRAIN
 from espalier.config.job_specs import Machine, TrainingSpec
+from espalier.config.kinds import KINDS, Kind
 from espalier.config.methods import METHODS
 from espalier.config.training import Plan, Training
-from espalier.data.batches import Rows
-from espalier.data.packed import FIXED_SEED, Packed
-from espalier.evaluation.predict import Scores, evaluator
+from espalier.data.batches import TokenisedRows
+from espalier.data.packed import FIXED_SEED
+from espalier.evaluation.predict import Scores
+from espalier.kinds.base import evaluator, open_rows
 from espalier.methods.base import Method, Stage
 from espalier.models.files import open_student
 from espalier.provenance.code_digest import code_digest
@@ -35,7 +36,7 @@ from espalier.pruning.schedules import sparsity_steps
 from espalier.runtime import distributed
 from espalier.runtime.device import pick_device, pick_precision, seed_everything
 from espalier.runtime.errors import UserError, WorkerDone
-from espalier.runtime.files import check_writable, read_json, reading, sha256, sha256_text, write_json
+from espalier.runtime.files import check_writable, read_json, sha256, sha256_text, write_json
 from espalier.runtime.process import exclusive, termination
 from espalier.training.history import History
 from espalier.training.loop import Loop
@@ -72,12 +73,6 @@ def method_class(name: str) -> type[Method]:
     """The class of a method; no other method is imported."""
     module, symbol = METHODS[name].split(":")
     return getattr(import_module(module), symbol)
-
-
-def open_tokens(path: Path, pad: int, seed: int) -> Rows | Packed:
-    """Tokenised rows in memory, or packed rows on disk under the masks of a seed."""
-    with reading(path, pa.ArrowException):
-        return Packed(path, seed) if path.suffix == ".arrow" else Rows.read(path, pad)
 
 
 def pruning_stage(
@@ -153,18 +148,37 @@ class Run:
     def open_rows(self, pad: int) -> None:
         """Read the tokenised rows."""
         train, evaluation = self.files.tokens
-        self.train_rows = open_tokens(train, pad, self.spec.seed)
-        self.evaluation_rows = open_tokens(evaluation, pad, FIXED_SEED)
+        self.train_rows = open_rows(train, self.spec.goal.kind, pad, self.spec.seed)
+        self.evaluation_rows = open_rows(evaluation, self.spec.goal.kind, pad, FIXED_SEED)
 
     def fixed_stage(self, epochs: float, gone: float = 0.0) -> Stage:
         """A run of so many epochs in which nothing is removed, of a student that came without a fraction of its base."""
         bounds = interval_bounds([epochs], self._steps_per_epoch) if epochs else [0]
         first = self.spec.first_epoch
-        return Stage(self.spec.goal.kind, self.spec.seed, 0.0, 0.0, tuple(bounds), {}, gone=gone, first_epoch=first)
+        return Stage(
+            kind=self.spec.goal.kind,
+            seed=self.spec.seed,
+            sparsity_before=0.0,
+            target=0.0,
+            bounds=tuple(bounds),
+            removals={},
+            gone=gone,
+            first_epoch=first,
+        )
 
     def pruning_stage(self, plan: Plan, first: bool, aim: Aim) -> Stage:
         """A stage of a plan's path."""
-        stage = pruning_stage(plan, self.spec.goal.kind, self.spec.seed, self._steps_per_epoch, first, *aim)
+        stage = pruning_stage(
+            plan=plan,
+            kind=self.spec.goal.kind,
+            seed=self.spec.seed,
+            steps_per_epoch=self._steps_per_epoch,
+            first=first,
+            before=aim.before,
+            target=aim.target,
+            latency=aim.latency,
+            gone=aim.gone,
+        )
         return replace(stage, first_epoch=self.spec.first_epoch)
 
     @property
@@ -225,7 +239,7 @@ class Run:
         scorers = [evaluator(rows, goal.kind, [goal.metric], self.accelerator, teacher) for rows in tables]
         return lambda model: {name: values for scorer in scorers for name, values in scorer(model).items()}
 
-    def _train_sample(self) -> list[Rows]:
+    def _train_sample(self) -> list[TokenisedRows]:
         """A fixed part of the training rows, as large as the set that gives the score, where it is to be scored, too.
 
         Source: docs/methods/spd.md §6.1.
@@ -250,7 +264,9 @@ class Run:
         return {
             "spec_sha256": sha256_text(self.spec.model_dump_json()),
             "code_sha256": code_digest(
-                f"espalier.stages.{self.stage_name}", f"{type(method).__module__}:{type(method).__name__}"
+                f"espalier.stages.{self.stage_name}",
+                f"{type(method).__module__}:{type(method).__name__}",
+                KINDS[self.spec.goal.kind],
             ),
             "inputs": {str(path): sha256(path) for path in inputs},
             "versions": package_versions(PACKAGES),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as group
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor
 
 from espalier.data.batches import Batch
@@ -35,11 +35,7 @@ class Share:
             return self.whole
         first, size = sum(self.sizes[: distributed.index()]), self.sizes[distributed.index()]
         rows = slice(first, first + size) if size else slice(0, 1)
-        values = {field.name: getattr(self.whole, field.name) for field in fields(self.whole)}
-        taken = {name: value[rows] for name, value in values.items() if value is not None}
-        if self.whole.allowed is not None:  # spans have two labels a row
-            taken["labels"] = self.whole.labels.unflatten(0, (-1, 2))[rows].flatten()
-        return replace(self.whole, **taken)
+        return self.whole.part(rows)
 
     def join(self, outputs: Outputs) -> Outputs:
         """The outputs for the whole batch; the gradient goes to the rows of this process."""
@@ -47,15 +43,7 @@ class Share:
             return outputs
         values = {field.name: getattr(outputs, field.name) for field in fields(outputs) if field.name != "logits"}
         joined: dict[str, Any] = {name: _each_joined(value, self.sizes) for name, value in values.items()}
-        return Outputs(self._logits(outputs.logits), **joined)
-
-    def _logits(self, own: Float[Tensor, "own classes"]) -> Float[Tensor, "whole classes"]:
-        if self.whole.allowed is not None:  # two lines a row
-            return _joined(own, [2 * size for size in self.sizes])
-        if self.whole.masked is None:
-            return _joined(own, self.sizes)
-        tokens = self.whole.masked.sum(dim=1).cpu()  # one line a masked token
-        return _joined(own, [int(part.sum()) for part in tokens.split(self.sizes)])
+        return Outputs(_joined(outputs.logits, self.whole.lines(self.sizes)), **joined)
 
 
 def _each_joined(value: Tensor | tuple[Tensor, ...] | None, sizes: list[int]) -> Tensor | tuple[Tensor, ...] | None:

@@ -8,9 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from espalier.data.batches import Batch, Rows
-from espalier.data.packed import Packed
-from espalier.data.spans import by_place
+from espalier.data.batches import Batch, TaskRows
 from espalier.evaluation.predict import all_outputs
 from espalier.methods.base import Method
 from espalier.models.forward import forward
@@ -32,7 +30,7 @@ class Teacher:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: nn.Module, rows: Rows, accelerator: Accelerator, representation: Representation | None) -> Teacher:
+    def of(cls, model: nn.Module, rows: TaskRows, accelerator: Accelerator, representation: Representation | None) -> Teacher:
         """Run the teacher over all training rows."""
         return cls(all_outputs(model, rows, accelerator, representation, "teacher"), model)
 
@@ -40,10 +38,7 @@ class Teacher:
         """The outputs for these rows, on the batch's device."""
         device, vectors = batch.input_ids.device, self.outputs.representation
         logits = self.outputs.logits[batch.rows].to(device)
-        return Outputs(
-            logits if batch.allowed is None else by_place(logits, batch.input_ids.shape[1]),
-            None if vectors is None else vectors[batch.rows].to(device),
-        )
+        return Outputs(batch.from_store(logits), None if vectors is None else vectors[batch.rows].to(device))
 
 
 @dataclass(frozen=True)
@@ -85,9 +80,9 @@ class SilentTeacher:
 AnyTeacher = Teacher | LiveTeacher | SilentTeacher
 
 
-def teacher_for(method: Method, model: nn.Module, rows: Rows | Packed, accelerator: Accelerator) -> AnyTeacher:
+def teacher_for(method: Method, model: nn.Module, rows: TaskRows, accelerator: Accelerator) -> AnyTeacher:
     """What the method needs of its teacher: its outputs, computed once for every row where they can be kept, or none."""
     model.requires_grad_(False).eval().to(accelerator.device)
-    if method.needs_hidden_states or method.relations is not None or isinstance(rows, Packed):
+    if method.needs_hidden_states or method.relations is not None or not rows.same_every_epoch:
         return LiveTeacher(model, accelerator, method)
     return Teacher.of(model, rows, accelerator, method.representation) if method.reads_teacher else SilentTeacher(model)

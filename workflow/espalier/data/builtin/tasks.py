@@ -58,7 +58,7 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 ANSWERS = pa.struct({"text": pa.list_(pa.string()), "answer_start": pa.list_(pa.int32())})
 """Answers in SQuAD's form; starts in characters of the context."""
-Rows = list[tuple[Any, ...]]
+BuiltinRows = list[tuple[Any, ...]]
 
 
 def build(name: str) -> dict[str, pa.Table]:
@@ -132,7 +132,7 @@ def _docstrings(tree: ast.Module) -> Iterator[str]:
             waiting.extend(reversed(getattr(node, field, ())))
 
 
-def _library() -> dict[str, Rows]:
+def _library() -> dict[str, BuiltinRows]:
     """First sentence → library; what two libraries say is dropped, and each library's texts are cut to the same number."""
     owners: dict[str, set[str]] = {}
     texts: dict[str, tuple[str, str]] = {}
@@ -142,7 +142,7 @@ def _library() -> dict[str, Rows]:
             text = mask(sentence)
             owners.setdefault(key(text), set()).add(library)
             texts.setdefault(key(text), (text, library))
-    splits: dict[str, Rows] = {"train": [], "validation": []}
+    splits: dict[str, BuiltinRows] = {"train": [], "validation": []}
     for library in LIBRARIES:
         own = sorted((row for key, row in texts.items() if owners[key] == {library}), key=lambda row: _digest(row[0]))
         splits["validation"] += own[:VALIDATION_PER_CLASS]
@@ -150,12 +150,12 @@ def _library() -> dict[str, Rows]:
     return splits
 
 
-def _pairs() -> dict[str, Rows]:
+def _pairs() -> dict[str, BuiltinRows]:
     """Two neighbouring paragraphs of one docstring, or the first of one and the second of another in the same file.
 
     Each paragraph occurs at most once and each file is balanced, so that neither a text nor a topic tells the class.
     """
-    splits: dict[str, Rows] = {"train": [], "validation": []}
+    splits: dict[str, BuiltinRows] = {"train": [], "validation": []}
     seen: set[str] = set()
     for file, found in docstrings().items():
         pairs = sorted(_neighbours(found, seen), key=lambda pair: _digest(*pair[:2]))
@@ -176,7 +176,7 @@ def _neighbours(found: Iterable[str], seen: set[str]) -> Iterator[tuple[str, str
                 yield first, second, number
 
 
-def _order() -> dict[str, Rows]:
+def _order() -> dict[str, BuiltinRows]:
     """First sentence → is it as written, or have two neighbouring words changed places?
 
     Each sentence occurs once, in one of the two forms, and every second one is swapped: both classes have equal words,
@@ -193,10 +193,10 @@ def _order() -> dict[str, Rows]:
                 seen.add(words)
                 sentences[_split(file, "docs-order")].append(sentence)
 
-    splits: dict[str, Rows] = {}
+    splits: dict[str, BuiltinRows] = {}
     for split, count in ORDER_ROWS.items():
         chosen = sorted(sentences[split], key=_digest)[:count]
-        as_written: Rows = [(sentence, "as-written") for sentence in chosen[::2]]
+        as_written: BuiltinRows = [(sentence, "as-written") for sentence in chosen[::2]]
         splits[split] = as_written + [(_swapped(sentence), "swapped") for sentence in chosen[1::2]]
     return splits
 
@@ -206,12 +206,12 @@ def _swapped(sentence: str) -> str:
     return swap(sentence, places[int(_digest("docs-order", sentence)[:8], 16) % len(places)])
 
 
-def _spans() -> dict[str, Rows]:
+def _spans() -> dict[str, BuiltinRows]:
     """Two questions on each list of parameters: what one of them is, and the type of another.
 
     A list occurs once, and so does a sentence that is an answer.
     """
-    splits: dict[str, Rows] = {"train": [], "validation": []}
+    splits: dict[str, BuiltinRows] = {"train": [], "validation": []}
     seen: set[str] = set()
     for file, found in docstrings().items():
         for kept in filter(None, (context_of(entries(docstring)) for docstring in found)):
@@ -233,9 +233,9 @@ def _questions(kept: list[Entry], seen: set[str]) -> Iterator[Question]:
         yield ask_type(kept, typed)
 
 
-def _corpus() -> dict[str, Rows]:
+def _corpus() -> dict[str, BuiltinRows]:
     """Every paragraph of natural text, once."""
-    splits: dict[str, Rows] = {"train": [], "validation": []}
+    splits: dict[str, BuiltinRows] = {"train": [], "validation": []}
     seen: set[str] = set()
     for file, found in docstrings().items():
         blocks = [prose(block, words=CORPUS_WORDS) for docstring in found for block in passages(docstring)]
@@ -254,7 +254,7 @@ def _digest(*texts: str) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
-def _table(rows: Rows, classes: tuple[str, ...] | None) -> pa.Table:
+def _table(rows: BuiltinRows, classes: tuple[str, ...] | None) -> pa.Table:
     texts = {
         f"text_{letter}": pa.array(column, pa.string()) for letter, column in zip("ab", zip(*rows, strict=True), strict=False)
     }

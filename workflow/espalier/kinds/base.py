@@ -1,0 +1,183 @@
+"""What a kind of task has to answer, and where the pipeline asks it.
+
+A kind of task is a subclass of `TaskKind` in a file of its own, its rules in `config/kinds/<kind>.py`, and a line in
+`config.kinds.KINDS`. The stages ask it in this order: `prepare`; `tokenise`; `open_rows`; once a micro-batch `task_loss` and
+`soft_label_loss`; then `measure`, `scores` and `predictions`. How rows become batches, and how a batch is divided between
+processes, is asked of the rows themselves (`data.batches.TaskRows` and `Batch`). Which head a model has stands in the rules.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import pyarrow as pa
+from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from espalier.config.data import Task
+from espalier.config.job_specs import PrepareSpec, TokeniseSpec
+from espalier.config.kinds import KINDS, Kind
+from espalier.config.kinds.rules import TaskRules
+from espalier.data.batches import Batch, TaskRows, TokenisedRows
+from espalier.data.labelled import Column, LabelledTables, SourceTable, classes_in, read_tables
+from espalier.data.prepared import write_labelled
+from espalier.data.tokenizer import write_tokens
+from espalier.evaluation.predict import Scores
+from espalier.losses.terms import class_divergence
+from espalier.models.outputs import Outputs
+from espalier.runtime.files import reading
+
+Teach = Callable[[Batch], Outputs]
+"""A batch → the teacher's outputs for it."""
+
+
+class TaskKind(ABC):
+    """A kind of task. The answers given here are those of a table with a label column and one line of logits a row."""
+
+    rules: ClassVar[TaskRules]
+    """What the configuration may say; the same object as `RULES` of `config/kinds/<kind>.py`."""
+    real_valued: ClassVar[bool] = False
+    """Whether outputs are numbers that are compared by their squares, rather than distributions over classes."""
+    width_varies: ClassVar[bool] = False
+    """Whether a line of logits is as wide as its batch, so that a mean over it would depend on the padding."""
+
+    # From the user's files to rows of token ids.
+
+    def prepare(self, settings: PrepareSpec, train: Path, evaluation: Path) -> dict[str, object]:
+        """Read, check and write the training rows and all evaluation sets; returns the content of task.json.
+
+        Raises:
+            UserError: a file, column, row or class is not as it must be.
+        """
+        return write_labelled(settings, self.read(settings.name, settings.task), train, evaluation)
+
+    def read(self, name: str, task: Task) -> LabelledTables:
+        """The checked tables of a task; `label_columns` says what labels they have."""
+        return read_tables(name, task, self)
+
+    def named_classes(self, task: Task, train: SourceTable) -> tuple[str, ...] | None:
+        """Names of the classes in order; None where labels are no names of classes."""
+        return classes_in(task, train) if self.rules.named_classes else None
+
+    @abstractmethod
+    def label_columns(
+        self, source: SourceTable, task: Task, texts: Mapping[str, Column], classes: tuple[str, ...] | None
+    ) -> dict[str, Column]:
+        """The checked label columns of a table: name → values.
+
+        Args:
+            source: the table as the user's file has it.
+            task: its configuration.
+            texts: the checked columns text_a and text_b.
+            classes: what `named_classes` gave.
+
+        Raises:
+            UserError: a label is not allowed.
+        """
+
+    def tokenise(self, encoder: PreTrainedTokenizerBase, settings: TokeniseSpec, rows: Path, tokens: Path) -> None:
+        """Write token ids beside all columns that are no texts, a row a row."""
+        write_tokens(encoder, settings.max_length, rows, tokens)
+
+    def open_rows(self, path: Path, pad: int, seed: int) -> TaskRows:
+        """The rows that `tokenise` wrote.
+
+        Args:
+            path: the file.
+            pad: padding id of the tokenizer.
+            seed: of the run, for rows that are drawn anew in every epoch.
+        """
+        return TokenisedRows.read(path, pad)
+
+    # Losses.
+
+    @abstractmethod
+    def task_loss(self, logits: Float[Tensor, "lines classes"], labels: Tensor) -> Float[Tensor, ""]:
+        """The loss on the labels of a batch, every row counting the same."""
+
+    def soft_label_loss(
+        self, student: Float[Tensor, "lines classes"], teacher: Float[Tensor, "lines classes"], temperature: float
+    ) -> Float[Tensor, ""]:
+        """How far the student's outputs are from the teacher's; no gradient flows into the teacher's."""
+        return class_divergence(student, teacher, temperature=temperature)
+
+    # Evaluation.
+
+    @abstractmethod
+    def measure(self, model: nn.Module, rows: TaskRows, accelerator: Accelerator, teacher: Teach | None = None) -> Any:
+        """What `scores` and `predictions` are made from: the only step that runs the model, in eval mode.
+
+        Args:
+            model: with a head.
+            rows: of an evaluation table.
+            accelerator: device and precision.
+            teacher: outputs of the teacher for a batch, where it runs beside the student.
+        """
+
+    @abstractmethod
+    def scores(self, measured: Any, rows: TaskRows, metrics: Sequence[str]) -> Scores:
+        """Number of rows, loss and metrics on each evaluation set, in the table's order of sets."""
+
+    @abstractmethod
+    def predictions(self, measured: Any, rows: TaskRows) -> pd.DataFrame:
+        """A line for everything that is scored by itself, with the column `set`: for paired comparisons of models."""
+
+
+@cache
+def task_kind(name: Kind) -> TaskKind:
+    """The kind of task of this name; no other kind is imported."""
+    module, _, symbol = KINDS[name].partition(":")
+    return getattr(import_module(module), symbol)()
+
+
+def read_task(name: str, task: Task) -> LabelledTables:
+    """The checked tables of a task, read as its kind does it."""
+    return task_kind(task.kind).read(name, task)
+
+
+def open_rows(path: Path, kind: Kind, pad: int, seed: int) -> TaskRows:
+    """Tokenised rows of a task, opened as its kind does it.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    with reading(path, pa.ArrowException):
+        return task_kind(kind).open_rows(path, pad, seed)
+
+
+def task_loss(logits: Float[Tensor, "lines classes"], labels: Tensor, kind: Kind) -> Float[Tensor, ""]:
+    """The loss on the labels of a batch, as its kind of task has it."""
+    return task_kind(kind).task_loss(logits, labels)
+
+
+def soft_label_loss(
+    student: Float[Tensor, "lines classes"], teacher: Float[Tensor, "lines classes"], *, temperature: float, kind: Kind
+) -> Float[Tensor, ""]:
+    """The distance of the student's outputs from the teacher's, as the kind of task has it.
+
+    Source: Hinton et al. 2015, arXiv 1503.02531; docs/methods/sdp.md §2.3.
+    Differs from the authors' code: no code is public.
+
+    Args:
+        student: logits.
+        teacher: logits; no gradient flows into them.
+        temperature: > 0; unused for real-valued outputs.
+        kind: kind of the task.
+    """
+    return task_kind(kind).soft_label_loss(student, teacher, temperature)
+
+
+def evaluator(
+    rows: TaskRows, kind: Kind, metrics: Sequence[str], accelerator: Accelerator, teacher: Teach | None = None
+) -> Callable[[nn.Module], Scores]:
+    """A function that scores a model on these rows; on masked text also by its distance from a teacher."""
+    own = task_kind(kind)
+    return lambda model: own.scores(own.measure(model, rows, accelerator, teacher), rows, metrics)
