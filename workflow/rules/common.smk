@@ -4,7 +4,7 @@ from functools import cache
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
 from espalier.config import TEACHER, job_specs, targets
 from espalier.config.blocks import NAME
-from espalier.config.kinds import KINDS
+from espalier.config.kinds import KINDS, LABELLED, PACKED
 from espalier.config.layout import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, paths_in, task_files
 from espalier.config.methods import METHODS
 from espalier.config.resources import resources_of

@@ -2,7 +2,7 @@
 #   in:   results/{project}/prepared/{task}/ · results/{project}/bases/{base}/
 #   out:  results/{project}/{base}/{task}/tokens/ · {base}/{task}/seed{seed}/teacher/0/
 
-CORPUS = one_of(study.tasks_of("text"))
+CORPUS = one_of(study.tasks_of(*PACKED))
 
 
 rule pack:

@@ -20,7 +20,7 @@ rule finetune:
     benchmark:
         f"logs/benchmarks/finetune/{TEACHER_FOLDER}.tsv"
     wildcard_constraints:
-        task=one_of(study.tasks_of("classification", "regression", "span")),
+        task=one_of(study.tasks_of(*LABELLED)),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS

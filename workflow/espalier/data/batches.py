@@ -65,11 +65,11 @@ class Batch:
         """How many lines of logits belong to the first `sizes[0]` rows, to the next `sizes[1]` rows, and so on."""
         return list(sizes)
 
-    def to_store(self, logits: Float[Tensor, "lines classes"], longest: int) -> Float[Tensor, "batch width"]:
-        """The logits as one line a row, of equal width for all batches of a table whose longest row is given."""
+    def to_store(self, logits: Float[Tensor, "lines classes"], longest: int) -> Float[Tensor, "batch ..."]:
+        """The logits as one entry a row, of one shape for all batches of a table whose longest row has `longest` tokens."""
         return logits
 
-    def from_store(self, stored: Float[Tensor, "batch width"]) -> Float[Tensor, "lines classes"]:
+    def from_store(self, stored: Float[Tensor, "batch ..."]) -> Float[Tensor, "lines classes"]:
         """The logits that `to_store` has put away."""
         return stored
 

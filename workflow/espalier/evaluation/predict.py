@@ -23,10 +23,10 @@ Scores = dict[str, dict[str, float | int]]
 
 
 @torch.no_grad()
-def all_logits(model: nn.Module, rows: TaskRows, accelerator: Accelerator) -> Float[Tensor, "rows classes"]:
+def all_logits(model: nn.Module, rows: TaskRows, accelerator: Accelerator) -> Float[Tensor, "rows ..."]:
     """Logits of every row, in the table's order, fp32 on the CPU; the model is in eval mode meanwhile.
 
-    One line a row, as `Batch.to_store` makes it.
+    One entry a row, as `Batch.to_store` makes it.
     """
     return all_outputs(model, rows, accelerator, None, "").logits
 

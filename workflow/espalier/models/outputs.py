@@ -15,7 +15,7 @@ Representation = Literal["first-token", "mean"]
 class Outputs:
     """Tensors of one forward pass; what a method did not ask for is empty."""
 
-    logits: Float[Tensor, "rows classes"]
+    logits: Float[Tensor, "lines ..."]
     """One line for each row. Masked-language modelling: one line for each masked token, in row-major order of the mask.
     Spans: two lines for each row, over the tokens where its answer may start and where it may end (data/spans.py)."""
     representation: Float[Tensor, "batch hidden"] | None = None
