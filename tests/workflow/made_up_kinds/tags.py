@@ -72,7 +72,7 @@ class Answered(NamedTuple):
     rows: Int[np.ndarray, " words"]
 
 
-class Tags(TaskKind):
+class Tags(TaskKind[TagRows, Answered]):
     """A model has an output a class for every token."""
 
     rules = tags.RULES

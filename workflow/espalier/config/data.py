@@ -163,7 +163,7 @@ class Task(Block):
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults(cls, block: object) -> object:
+    def _defaults(cls, block: Any) -> Any:
         rules = RULES.get(str(block.get("kind"))) if isinstance(block, dict) else None
         if rules is None or not rules.defaults:
             return block

@@ -73,7 +73,8 @@ def open_corpus(name: str, task: Task) -> tuple[dict[str, CorpusPart], list[dict
 def write_corpus(settings: PrepareSpec, train: Path, evaluation: Path) -> dict[str, object]:
     """Write the rows of a text task piece by piece; returns what task.json says."""
     splits, sources = open_corpus(settings.name, settings.task)
-    training, known = splits.pop("train"), {}
+    training = splits.pop("train")
+    known: dict[str, set[int]] = {}
 
     # evaluation sets first: `known` then holds their texts, and training rows that repeat one are counted
     written = write(evaluation, splits, named=True, known=known)

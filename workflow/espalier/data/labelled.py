@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import datasets
 import pyarrow as pa
@@ -22,7 +22,7 @@ from espalier.data.files import check_column, class_names, decoded, files_of, re
 from espalier.data.labels import fraction_in, some, stated
 from espalier.runtime.errors import UserError
 
-Column = pa.Array | pa.ChunkedArray
+Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class PackedRows(TaskRows):
         return np.broadcast_to(np.int64(self.chunks[0].shape[1]), len(self))
 
     @cached_property
-    def sets(self) -> np.ndarray:
+    def sets(self) -> np.ndarray:  # type: ignore[override]  # read when it is first asked for, which training never does
         """Name of each row's evaluation set."""
         return np.concatenate([self.file.get_batch(index)["set"].to_pylist() for index in range(len(self.chunks))])
 

@@ -90,7 +90,7 @@ class SpanBatch(Batch):
         """Two lines a window: over its starts and over its ends."""
         return place_logits(output.start_logits, output.end_logits, self.allowed)
 
-    def part(self, rows: slice) -> SpanBatch:
+    def part(self, rows: slice) -> Batch:
         """Some of the windows, with both labels of each."""
         labels = self.labels.unflatten(0, (-1, 2))[rows].flatten()
         return replace(super().part(rows), labels=labels)

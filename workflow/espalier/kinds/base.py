@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -26,7 +26,7 @@ from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec, TokeniseSpec
 from espalier.config.kinds import KINDS, Kind
 from espalier.config.kinds.rules import TaskRules
-from espalier.data.batches import Batch, TaskRows, TokenisedRows
+from espalier.data.batches import Batch, TaskRows
 from espalier.data.labelled import Column, LabelledTables, SourceTable, classes_in, read_tables
 from espalier.data.prepared import write_labelled
 from espalier.data.tokenizer import write_tokens
@@ -35,12 +35,16 @@ from espalier.losses.terms import class_divergence
 from espalier.models.outputs import Outputs
 from espalier.runtime.files import reading
 
+RowsOfKind = TypeVar("RowsOfKind", bound=TaskRows)
+"""The class of the rows of a kind of task."""
+Measured = TypeVar("Measured")
+"""What a kind of task keeps of a model's outputs."""
 Teach = Callable[[Batch], Outputs]
 """A batch → the teacher's outputs for it."""
 
 
-class TaskKind(ABC):
-    """A kind of task. The answers given here are those of a table with a label column and one line of logits a row."""
+class TaskKind(ABC, Generic[RowsOfKind, Measured]):
+    """A kind of task. The answers given here are those of a table with labels in columns of their own."""
 
     rules: ClassVar[TaskRules]
     """What the configuration may say; the same object as `RULES` of `config/kinds/<kind>.py`."""
@@ -87,7 +91,8 @@ class TaskKind(ABC):
         """Write token ids beside all columns that are no texts, a row a row."""
         write_tokens(encoder, settings.max_length, rows, tokens)
 
-    def open_rows(self, path: Path, pad: int, seed: int) -> TaskRows:
+    @abstractmethod
+    def open_rows(self, path: Path, pad: int, seed: int) -> RowsOfKind:
         """The rows that `tokenise` wrote.
 
         Args:
@@ -95,7 +100,6 @@ class TaskKind(ABC):
             pad: padding id of the tokenizer.
             seed: of the run, for rows that are drawn anew in every epoch.
         """
-        return TokenisedRows.read(path, pad)
 
     # Losses.
 
@@ -112,7 +116,7 @@ class TaskKind(ABC):
     # Evaluation.
 
     @abstractmethod
-    def measure(self, model: nn.Module, rows: TaskRows, accelerator: Accelerator, teacher: Teach | None = None) -> Any:
+    def measure(self, model: nn.Module, rows: RowsOfKind, accelerator: Accelerator, teacher: Teach | None = None) -> Measured:
         """What `scores` and `predictions` are made from: the only step that runs the model, in eval mode.
 
         Args:
@@ -123,16 +127,16 @@ class TaskKind(ABC):
         """
 
     @abstractmethod
-    def scores(self, measured: Any, rows: TaskRows, metrics: Sequence[str]) -> Scores:
+    def scores(self, measured: Measured, rows: RowsOfKind, metrics: Sequence[str]) -> Scores:
         """Number of rows, loss and metrics on each evaluation set, in the table's order of sets."""
 
     @abstractmethod
-    def predictions(self, measured: Any, rows: TaskRows) -> pd.DataFrame:
+    def predictions(self, measured: Measured, rows: RowsOfKind) -> pd.DataFrame:
         """A line for everything that is scored by itself, with the column `set`: for paired comparisons of models."""
 
 
 @cache
-def task_kind(name: Kind) -> TaskKind:
+def task_kind(name: Kind) -> TaskKind[Any, Any]:
     """The kind of task of this name; no other kind is imported."""
     module, _, symbol = KINDS[name].partition(":")
     return getattr(import_module(module), symbol)()

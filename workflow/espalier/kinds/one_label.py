@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,12 @@ from espalier.evaluation.predict import Scores, all_logits, set_names
 from espalier.kinds.base import TaskKind, Teach
 
 
-class OneLabel(TaskKind):
+class OneLabel(TaskKind[TokenisedRows, Tensor]):
     """A kind of task that is scored on one prediction a row."""
+
+    def open_rows(self, path: Path, pad: int, seed: int) -> TokenisedRows:
+        """Rows in memory."""
+        return TokenisedRows.read(path, pad)
 
     @abstractmethod
     def predicted(self, logits: Float[Tensor, "rows classes"]) -> np.ndarray:

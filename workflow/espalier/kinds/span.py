@@ -36,7 +36,7 @@ class Answered(NamedTuple):
     """The best answer to each question, in words."""
 
 
-class Span(TaskKind):
+class Span(TaskKind[SpanRows, Answered]):
     """Labels are two places a window; a model has two outputs a token, which the losses see as two lines a window."""
 
     rules = span.RULES

@@ -34,7 +34,21 @@ LARGEST_LOSS = 700.0
 """Beyond this loss the perplexity is not a number that Python knows."""
 
 
-class Text(TaskKind):
+@dataclass(frozen=True)
+class MaskedSums:
+    """What is known of a model's guesses at the masked tokens of each row."""
+
+    masked: Int[np.ndarray, " rows"]
+    """Number of tokens asked for."""
+    correct: Int[np.ndarray, " rows"]
+    """Of these, the number that was guessed."""
+    loss: Float[np.ndarray, " rows"]
+    """Sum of the cross-entropies, in nats."""
+    discrepancy: Float[np.ndarray, " rows"] | None = None
+    """Sum of KL(teacher || model), in nats; None without a teacher (docs/methods/homodistil.md §6)."""
+
+
+class Text(TaskKind[PackedRows, MaskedSums]):
     """Labels are the tokens behind the masks; a model has a logit a word for each masked token."""
 
     rules = text.RULES
@@ -74,20 +88,6 @@ class Text(TaskKind):
     def predictions(self, measured: MaskedSums, rows: PackedRows) -> pd.DataFrame:
         """A line a row: the number of masked tokens, how many of them were guessed, and the sum of their losses in nats."""
         return pd.DataFrame({"set": rows.sets, "masked": measured.masked, "correct": measured.correct, "loss": measured.loss})
-
-
-@dataclass(frozen=True)
-class MaskedSums:
-    """What is known of a model's guesses at the masked tokens of each row."""
-
-    masked: Int[np.ndarray, " rows"]
-    """Number of tokens asked for."""
-    correct: Int[np.ndarray, " rows"]
-    """Of these, the number that was guessed."""
-    loss: Float[np.ndarray, " rows"]
-    """Sum of the cross-entropies, in nats."""
-    discrepancy: Float[np.ndarray, " rows"] | None = None
-    """Sum of KL(teacher || model), in nats; None without a teacher (docs/methods/homodistil.md §6)."""
 
 
 @torch.no_grad()

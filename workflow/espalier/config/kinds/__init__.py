@@ -35,7 +35,9 @@ ANALYSED = tuple(kind for kind, rules in RULES.items() if rules.analysed)
 
 # Literals that are built from the table: a new kind changes no type by hand. A type checker sees the plain type.
 if TYPE_CHECKING:
-    Kind = Metric = ReportedMetric = str
+    Kind = str
+    Metric = str
+    ReportedMetric = str
 else:
     Kind = Literal[tuple(KINDS)]
     Metric = Literal[tuple(dict.fromkeys(name for rules in RULES.values() for name in rules.metrics))]
