@@ -117,9 +117,10 @@ def _parquet(path: Path, column: str) -> Texts:
 
 def _paragraphs(path: Path) -> Texts:
     """Paragraphs of a text file, each as one line; blank lines lie between them, and the longest go on as another."""
-    found: list[str] = []
+    paragraphs: list[str] = []
     lines: list[str] = []
     length = 0
+
     try:
         with path.open(encoding="utf-8-sig") as file:
             for line in file:
@@ -128,16 +129,18 @@ def _paragraphs(path: Path) -> Texts:
                     length += len(text)
                 if text and length < LONGEST:
                     continue
-                found += [" ".join(lines)] if lines else []
+                paragraphs += [" ".join(lines)] if lines else []
                 lines, length = [], 0
-                if len(found) == PIECE:
-                    yield pa.array(found, pa.string())
-                    found = []
+                if len(paragraphs) == PIECE:
+                    yield pa.array(paragraphs, pa.string())
+                    paragraphs = []
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 ({error.reason}); save the file as UTF-8") from error
-    found += [" ".join(lines)] if lines else []
-    if found:
-        yield pa.array(found, pa.string())
+
+    # the last paragraph may have no blank line after it
+    paragraphs += [" ".join(lines)] if lines else []
+    if paragraphs:
+        yield pa.array(paragraphs, pa.string())
 
 
 def _table(place: str, table: pa.Table, column: str) -> Texts:

@@ -88,7 +88,7 @@ class Packer:
         first = True
         while part := list(islice(fragments, PIECE)):
             stream: list[int] = []
-            for fragment, tokens in zip(part, self.encode([each.text for each in part]), strict=True):
+            for fragment, tokens in zip(part, self.encode([fragment.text for fragment in part]), strict=True):
                 stream += [self.sep, *tokens] if fragment.begins and not first else tokens
                 first = False
             yield stream

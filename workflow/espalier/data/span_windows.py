@@ -92,23 +92,24 @@ def _columns(
     encoder: PreTrainedTokenizerBase, cutting: Cutting, place: Path, rows: list[dict[str, Any]], before: int, schema: pa.Schema
 ) -> Iterator[pa.Array]:
     """The columns of the schema for these rows, of which so many came before."""
+    windows = list(encode(encoder, cutting, place, rows))
+    spans = [_token_span(own, row) for own, row in zip(_grouped(windows, len(rows)), rows, strict=True)]
+
     lines, seen = [], -1
-    found = list(encode(encoder, cutting, place, rows))
-    spans = [_token_span(each, row) for each, row in zip(_grouped(found, len(rows)), rows, strict=True)]
-    for window in found:
-        row, (start, end) = rows[window.example], window.places(spans[window.example])
-        line: dict[str, Any] = {
-            "start": start,
-            "end": end,
-            "context_from": window.first,
-            "context_to": window.first + len(window.offsets),
-        }
+    for window in windows:
+        row = rows[window.example]
+        start, end = window.places(spans[window.example])
+        line: dict[str, Any] = {"start": start, "end": end}
+        line |= {"context_from": window.first, "context_to": window.first + len(window.offsets)}
         line |= {"input_ids": window.input_ids, "token_type_ids": window.token_type_ids, "set": row.get("set")}
-        line |= {"example": before + window.example, "offsets": [each for pair in window.offsets for each in pair]}
-        if window.example != seen:  # once a question
+        line |= {"example": before + window.example, "offsets": [character for pair in window.offsets for character in pair]}
+
+        # what belongs to the question stands in its first window alone
+        if window.example != seen:
             line |= {"id": row["id"], "context": row["text_b"], "answers": row["answers"]["text"]}
         seen = window.example
         lines.append(line)
+
     for field in schema:
         yield pa.array([line.get(field.name) for line in lines], field.type)
 

@@ -159,11 +159,14 @@ def best_places(
 
 def answers_of(logits: Float[Tensor, "windows both"], examples: Examples) -> list[str]:
     """The answer to each question: the best one over all of its windows, as it stands in the context."""
-    found, start, end = (each.numpy() for each in best_places(logits, examples.max_answer_length))
+    score, start, end = (values.numpy() for values in best_places(logits, examples.max_answer_length))
+
+    # from the best window to the worst: the first answer to a question is its best
     texts: dict[int, str] = {}
-    for window in np.argsort(-found, kind="stable"):
+    for window in np.argsort(-score, kind="stable"):
         question = int(examples.example[window])
         if question not in texts:
             offsets, first = examples.offsets[window], examples.first[window]
             texts[question] = examples.contexts[question][offsets[start[window] - first, 0] : offsets[end[window] - first, 1]]
+
     return [texts[question].strip() for question in range(len(examples.contexts))]

@@ -48,7 +48,7 @@ class Share:
 
 def _each_joined(value: Tensor | tuple[Tensor, ...] | None, sizes: list[int]) -> Tensor | tuple[Tensor, ...] | None:
     if isinstance(value, tuple):
-        return tuple(_joined(each, sizes) for each in value)
+        return tuple(_joined(layer, sizes) for layer in value)
     return None if value is None else _joined(value, sizes)
 
 
