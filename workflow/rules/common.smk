@@ -4,7 +4,7 @@ from functools import cache
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
 from espalier.config import TEACHER, job_specs, targets
 from espalier.config.blocks import NAME
-from espalier.config.kinds import KINDS, LABELLED, PACKED
+from espalier.config.kinds import KINDS, LABELLED, PACKED, rules_module
 from espalier.config.layout import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, paths_in, task_files
 from espalier.config.methods import METHODS
 from espalier.config.resources import resources_of
@@ -51,19 +51,25 @@ student_spec = spec(job_specs.compress_spec, "task", "plan", "seed", "percent")
 recovery_spec = spec(job_specs.recover_spec, "task", "plan", "seed", "percent")
 
 
+RULES_ALONE = ("pack", "export", "measure", "card")  # stages that ask no kind of task, but open models or speak of them
+
+
 def code(stage, *more):
     """A digest of a stage's code and of all that it uses, the kind of its task among it."""
-    return lambda w: code_digest(f"espalier.stages.{stage}", *more, *kind_of_task(w))
+    return lambda w: code_digest(f"espalier.stages.{stage}", *more, *kind_code(stage, w))
 
 
-def kind_of_task(w):
-    """The entry of the kind of the job's task, for digests; none for jobs that are not about one task."""
-    return [KINDS[study.tasks[w.task].kind]] if "task" in w.keys() else []
+def kind_code(stage, w):
+    """What a digest covers of the kind of the job's task: its class, or its rules alone; nothing where no task is named."""
+    if "task" not in w.keys():
+        return []
+    kind = study.tasks[w.task].kind
+    return [f"{rules_module(kind)}:RULES" if stage in RULES_ALONE else KINDS[kind]]
 
 
 def method_code(stage):
     """A digest of a stage's and its method's code."""
-    return lambda w: code_digest(f"espalier.stages.{stage}", METHODS[study.plans[w.plan].method], *kind_of_task(w))
+    return lambda w: code_digest(f"espalier.stages.{stage}", METHODS[study.plans[w.plan].method], *kind_code(stage, w))
 
 
 def work(stage, spec, code):

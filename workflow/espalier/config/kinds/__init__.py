@@ -20,9 +20,14 @@ KINDS = {
 """Kind → `module:Class` of its `TaskKind`."""
 
 
+def rules_module(kind: str) -> str:
+    """Name of the module with a kind's rules, which are called RULES there."""
+    return f"{__name__}.{kind.replace('-', '_')}"
+
+
 def read_rules(kind: str) -> TaskRules:
     """The rules in `config/kinds/<kind>.py`."""
-    return import_module(f"{__name__}.{kind.replace('-', '_')}").RULES
+    return import_module(rules_module(kind)).RULES
 
 
 RULES: dict[str, TaskRules] = {kind: read_rules(kind) for kind in KINDS}
