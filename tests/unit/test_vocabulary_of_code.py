@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "workflow/espalier"
-ENTRY_POINTS = frozenset({"run", "main"})
-"""Every stage has a `run`, every command a `main`: they are found by module and so share a name on purpose."""
-TO_RENAME = frozenset(("Block", "KEY", "LONGEST", "MANY", "PIECE", "Rows", "Split", "Teacher", "Texts", "read", "summary"))
+ENTRY_POINTS = frozenset({"run", "main", "RULES"})
+"""Every stage has a `run`, every command a `main`, every kind of task its `RULES`: they are found by module and so share a name
+on purpose."""
+TO_RENAME = frozenset(("Block", "KEY", "LONGEST", "MANY", "PIECE", "Teacher", "Texts", "summary"))
 """Names that still have two definitions. The list only gets shorter."""
 
 

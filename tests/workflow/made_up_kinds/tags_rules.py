@@ -11,5 +11,5 @@ RULES = TaskRules(
     text_columns=(1,),
     columns="one column of words",
     auto_class="AutoModelForTokenClassification",
-    head=classification.head,
+    head=classification.RULES.head,
 )

@@ -8,24 +8,24 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block, Commit, HubId, Licence, Many, Name, Requirement, Sha256
-from espalier.config.kinds import RULES, Kind, Metric, ReportedMetric
+from espalier.config.kinds import KIND_RULES, Kind, Metric, ReportedMetric
 from espalier.config.kinds.rules import TaskRules
 
-TEXT_METRICS = RULES["text"].reported
+TEXT_METRICS = KIND_RULES["text"].reported
 """What every text task reports; the first one is its score."""
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
 TRAIN = "train"
 """Name of the training rows themselves where they are scored, too; no evaluation set may have it."""
 KEYS_NEEDED: dict[str, tuple[str, ...]] = {
-    **{kind: ("label", "metric") if rules.labelled else () for kind, rules in RULES.items()},
+    **{kind: ("label", "metric") if rules.labelled else () for kind, rules in KIND_RULES.items()},
     "builtin": (),
     "files": ("train", "validation"),
     "hub": ("id", "revision", "train", "validation"),
 }
 """Kind or source of a task → keys that such a task must have, besides kind, source and text."""
 KEYS_REFUSED: dict[str, tuple[str, ...]] = {
-    **{kind: rules.refused for kind, rules in RULES.items()},
+    **{kind: rules.refused for kind, rules in KIND_RULES.items()},
     "builtin": ("id", "name", "revision", "train", "validation"),
     "files": ("id", "name", "revision"),
     "hub": (),
@@ -154,7 +154,7 @@ class Task(Block):
     @property
     def rules(self) -> TaskRules:
         """What tasks of this kind may say."""
-        return RULES[self.kind]
+        return KIND_RULES[self.kind]
 
     @property
     def metrics(self) -> tuple[Metric | ReportedMetric, ...]:
@@ -164,7 +164,7 @@ class Task(Block):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, block: Any) -> Any:
-        rules = RULES.get(str(block.get("kind"))) if isinstance(block, dict) else None
+        rules = KIND_RULES.get(str(block.get("kind"))) if isinstance(block, dict) else None
         if rules is None or not rules.defaults:
             return block
         return {**rules.defaults, **{key: value for key, value in block.items() if value is not None}}

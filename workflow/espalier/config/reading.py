@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from espalier.config.blocks import ConfigError, nearest, printable, problem_lines
 from espalier.config.chains import chain_problems
-from espalier.config.kinds import ANALYSED, LABELLED, PACKED, RULES, Kind
+from espalier.config.kinds import ANALYSED, KIND_RULES, LABELLED, PACKED, Kind
 from espalier.config.known_tasks import KNOWN, overlay
 from espalier.config.project import Config, for_task
 from espalier.config.targets import Timed
@@ -154,7 +154,7 @@ def _analyses_of_nothing(config: Config) -> list[str]:
 def _train_scores_without_labels(config: Config) -> list[str]:
     """Problems of evaluate_train on spans, whose training rows lack gold answers, and on text, masked anew each epoch."""
     problems = []
-    for task in config.tasks_of(*(RULES.keys() - set(ANALYSED))):
+    for task in config.tasks_of(*(KIND_RULES.keys() - set(ANALYSED))):
         kind = config.tasks[task].kind
         settings: dict[str, Training] = {}
         if kind in PACKED:

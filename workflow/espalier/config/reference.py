@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from espalier.config.blocks import Block
 from espalier.config.data import KEYS_NEEDED, KEYS_REFUSED, HubBase, LocalBase, PackageBase, Task
 from espalier.config.explanations import ORIGINS
-from espalier.config.kinds import RULES
+from espalier.config.kinds import KIND_RULES
 from espalier.config.known_tasks import KNOWN
 from espalier.config.methods import AnyPlan
 from espalier.config.methods.pruning import IterativePlan
@@ -139,7 +139,7 @@ def _tasks() -> Iterator[str]:
         ("Kind", "Needs", "Has no", "Metrics", "Files"),
         [
             (f"`{kind}`", *_keys_of(kind), _code(rules.metrics or rules.reported), _code(rules.formats))
-            for kind, rules in RULES.items()
+            for kind, rules in KIND_RULES.items()
         ],
     )
     yield "### Sources of rows\n\n" + _markdown(
@@ -162,7 +162,7 @@ def _keys_of(name: str) -> tuple[str, str]:
 def _known(name: str) -> tuple[str, ...]:
     block = KNOWN[name]
     place = f" `{block['id']}`" if "id" in block else ""
-    metrics = RULES[block["kind"]].reported or (block["metric"], *block.get("also", ()))
+    metrics = KIND_RULES[block["kind"]].reported or (block["metric"], *block.get("also", ()))
     defaults = Task.model_validate({"metric": None, **block})
     return (
         f"`{name}`",

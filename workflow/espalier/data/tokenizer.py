@@ -16,7 +16,7 @@ from espalier.provenance.job_environment import MEASURED_LENGTH
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
-TYPES = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
+TOKEN_COLUMNS = {"input_ids": List(Value("int32")), "token_type_ids": List(Value("int8"))}
 """Columns that are kept of what the tokenizer gives, and how they are stored."""
 
 
@@ -49,7 +49,7 @@ def write_tokens(encoder: PreTrainedTokenizerBase, max_length: int, rows: Path, 
         data = Dataset.from_parquet(str(rows), cache_dir=cache)
         texts = [name for name in ("text_a", "text_b") if name in data.column_names]
 
-        kept = {name: kind for name, kind in TYPES.items() if name in encoder.model_input_names}
+        kept = {name: kind for name, kind in TOKEN_COLUMNS.items() if name in encoder.model_input_names}
 
         def encode(batch: Mapping[str, Any]) -> dict[str, list[Any]]:
             encoded = encoder(*(batch[name] for name in texts), truncation="longest_first", max_length=max_length)

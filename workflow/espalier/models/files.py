@@ -12,7 +12,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from espalier.config.kinds import RULES, Kind
+from espalier.config.kinds import KIND_RULES, Kind
 from espalier.models import modeling_espalier
 from espalier.models.classes import as_stock, auto_class
 from espalier.runtime.errors import UserError
@@ -48,7 +48,7 @@ def open_with_head(files: Sequence[Path], kind: Kind, classes: Sequence[str] | N
     folder = folder_of(files)
     config = AutoConfig.from_pretrained(folder)
 
-    for name, value in RULES[kind].head(classes).items():
+    for name, value in KIND_RULES[kind].head(classes).items():
         setattr(config, name, value)
 
     model, report = _open(folder, config, kind)
@@ -83,7 +83,7 @@ def empty_model(files: Sequence[Path], kind: Kind) -> PreTrainedModel:
 
 def _auto_class(kind: Kind) -> type:
     """The class in transformers that opens models of a kind of task."""
-    return getattr(transformers, RULES[kind].auto_class)
+    return getattr(transformers, KIND_RULES[kind].auto_class)
 
 
 def _open(folder: Path, config: PreTrainedConfig, kind: Kind) -> tuple[PreTrainedModel, dict]:

@@ -30,12 +30,12 @@ def read_rules(kind: str) -> TaskRules:
     return import_module(rules_module(kind)).RULES
 
 
-RULES: dict[str, TaskRules] = {kind: read_rules(kind) for kind in KINDS}
-LABELLED = tuple(kind for kind, rules in RULES.items() if rules.labelled)
+KIND_RULES: dict[str, TaskRules] = {kind: read_rules(kind) for kind in KINDS}
+LABELLED = tuple(kind for kind, rules in KIND_RULES.items() if rules.labelled)
 """Kinds whose rows have labels."""
-PACKED = tuple(kind for kind, rules in RULES.items() if not rules.labelled)
+PACKED = tuple(kind for kind, rules in KIND_RULES.items() if not rules.labelled)
 """Kinds whose rows are packed and have a pretrained teacher."""
-ANALYSED = tuple(kind for kind, rules in RULES.items() if rules.analysed)
+ANALYSED = tuple(kind for kind, rules in KIND_RULES.items() if rules.analysed)
 """Kinds whose students can be analysed."""
 
 # Literals that are built from the table: a new kind changes no type by hand. A type checker sees the plain type.
@@ -45,5 +45,5 @@ if TYPE_CHECKING:
     ReportedMetric = str
 else:
     Kind = Literal[tuple(KINDS)]
-    Metric = Literal[tuple(dict.fromkeys(name for rules in RULES.values() for name in rules.metrics))]
-    ReportedMetric = Literal[tuple(dict.fromkeys(name for rules in RULES.values() for name in rules.reported))]
+    Metric = Literal[tuple(dict.fromkeys(name for rules in KIND_RULES.values() for name in rules.metrics))]
+    ReportedMetric = Literal[tuple(dict.fromkeys(name for rules in KIND_RULES.values() for name in rules.reported))]

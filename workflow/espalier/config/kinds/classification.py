@@ -8,7 +8,7 @@ from typing import Any
 from espalier.config.kinds.rules import TaskRules
 
 
-def head(classes: Sequence[str] | None) -> dict[str, Any]:
+def _head(classes: Sequence[str] | None) -> dict[str, Any]:
     """One output a class."""
     names = list(classes or ())
     return {
@@ -18,4 +18,4 @@ def head(classes: Sequence[str] | None) -> dict[str, Any]:
     }
 
 
-RULES = TaskRules(metrics=("accuracy", "f1", "macro-f1", "matthews"), named_classes=True, analysed=True, head=head)
+RULES = TaskRules(metrics=("accuracy", "f1", "macro-f1", "matthews"), named_classes=True, analysed=True, head=_head)

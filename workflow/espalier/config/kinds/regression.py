@@ -8,9 +8,9 @@ from typing import Any
 from espalier.config.kinds.rules import UNUSED, TaskRules
 
 
-def head(classes: Sequence[str] | None) -> dict[str, Any]:
+def _head(classes: Sequence[str] | None) -> dict[str, Any]:
     """One output."""
     return {"num_labels": 1, "problem_type": "regression"}
 
 
-RULES = TaskRules(metrics=("pearson", "spearman"), analysed=True, refused=("classes", *UNUSED), head=head)
+RULES = TaskRules(metrics=("pearson", "spearman"), analysed=True, refused=("classes", *UNUSED), head=_head)

@@ -8,7 +8,7 @@ from typing import Any
 from espalier.config.kinds.rules import TaskRules
 
 
-def head(classes: Sequence[str] | None) -> dict[str, Any]:
+def _head(classes: Sequence[str] | None) -> dict[str, Any]:
     """Two outputs a token: for the start and for the end of the answer."""
     return {"num_labels": 2}
 
@@ -23,5 +23,5 @@ RULES = TaskRules(
     defaults={"max_length": 384, "stride": 128, "max_answer_length": 30},
     refused=("classes", "evaluation_rows"),
     auto_class="AutoModelForQuestionAnswering",
-    head=head,
+    head=_head,
 )
