@@ -17,7 +17,7 @@ from espalier.pruning.schedules import sparsity_steps
 from espalier.runtime.errors import UserError
 from espalier.training.loop import Loop
 from espalier.training.run import method_class, pruning_stage
-from espalier.training.teachers import Teacher
+from espalier.training.teachers import StoredTeacher
 from tests import tiny
 from tests.methods.conftest import PLANS
 from tests.tiny import equal, weights_of
@@ -264,7 +264,7 @@ def test_a_teacher_whose_layers_alone_are_used_is_not_run(harness):
     silent = harness.run(PLANS["spd-theseus"], teacher=teacher, work="silent")
     assert silent.method.teacher is teacher and not passes
     loop = harness.loop(PLANS["spd-theseus"], teacher=teacher, work="run")
-    loop.teacher = Teacher.of(teacher, harness.train, loop.accelerator, None)
+    loop.teacher = StoredTeacher.of(teacher, harness.train, loop.accelerator, None)
     loop.run()
     assert passes and equal(weights_of(silent), weights_of(loop))
 

@@ -236,4 +236,4 @@ def test_readme_states_what_is_built(built: dict[str, dict[str, pa.Table]]) -> N
     if other:
         pytest.skip(f"digests hold for the versions of envs/requirements.lock; installed here: {other}")
     readme = (ROOT / "data/README.md").read_text()
-    assert docs.summary(built) in readme, "rewrite the table in data/README.md with `python -m espalier.data.builtin.tasks`"
+    assert docs.readme_table(built) in readme, "rewrite data/README.md's table with `python -m espalier.data.builtin.tasks`"

@@ -68,7 +68,7 @@ def stream(texts: list[str]) -> list[int]:
 
 
 def test_nothing_is_lost_and_the_order_stays(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "PIECE", 7)
+    monkeypatch.setattr(packing, "FRAGMENTS_AT_ONCE", 7)
     texts = documents(200, 0)
     train, _ = run(tmp_path, texts, {"validation": ["w1"]})
     rows, expected = ids(train), stream(texts)
@@ -81,8 +81,8 @@ def test_nothing_is_lost_and_the_order_stays(tmp_path, monkeypatch):
 
 
 def test_long_texts_are_tokenised_in_parts_and_stay_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "LONGEST", 30)
-    monkeypatch.setattr(packing, "PIECE", 3)
+    monkeypatch.setattr(packing, "LONGEST_FRAGMENT", 30)
+    monkeypatch.setattr(packing, "FRAGMENTS_AT_ONCE", 3)
     texts = [" ".join(documents(40, 5)), "w1", "w2 " * 300]
     train, _ = run(tmp_path, texts, {"validation": ["w1"]})
     expected, rows = stream(texts), ids(train)
@@ -91,7 +91,7 @@ def test_long_texts_are_tokenised_in_parts_and_stay_one(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", ["", "short", "a b " * 20, "x" * 100, "x" * 50 + " y" * 40])
 def test_parts_are_the_text(text, monkeypatch):
-    monkeypatch.setattr(packing, "LONGEST", 16)
+    monkeypatch.setattr(packing, "LONGEST_FRAGMENT", 16)
     parts = list(packing.cut(text))
     assert "".join(parts) == text and max(map(len, parts)) <= 16
 
@@ -152,7 +152,7 @@ def prepared(folder: Path, block: Task):
 
 def test_paragraphs_of_text_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(corpus, "PIECE", 2)
+    monkeypatch.setattr(corpus, "ROWS_IN_MEMORY", 2)
     (tmp_path / "train.txt").write_text("\n\nOne line\n  and another.\n\n\n\nTwo.\n \nThree.\r\n\r\nFour.", newline="")
     (tmp_path / "validation.txt").write_text("Five.\n\nTwo.\n")
     train, evaluation, facts = prepared(tmp_path, task())
@@ -164,7 +164,7 @@ def test_paragraphs_of_text_files(tmp_path, monkeypatch, capsys):
 
 def test_a_file_without_blank_lines_is_no_single_paragraph(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(corpus, "LONGEST", 10)
+    monkeypatch.setattr(corpus, "LONGEST_PARAGRAPH", 10)
     (tmp_path / "train.txt").write_text("".join(f"line {number}\n" for number in range(5)))
     (tmp_path / "validation.txt").write_text("Five.\n")
     train, _, _ = prepared(tmp_path, task())
@@ -173,7 +173,7 @@ def test_a_file_without_blank_lines_is_no_single_paragraph(tmp_path, monkeypatch
 
 def test_parquet_in_pieces_without_what_has_no_text(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(corpus, "PIECE", 3)
+    monkeypatch.setattr(corpus, "ROWS_IN_MEMORY", 3)
     texts = ["a", None, " \n", "b", "c", "", "d", "e"]
     pq.write_table(pa.table({"body": pa.array(texts, pa.large_string())}), tmp_path / "train.parquet", row_group_size=5)
     (tmp_path / "validation.jsonl").write_text('{"body": "f"}\n')

@@ -31,7 +31,7 @@ from espalier.runtime import distributed
 from espalier.runtime.files import read_json
 from espalier.stages import evaluate, export
 from espalier.training.sharing import Share
-from espalier.training.teachers import Teacher
+from espalier.training.teachers import StoredTeacher
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -126,7 +126,7 @@ def test_scores_count_questions_and_the_loss_windows(rows: SpanRows) -> None:
 
 def test_a_teacher_gives_what_it_would_give_beside_the_student(task: Path) -> None:
     train, model, accelerator = SpanRows.read(task / "train.parquet", 0), tiny.answerer().eval(), tiny.accelerator()
-    teacher = Teacher.of(model, train, accelerator, "mean")
+    teacher = StoredTeacher.of(model, train, accelerator, "mean")
     batch = train.batch(np.argsort(train.lengths)[:5], CPU)
     live = forward(model, batch, "mean")
     taught = teacher(batch)

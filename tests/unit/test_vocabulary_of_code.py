@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "workflow/espalier"
 ENTRY_POINTS = frozenset({"run", "main", "RULES"})
 """Every stage has a `run`, every command a `main`, every kind of task its `RULES`: they are found by module and so share a name
 on purpose."""
-TO_RENAME = frozenset(("Block", "KEY", "LONGEST", "MANY", "PIECE", "Teacher", "Texts", "summary"))
+TO_RENAME = frozenset[str]()
 """Names that still have two definitions. The list only gets shorter."""
 
 

@@ -20,13 +20,13 @@ from espalier.data.files import check_column, files_of, read_file, reading_parqu
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
-PIECE = 2048
+ROWS_IN_MEMORY = 2048
 """Rows that are in memory at once."""
-LONGEST = 100_000
+LONGEST_PARAGRAPH = 100_000
 """Characters of a paragraph from which on it ends with its line: some files have no blank line at all."""
 TXT_COLUMN = "text"
 """Column of a .txt file's paragraphs."""
-Texts = Iterator[pa.Array | pa.ChunkedArray]
+TextPieces = Iterator[pa.Array | pa.ChunkedArray]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CorpusPart:
 
     place: str
     """File or data set and split, for messages."""
-    pieces: Texts
+    pieces: TextPieces
 
 
 @dataclass
@@ -98,7 +98,7 @@ def write_corpus(settings: PrepareSpec, train: Path, evaluation: Path) -> dict[s
     }
 
 
-def _file(path: Path, column: str) -> Texts:
+def _file(path: Path, column: str) -> TextPieces:
     if path.suffix == ".parquet":
         return _parquet(path, column)
     if path.suffix == ".txt":
@@ -107,15 +107,15 @@ def _file(path: Path, column: str) -> Texts:
     return _table(str(path), read_file(path), column)
 
 
-def _parquet(path: Path, column: str) -> Texts:
+def _parquet(path: Path, column: str) -> TextPieces:
     with reading_parquet(path):
         file = pq.ParquetFile(path, pre_buffer=False)  # or it would hold the whole file in the end
         check_column(str(path), file.schema_arrow.names, column)
-        for batch in file.iter_batches(batch_size=PIECE, columns=[column]):
+        for batch in file.iter_batches(batch_size=ROWS_IN_MEMORY, columns=[column]):
             yield text_column(str(path), column, batch[column])
 
 
-def _paragraphs(path: Path) -> Texts:
+def _paragraphs(path: Path) -> TextPieces:
     """Paragraphs of a text file, each as one line; blank lines lie between them, and the longest go on as another."""
     paragraphs: list[str] = []
     lines: list[str] = []
@@ -127,11 +127,11 @@ def _paragraphs(path: Path) -> Texts:
                 if text := line.strip():
                     lines.append(text)
                     length += len(text)
-                if text and length < LONGEST:
+                if text and length < LONGEST_PARAGRAPH:
                     continue
                 paragraphs += [" ".join(lines)] if lines else []
                 lines, length = [], 0
-                if len(paragraphs) == PIECE:
+                if len(paragraphs) == ROWS_IN_MEMORY:
                     yield pa.array(paragraphs, pa.string())
                     paragraphs = []
     except UnicodeDecodeError as error:
@@ -143,9 +143,9 @@ def _paragraphs(path: Path) -> Texts:
         yield pa.array(paragraphs, pa.string())
 
 
-def _table(place: str, table: pa.Table, column: str) -> Texts:
+def _table(place: str, table: pa.Table, column: str) -> TextPieces:
     check_column(place, table.column_names, column)
-    for batch in table.select([column]).to_batches(max_chunksize=PIECE):
+    for batch in table.select([column]).to_batches(max_chunksize=ROWS_IN_MEMORY):
         yield text_column(place, column, batch[column])
 
 

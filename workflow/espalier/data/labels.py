@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MANY = 20
+MOST_NAMES = 20
 """So many names stand in a message; the others are counted."""
 
 
@@ -34,4 +34,4 @@ def fraction_in(labels: pa.Array) -> float | None:
 def some(names: Iterable[str]) -> str:
     """Names for a message, the first ones where there are many."""
     every = list(names)
-    return ", ".join(every[:MANY]) + (f" and {len(every) - MANY:,} more" if len(every) > MANY else "")
+    return ", ".join(every[:MOST_NAMES]) + (f" and {len(every) - MOST_NAMES:,} more" if len(every) > MOST_NAMES else "")

@@ -32,7 +32,7 @@ MASKED, TO_MASK, TO_RANDOM = 0.15, 0.8, 0.1
 """Fraction of the tokens that is asked for; of these, fractions that become [MASK] and another token."""
 FIXED_SEED = 0
 """Seed of the masks of evaluation rows: every model is asked the same."""
-KEY = b"espalier"
+VOCABULARY_KEY = b"espalier"
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Vocabulary:
 
     def metadata(self) -> dict[bytes, bytes]:
         """For the schema."""
-        return {KEY: json.dumps(vars(self)).encode()}
+        return {VOCABULARY_KEY: json.dumps(vars(self)).encode()}
 
     @classmethod
     def of(cls, schema: pa.Schema) -> Vocabulary:
         """What `metadata` gave."""
-        content = json.loads(schema.metadata[KEY])
+        content = json.loads(schema.metadata[VOCABULARY_KEY])
         return cls(**content | {"special": tuple(content["special"])})
 
 

@@ -17,12 +17,12 @@ from espalier.data.packed import CHUNK, Vocabulary
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
-PIECE = 256
+FRAGMENTS_AT_ONCE = 256
 """Fragments that are tokenised together."""
-LONGEST = 4096
+LONGEST_FRAGMENT = 4096
 """Characters of a fragment: a whole book in one row would fill the memory while it is tokenised."""
 NEEDED = ("cls", "sep", "pad", "mask")
-Block = Int[np.ndarray, "rows length"]
+PackedBlock = Int[np.ndarray, "rows length"]
 
 
 class Fragment(NamedTuple):
@@ -73,7 +73,7 @@ class Packer:
                 written += len(block)
         return written
 
-    def _blocks(self, rows: Path, limit: int | None) -> Iterator[tuple[Block, str]]:
+    def _blocks(self, rows: Path, limit: int | None) -> Iterator[tuple[PackedBlock, str]]:
         """Packed rows, of each set the first `limit`, and the set that they belong to."""
         for name, fragments in groupby(_fragments(rows), key=lambda fragment: fragment.set):
             left = limit
@@ -86,7 +86,7 @@ class Packer:
     def _streams(self, fragments: Iterator[Fragment]) -> Iterator[list[int]]:
         """Tokens of some fragments at a time, [SEP] before every document but the first."""
         first = True
-        while part := list(islice(fragments, PIECE)):
+        while part := list(islice(fragments, FRAGMENTS_AT_ONCE)):
             stream: list[int] = []
             for fragment, tokens in zip(part, self.encode([fragment.text for fragment in part]), strict=True):
                 stream += [self.sep, *tokens] if fragment.begins and not first else tokens
@@ -97,7 +97,7 @@ class Packer:
         """Tokens of each text; what looks like a special token is text like any other."""
         return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
 
-    def pack(self, streams: Iterable[Sequence[int]]) -> Iterator[Block]:
+    def pack(self, streams: Iterable[Sequence[int]]) -> Iterator[PackedBlock]:
         """Rows as they fill up; what is left at the end is filled up with padding."""
         room, rest = self.length - 2, np.empty(0, np.int32)
         for stream in streams:
@@ -111,14 +111,14 @@ class Packer:
             row[0, : len(rest) + 2] = self._rows(rest[None])[0]
             yield row
 
-    def _rows(self, inner: Block) -> Int[np.ndarray, "rows length+2"]:
+    def _rows(self, inner: PackedBlock) -> Int[np.ndarray, "rows length+2"]:
         edge = np.ones((len(inner), 1), np.int32)
         return np.concatenate([self.cls * edge, inner, self.sep * edge], axis=1)
 
 
 def _fragments(rows: Path) -> Iterator[Fragment]:
     """All texts in the order of the table, cut where they are long."""
-    for batch in pq.ParquetFile(rows, pre_buffer=False).iter_batches(batch_size=PIECE):
+    for batch in pq.ParquetFile(rows, pre_buffer=False).iter_batches(batch_size=FRAGMENTS_AT_ONCE):
         texts = batch["text_a"].to_pylist()
         sets = batch["set"].to_pylist() if "set" in batch.schema.names else [""] * len(texts)
         for name, text in zip(sets, texts, strict=True):
@@ -127,19 +127,19 @@ def _fragments(rows: Path) -> Iterator[Fragment]:
 
 
 def cut(text: str) -> Iterator[str]:
-    """Parts of at most `LONGEST` characters; each but the first begins with a blank where there is one, as words do."""
+    """Parts of at most `LONGEST_FRAGMENT` characters; each but the first begins with a blank where there is one."""
     start = 0
-    while len(text) - start > LONGEST:
-        end = text.rfind(" ", start + 1, start + LONGEST)
-        end = start + LONGEST if end < 0 else end
+    while len(text) - start > LONGEST_FRAGMENT:
+        end = text.rfind(" ", start + 1, start + LONGEST_FRAGMENT)
+        end = start + LONGEST_FRAGMENT if end < 0 else end
         yield text[start:end]
         start = end
     yield text[start:]
 
 
-def in_chunks(blocks: Iterable[tuple[Block, str]]) -> Iterator[tuple[Block, list[str]]]:
+def in_chunks(blocks: Iterable[tuple[PackedBlock, str]]) -> Iterator[tuple[PackedBlock, list[str]]]:
     """The same rows in blocks of `CHUNK`, the last one smaller, with the set of each row."""
-    held: list[Block] = []
+    held: list[PackedBlock] = []
     names: list[str] = []
     for block, name in blocks:
         held.append(block)

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from espalier.data.spans import KEY
+from espalier.data.spans import SPANS_KEY
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
-PIECE = 1000
+QUESTIONS_AT_ONCE = 1000
 """Questions that are in memory at once."""
 Offsets = Sequence[tuple[int, int]]
 """First character and the one behind the last, of each token."""
@@ -72,7 +72,7 @@ def write_windows(encoder: PreTrainedTokenizerBase, cutting: Cutting, rows: Path
     schema = _schema("token_type_ids" in encoder.model_input_names, "set" in source.schema_arrow.names, cutting)
     questions = windows = 0
     with atomic(tokens) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        for batch in source.iter_batches(PIECE):
+        for batch in source.iter_batches(QUESTIONS_AT_ONCE):
             table = pa.table(list(_columns(encoder, cutting, rows, batch.to_pylist(), questions, schema)), schema)
             writer.write_table(table)
             questions, windows = questions + batch.num_rows, windows + table.num_rows
@@ -85,7 +85,7 @@ def _schema(typed: bool, evaluation: bool, cutting: Cutting) -> pa.Schema:
     if evaluation:
         fields |= {"set": pa.string(), "example": pa.int32(), "offsets": pa.list_(pa.int32())}
         fields |= {"id": pa.string(), "context": pa.string(), "answers": pa.list_(pa.string())}
-    return pa.schema(fields, {KEY: json.dumps({"max_answer_length": cutting.max_answer_length})})
+    return pa.schema(fields, {SPANS_KEY: json.dumps({"max_answer_length": cutting.max_answer_length})})
 
 
 def _columns(

@@ -24,7 +24,7 @@ from espalier.data.batches import Batch, TokenisedRows, tokens_in
 
 OUT = -1.0e4
 """Logit of a place that cannot be the answer's: its probability is 0 in every precision, and two of them differ by 0."""
-KEY = b"espalier"
+SPANS_KEY = b"espalier"
 
 
 def place_logits(
@@ -75,7 +75,7 @@ class Examples:
             example=table["example"].to_numpy(),
             first=table["context_from"].to_numpy(),
             offsets=[offsets.values.to_numpy().reshape(-1, 2) for offsets in table["offsets"]],
-            max_answer_length=json.loads(table.schema.metadata[KEY])["max_answer_length"],
+            max_answer_length=json.loads(table.schema.metadata[SPANS_KEY])["max_answer_length"],
         )
 
 

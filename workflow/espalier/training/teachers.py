@@ -17,7 +17,7 @@ from espalier.training.sharing import Share
 
 
 @dataclass(frozen=True)
-class Teacher:
+class StoredTeacher:
     """A frozen teacher's outputs for every training row, computed once.
 
     It is in eval mode, so its outputs for a row are constant: each is computed once before training, in an order that
@@ -30,7 +30,9 @@ class Teacher:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: nn.Module, rows: TaskRows, accelerator: Accelerator, representation: Representation | None) -> Teacher:
+    def of(
+        cls, model: nn.Module, rows: TaskRows, accelerator: Accelerator, representation: Representation | None
+    ) -> StoredTeacher:
         """Run the teacher over all training rows."""
         return cls(all_outputs(model, rows, accelerator, representation, "teacher"), model)
 
@@ -77,7 +79,7 @@ class SilentTeacher:
         """No outputs."""
 
 
-AnyTeacher = Teacher | LiveTeacher | SilentTeacher
+AnyTeacher = StoredTeacher | LiveTeacher | SilentTeacher
 
 
 def teacher_for(method: Method, model: nn.Module, rows: TaskRows, accelerator: Accelerator) -> AnyTeacher:
@@ -85,4 +87,4 @@ def teacher_for(method: Method, model: nn.Module, rows: TaskRows, accelerator: A
     model.requires_grad_(False).eval().to(accelerator.device)
     if method.needs_hidden_states or method.relations is not None or not rows.same_every_epoch:
         return LiveTeacher(model, accelerator, method)
-    return Teacher.of(model, rows, accelerator, method.representation) if method.reads_teacher else SilentTeacher(model)
+    return StoredTeacher.of(model, rows, accelerator, method.representation) if method.reads_teacher else SilentTeacher(model)

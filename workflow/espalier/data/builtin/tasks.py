@@ -269,7 +269,7 @@ def _table(rows: BuiltinRows, classes: tuple[str, ...] | None) -> pa.Table:
     return pa.table(texts | {"label": pa.array([classes.index(row[-1]) for row in rows], pa.int64())})
 
 
-def summary(built: dict[str, dict[str, pa.Table]]) -> str:
+def readme_table(built: dict[str, dict[str, pa.Table]]) -> str:
     """The table of `data/README.md`: rows and digest of each split of each built-in task, and the versions it holds for."""
     lines = ["| task | split | rows | SHA-256 of the rows |", "|---|---|---|---|"]
     for name, splits in built.items():
@@ -278,4 +278,4 @@ def summary(built: dict[str, dict[str, pa.Table]]) -> str:
 
 
 if __name__ == "__main__":
-    print(summary({name: build(name) for name in CLASSES}))
+    print(readme_table({name: build(name) for name in CLASSES}))
