@@ -9,6 +9,7 @@ from pathlib import Path
 from espalier.__main__ import main
 from espalier.config import job_specs, parse
 from espalier.config.kinds import KINDS
+from espalier.config.methods import METHODS
 from espalier.provenance.code_digest import code_digest
 
 TASK, PLAN, SEED, PERCENT = "mine", "distil", 3, "50"
@@ -29,6 +30,12 @@ def stage(name: str, spec: object, lists: dict[str, list[Path]], paths: dict[str
 
 def inside(folder: Path, *names: str) -> list[Path]:
     return [folder / name for name in names]
+
+
+def digests_of_another_kind() -> dict[str, str]:
+    """Stage → digest of its code for a classification."""
+    stages = ("prepare", "tokenise", "finetune", "compress", "evaluate")
+    return {name: code_digest(f"espalier.stages.{name}", METHODS["sdp"], KINDS["classification"]) for name in stages}
 
 
 def run(folder: Path) -> None:
@@ -58,8 +65,7 @@ def run(folder: Path) -> None:
     places = {"task": rows / "task.json", "tokens": tokens / "evaluation.parquet"}
     stage("evaluate", job_specs.evaluate_spec(config, TASK), {"model": inside(out / "student", *MODEL)}, scored | places)
 
-    digest = code_digest("espalier.stages.finetune", "espalier.methods.dense:Dense", KINDS["classification"])
-    (out / "digest.txt").write_text(digest)
+    (out / "digests.json").write_text(json.dumps(digests_of_another_kind()))
 
 
 if __name__ == "__main__":

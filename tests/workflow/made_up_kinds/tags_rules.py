@@ -11,5 +11,6 @@ RULES = TaskRules(
     text_columns=(1,),
     columns="one column of words",
     auto_class="AutoModelForTokenClassification",
+    pipeline="token-classification",
     head=classification.RULES.head,
 )

@@ -11,6 +11,7 @@ import yaml
 from markupsafe import Markup
 
 from espalier.config.job_specs import CardSpec
+from espalier.config.kinds import KIND_RULES
 from espalier.config.targets import Latency, Parameters, Speedup, Target
 from espalier.results.table import RUNTIMES
 
@@ -23,10 +24,6 @@ HUB_METRICS = {
     "spearman": "spearmanr",
 }
 """Our name of a metric → its name on the Hugging Face hub, where the two differ."""
-OPENED_BY = {"text": "AutoModelForMaskedLM", "span": "AutoModelForQuestionAnswering"}
-"""Kind of task → Auto class that opens its models; other kinds are opened like classification."""
-PIPELINES = {"text": "fill-mask", "span": "question-answering"}
-"""Kind of task → the hub's pipeline; other kinds have the pipeline of classification."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>&#|~$])")
 """Characters that Markdown, or a table in it, would not print as they are."""
 
@@ -71,7 +68,7 @@ def render(spec: CardSpec, facts: Facts) -> str:
         aim=aim(spec.target),
         timings=timings(facts.cost),
         needs_code=facts.config["model_type"].startswith("compact-"),
-        opened_by=OPENED_BY.get(spec.kind, "AutoModelForSequenceClassification"),
+        opened_by=KIND_RULES[spec.kind].auto_class,
         new_head=any(record.get("head") == "new" for record in facts.records),
         chosen_by_score=chosen_by_score(facts),
         **facts._asdict(),
@@ -85,7 +82,7 @@ def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
         "library_name": "transformers",
-        "pipeline_tag": PIPELINES.get(spec.kind, "text-classification"),
+        "pipeline_tag": KIND_RULES[spec.kind].pipeline,
         **({"base_model": facts.source["id"]} if "id" in facts.source else {}),
         **({"datasets": data} if data else {}),
         "metrics": list(dict.fromkeys(metrics)),

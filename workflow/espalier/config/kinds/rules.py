@@ -43,5 +43,7 @@ class TaskRules:
     """Keys that a task of this kind must not have."""
     auto_class: str = "AutoModelForSequenceClassification"
     """Name of the class in transformers that opens such models."""
+    pipeline: str = "text-classification"
+    """The Hugging Face hub's name of what such models do, for their cards."""
     head: Callable[[Sequence[str] | None], dict[str, Any]] = no_changes
     """Names of the classes, if any → attributes of the model's configuration that give the head its outputs."""

@@ -23,5 +23,6 @@ RULES = TaskRules(
     defaults={"max_length": 384, "stride": 128, "max_answer_length": 30},
     refused=("classes", "evaluation_rows"),
     auto_class="AutoModelForQuestionAnswering",
+    pipeline="question-answering",
     head=_head,
 )

@@ -13,4 +13,5 @@ RULES = TaskRules(
     formats=(*FILE_FORMATS, ".txt"),
     refused=("label", "classes", "metric", "also", "holdout", "stride", "max_answer_length"),
     auto_class="AutoModelForMaskedLM",
+    pipeline="fill-mask",
 )
