@@ -117,15 +117,8 @@ def read_curves(
     for base, task, plan in dict.fromkeys((place.base, place.task, place.plan) for place in stages):
         here = [place for place in stages if (place.base, place.task, place.plan) == (base, task, plan)]
 
-        # A stage begins where the stage before it ends; a recovery begins where its own stage ends.
         borders = _borders(here, steps)
-        end = dict(borders)
-        begin = dict(zip(end, [0.0, *end.values()], strict=False))
-        runs = [_Run(place, False, begin[place.percent], _read_history(stages[place])) for place in here]
-        runs += [
-            _Run(place, True, end[place.percent], _read_history(recoveries[place])) for place in here if place in recoveries
-        ]
-
+        runs = _runs(here, borders, stages, recoveries)
         score = scoring.get((base, task))
         declared = columns.get(plan, ())
         curves.append(
@@ -139,6 +132,24 @@ def read_curves(
             )
         )
     return curves
+
+
+def _runs(
+    places: Sequence[Place],
+    borders: Sequence[tuple[str, float]],
+    stages: Mapping[Place, Path],
+    recoveries: Mapping[Place, Path],
+) -> list[_Run]:
+    """The stages of one plan, then their recoveries, each with the step at which it begins."""
+    # A stage begins where the stage before it ends; a recovery begins where its own stage ends.
+    end = dict(borders)
+    begin = dict(zip(end, [0.0, *end.values()], strict=False))
+
+    runs = [_Run(place, False, begin[place.percent], _read_history(stages[place])) for place in places]
+    for place in places:
+        if place in recoveries:
+            runs.append(_Run(place, True, end[place.percent], _read_history(recoveries[place])))
+    return runs
 
 
 def _read_history(path: Path) -> pd.DataFrame:

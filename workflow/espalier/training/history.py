@@ -12,6 +12,7 @@ from espalier.runtime.distributed import is_main
 from espalier.runtime.files import atomic
 
 FIRST = ["step", "epoch", "loss"]
+"""Columns that stand first in the parquet file."""
 
 
 class History:
@@ -31,6 +32,8 @@ class History:
         if not is_main():
             return
         self.rows.append({"step": step, "epoch": epoch, **row})
+
+        # One line a row: a killed run leaves at most its last line unfinished.
         with self.path.open("a") as file:
             file.write(json.dumps(self.rows[-1]) + "\n")
 
@@ -40,12 +43,16 @@ class History:
             return
         lines = self.path.read_text().splitlines()[:length] if self.path.exists() else []
         self.rows = [json.loads(line) for line in lines]
+
         with atomic(self.path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in lines))
 
     def write(self, path: Path) -> None:
         """The whole history as parquet."""
         table = pd.DataFrame(self.rows)
+
+        # A column that a row lacks is empty there: scores stand in rows of evaluations alone.
         columns = FIRST + [name for name in table.columns if name not in FIRST]
+
         with atomic(path) as temporary:
             table.reindex(columns=columns).to_parquet(temporary, index=False)

@@ -35,6 +35,8 @@ from espalier.training.teachers import AnyTeacher
 
 SAVE_EVERY = 10
 """Rows of history between two saved states."""
+TOTAL = "total"
+"""Name under which the weighted sum of a step's loss terms is kept beside the terms."""
 
 
 @dataclass
@@ -76,30 +78,50 @@ class Loop:
 
     def run(self) -> None:
         """Train to the last step; the student then holds the weights to keep."""
-        self.student.to(self.accelerator.device)  # before masks and sums take their places beside the weights
+        self._begin()
+        self._resume()
+        self._train()
+
+        # A student that is not trained at all still gets a score.
+        if not self.method.stage.steps:
+            self._evaluate()
+
+        if self.best and distributed.is_main():
+            self._take_up(self.saves.read_best())
+
+    def _begin(self) -> None:
+        """Bring student, method and optimiser together."""
+        # The student goes to its device first: masks and running sums are made beside its weights.
+        self.student.to(self.accelerator.device)
         self.method.teacher = self.teacher.model if self.teacher else None
         self.method.begin(self.student, self.masks)
-        self.model = self.accelerator.prepare_model(self.student, evaluation_mode=True)  # precision; gradients are ours
+
+        # evaluation_mode keeps accelerate from wrapping the model: it sets the precision, we average the gradients.
+        self.model = self.accelerator.prepare_model(self.student, evaluation_mode=True)
         self.optimizer = self.accelerator.prepare_optimizer(self._make_optimizer())
         self.method.optimizer = self.optimizer
+
+        # Dropout differs between processes, as it does between the rows of one batch.
         if not distributed.is_main():
             torch.manual_seed(distributed.seed_of(self.method.stage.seed))
-        self._resume()
-        stage, per_epoch, quiet = self.method.stage, self.steps_per_epoch, not distributed.is_main()
+
+    def _train(self) -> None:
+        """All steps from the present one to the last one, epoch by epoch."""
+        stage = self.method.stage
         steps = stage.steps
+        quiet = not distributed.is_main()
+
         with tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True, disable=quiet) as bar:
             self._since_log()
             while self.step < steps:
-                epoch, first = divmod(self.step, per_epoch)
+                # The order depends on seed and epoch alone, so a resumed run goes on with the batch that was next.
+                epoch, first = divmod(self.step, self.steps_per_epoch)
                 order = epoch_order(self.rows.lengths, self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
+
                 for picked in order[first : first + steps - self.step]:
                     self._one_step(picked)
                     bar.update()
                     self._after(bar)
-        if not steps:  # a model that is kept as it is has a score all the same
-            self._evaluate()
-        if self.best and distributed.is_main():
-            self._take_up(self.saves.read_best())
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
@@ -107,16 +129,22 @@ class Loop:
 
     def _one_step(self, picked: np.ndarray) -> None:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
+        # lr = peak × factor(step), but for groups that a method keeps at their peak, such as multipliers.
         factor = learning_rate_factor(self.step, self.method.stage.bounds, self.settings.warmup, self.settings.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("constant") else factor)
+
         self._before_step()
         self._to_training()
         totals = self._gradients(picked)
         self.method.after_backward(self.step)
+
+        # Masked or changed gradients are clipped, not the raw ones. The norm leaves out what a method excludes.
         norm = torch.nn.utils.clip_grad_norm_(self._trained(clipped_only=True), self.settings.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+        # Numbers stay on the device until a row of history is due: reading one of them would wait for the GPU.
         self.step += 1
         self._pending.append((self.step, totals, norm, self.method.after_step(self.step - 1)))
         self._rows_seen += len(picked)
@@ -124,19 +152,26 @@ class Loop:
     def _before_step(self) -> None:
         """What the method does first; where it removes, between two evaluations if settings ask for them."""
         watched = self.step in self.method.stage.removals and self.settings.evaluate_removals
-        if watched and not self._is_due(self.step):  # else the step before has ended with this evaluation
+
+        # Where an evaluation is due anyway, the step before has ended with it.
+        if watched and not self._is_due(self.step):
             if self._pending:
                 self._log()
             self._evaluate()
+
         self.method.before_step(self.step)
+
         if watched:
             self._evaluate()
             self._since_log()
 
     def _gradients(self, picked: np.ndarray) -> dict[str, Tensor]:
         """Gradients and loss terms of a batch; where memory runs out and settings allow it, again in smaller pieces."""
-        totals, device = None, self.accelerator.device
+        totals = None
+        device = self.accelerator.device
+
         while totals is None:
+            # The attempt in smaller pieces draws the random numbers of the attempt that failed.
             random = random_state(device, self.method.generator)
             try:
                 totals = self._accumulate(picked)
@@ -144,23 +179,31 @@ class Loop:
                 if not should_reduce_batch_size(error):
                     raise
                 self._halve(error)
-            if totals is None:  # the exception is gone, and what it held
+
+            # Outside the except block: the exception holds the tensors that filled the memory.
+            if totals is None:
                 self.optimizer.zero_grad()
                 set_random_state(random, device, self.method.generator)
                 clear_device_cache(garbage_collection=True)
+
         distributed.average_gradients([*self._trained(), *self.method.gradients_to_read()])
         return totals
 
     def _accumulate(self, picked: np.ndarray) -> dict[str, Tensor]:
+        """Gradients of one batch, added up over its micro-batches; its loss terms, as means over rows."""
         totals: dict[str, Tensor] = {}
         epoch = self.method.stage.first_epoch + self.step // self.steps_per_epoch
+
         for start in range(0, len(picked), self.micro):
             batch = self.rows.batch(picked[start : start + self.micro], self.accelerator.device, epoch)
-            share = len(batch) / len(picked)
             terms = self._terms(batch)
+
+            # L = Σ_m (n_m / n) Σ_k w_k L_k,m: a micro-batch counts by its share of the rows.
+            share = len(batch) / len(picked)
             loss = sum(self.method.loss_weights[name] * term for name, term in terms.items())
             self.accelerator.backward(loss * share)
-            for name, term in (terms | {"": loss}).items():
+
+            for name, term in (terms | {TOTAL: loss}).items():
                 totals[name] = totals.get(name, 0.0) + share * term.detach()
         return totals
 
@@ -185,13 +228,19 @@ class Loop:
             self.student.base_model.eval()
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
-        method, share = self.method, Share(batch)
+        """Unweighted loss terms of a micro-batch."""
+        method = self.method
+        # Each process runs its own rows; the losses see the outputs of all of them.
+        share = Share(batch)
+
         with self.accelerator.autocast(), method.around_forward():
             outputs = forward(self.model, share.own, method.representation, method.needs_hidden_states, method.relations)
+
         teacher = self.teacher(batch) if self.teacher else None
         return self.method.loss_terms(batch, share.join(outputs), teacher, self.step)
 
     def _trained(self, clipped_only: bool = False) -> list[nn.Parameter]:
+        """All parameters that the optimiser changes, or those whose gradients count in the norm."""
         groups = [group for group in self.optimizer.param_groups if group.get("clip", True) or not clipped_only]
         return [parameter for group in groups for parameter in group["params"]]
 
@@ -202,12 +251,15 @@ class Loop:
 
     def _after(self, bar: tqdm) -> None:
         """What comes between two steps: history, evaluation, saving."""
-        last, evaluates = self.step == self.method.stage.steps, self._is_due(self.step)
+        last = self.step == self.method.stage.steps
+        evaluates = self._is_due(self.step)
         saves = self.step % (SAVE_EVERY * self.progress.log_every) == 0 and not last
         if evaluates or saves or self.step % self.progress.log_every == 0:
             bar.set_postfix(self._log(), refresh=False)
         if evaluates:
             self._evaluate()
+
+        # A signal may reach one process before the others; all of them stop at the same step.
         stops = not last and distributed.any_of(self.stop())
         if stops and self._pending:
             self._log()
@@ -215,6 +267,8 @@ class Loop:
             self.saves.write(self._state())
         if stops:
             raise Interrupted(f"stopped at step {self.step} of {self.method.stage.steps}; it is saved, the next run goes on")
+
+        # Evaluating and saving take no part in the rate that is logged.
         if not self._pending:
             self._since_log()
 
@@ -223,24 +277,30 @@ class Loop:
         elapsed = time.perf_counter() - self._began
         self.seconds += elapsed
         rate = self._rows_seen / elapsed
+
+        # The device is read here, once for all steps since the last row.
         logged: dict[str, list[float]] = {}
         for step, totals, norm, extra in self._pending:
             values = {name: float(value) for name, value in totals.items()} | {"gradient_norm": float(norm)}
             self._check_finite(step, values)
             for name, value in (values | extra).items():
                 logged.setdefault(name, []).append(float(value))
-        means = {name: sum(each) / len(each) for name, each in logged.items()}
-        loss = means.pop("", 0.0)
+        means = {name: sum(numbers) / len(numbers) for name, numbers in logged.items()}
+
+        loss = means.pop(TOTAL, 0.0)
         terms = {f"loss/{name}" if name in self.method.loss_weights else name: value for name, value in means.items()}
         row = {"loss": loss, **terms, "learning_rate": self.optimizer.param_groups[0]["lr"]}
         row |= {"sparsity": self.method.sparsity, "samples_per_second": rate, "seconds": self.seconds}
+
         self.history.add(self.step, self.step / self.steps_per_epoch, row)
         self._pending.clear()
         return {"loss": f"{loss:.4f}", "rows/s": f"{rate:.0f}"}
 
     def _since_log(self) -> None:
+        """Begin the next row of history: nothing pending, clock and rows at zero."""
         self._pending: list[tuple[int, dict[str, Tensor], Tensor, Mapping[str, float | Tensor]]] = []
-        self._rows_seen, self._began = 0, time.perf_counter()
+        self._rows_seen = 0
+        self._began = time.perf_counter()
 
     def _check_finite(self, step: int, values: dict[str, float]) -> None:
         """Stop a diverged run.
@@ -250,8 +310,8 @@ class Loop:
         """
         for name, value in values.items():
             if not math.isfinite(value):
-                what = "the gradient norm" if name == "gradient_norm" else f"loss term '{name or 'total'}'"
-                known = ", ".join(f"{term or 'total'} {number:.4g}" for term, number in self.last_finite.items())
+                what = "the gradient norm" if name == "gradient_norm" else f"loss term '{name}'"
+                known = ", ".join(f"{term} {number:.4g}" for term, number in self.last_finite.items())
                 raise UserError(
                     f"training diverged at step {step} of {self.method.stage.steps}: {what} is {value}; "
                     f"last finite values: {known or 'none'}; lower learning_rate ({self.learning_rate:g}) or the term's weight"
@@ -259,12 +319,15 @@ class Loop:
         self.last_finite = values
 
     def _evaluate(self) -> None:
+        """Score the student, write the scores to the history, and keep the state where it is the best so far."""
         scores = self.evaluate(self.model)
         name = selection_set(scores)
         row = {f"{part}/{key}": value for part, values in scores.items() for key, value in values.items() if key != "rows"}
         self.history.add(self.step, self.step / self.steps_per_epoch, row)
         if distributed.is_main():
             tqdm.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}", file=sys.stderr)
+
+        # Before the target is reached, a larger model would always win.
         at_target = self.method.at_target(self.step)
         if self.settings.checkpoint == "best" and at_target and scores[name][self.metric] > self.best.get("score", -math.inf):
             self.best = {"score": scores[name][self.metric], "step": self.step, "set": name}
@@ -272,10 +335,12 @@ class Loop:
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Masks or gates, then the weights that belong to them."""
+        # Masks and gates change the modules that the weights are loaded into.
         self.method.load_state_dict(state["method"])
         self.student.load_state_dict(state["student"])
 
     def _state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs, generators of all processes included."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -289,12 +354,22 @@ class Loop:
         }
 
     def _resume(self) -> None:
-        if (state := self.saves.read()) is None:
+        """Take up the last saved state; without one, begin with an empty history."""
+        state = self.saves.read()
+        if state is None:
             self.history.truncate(0)
             return
-        self.step, self.seconds, self.best, self.micro = (state[key] for key in ("step", "seconds", "best", "micro"))
+
+        self.step = state["step"]
+        self.seconds = state["seconds"]
+        self.best = state["best"]
+        self.micro = state["micro"]
+
+        # Rows that were written after the save happen again.
         self.history.truncate(state["history"])
         self._take_up(state)
         self.optimizer.load_state_dict(state["optimizer"])
-        if distributed.index() < len(state["random"]):  # else there are more processes than before
+
+        # A run that goes on with more processes than before has no generator saved for the new ones.
+        if distributed.index() < len(state["random"]):
             set_random_state(state["random"][distributed.index()], self.accelerator.device, self.method.generator)

@@ -1,4 +1,4 @@
-"""From prepared files to a trained model and its record: what all stages that train share, and some of it others, too."""
+"""From prepared files to a trained model and its record: what all training stages share."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ from espalier.training.schedule import interval_bounds, steps_of_epoch
 from espalier.training.teachers import AnyTeacher, LiveTeacher, teacher_for
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "espalier")
+"""Packages whose versions a run depends on: with others, a saved state is not taken up."""
 
 
 def accelerator_for(machine: Machine) -> Accelerator:
@@ -52,6 +53,8 @@ def accelerator_for(machine: Machine) -> Accelerator:
     device = pick_device(machine.device)
     precision = pick_precision(machine.precision, device)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+
+    # Processes on one CPU share its threads.
     if device.type == "cpu" and accelerator.num_processes > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // accelerator.num_processes))
     return accelerator
@@ -89,16 +92,14 @@ def pruning_stage(
     """A stage of a plan's path: lengths in epochs become steps, the schedule becomes sparsities.
 
     Args:
-        plan: the method's settings.
-        kind: kind of the task.
-        seed: of the run.
+        plan: the method's settings; `kind` and `seed` are the task's and the run's.
         steps_per_epoch: optimiser steps in one pass over the rows.
         first: whether this is the path's first stage.
-        before: fraction that the stage before has removed.
-        target: fraction to remove.
+        before: fraction that the stage before has removed; `target` is the fraction to remove.
         latency: the latency to reach, where the path aims at a speed.
         gone: fraction of the base's weights that the student comes without, where masks are over single weights.
     """
+    # The intervals of the learning rate, in steps; removals happen inside them, each with the sparsity to reach.
     bounds = interval_bounds(plan.parts(first_stage=first), steps_per_epoch)
 
     removals: dict[int, float] = {}
@@ -154,7 +155,6 @@ class Run:
     def fixed_stage(self, epochs: float, gone: float = 0.0) -> Stage:
         """A run of so many epochs in which nothing is removed, of a student that came without a fraction of its base."""
         bounds = interval_bounds([epochs], self._steps_per_epoch) if epochs else [0]
-        first = self.spec.first_epoch
         return Stage(
             kind=self.spec.goal.kind,
             seed=self.spec.seed,
@@ -163,7 +163,7 @@ class Run:
             bounds=tuple(bounds),
             removals={},
             gone=gone,
-            first_epoch=first,
+            first_epoch=self.spec.first_epoch,
         )
 
     def pruning_stage(self, plan: Plan, first: bool, aim: Aim) -> Stage:
@@ -197,46 +197,72 @@ class Run:
     ) -> dict[str, Any]:
         """Train the student in place, write its history, and return the record."""
         check_writable(history.parent)
+
         with self._alone():
-            distributed.mains(None)  # nobody goes on before the main process holds the folder
+            # All processes wait here until the main one holds the folder.
+            distributed.mains(None)
             saves = Saves(self.files.work, self._fingerprint(method) if self.is_main else {})
-            taught = None
-            if method.needs_teacher and teacher:
-                taught = teacher_for(method, open_student(teacher, self.spec.goal.kind), self.train_rows, self.accelerator)
+            taught = self._teacher(method, teacher)
             check_finite(student, "the model to start from")
+
+            # Opening models draws random numbers, so the seed is set again before the first step.
             seed_everything(self.spec.seed)
-            loop = Loop(
-                student=student,
-                method=method,
-                rows=self.train_rows,
-                settings=self.settings,
-                learning_rate=learning_rate or self.settings.learning_rate,
-                progress=self.spec.progress,
-                accelerator=self.accelerator,
-                evaluate=self._evaluator(taught),
-                metric=self.spec.goal.metric,
-                saves=saves,
-                history=History(self.files.work / "history.jsonl"),
-                teacher=taught,
-                masks=masks,
-            )
+            loop = self._loop(student, method, taught, masks, learning_rate or self.settings.learning_rate, saves)
             with termination() as loop.stop:
                 loop.run()
             check_finite(student, "the trained model")
+
+            # From here on the main process works alone.
             distributed.finish()
             if not self.is_main:
                 raise WorkerDone
+
             loop.history.write(history)
             return self._record(loop, method)
+
+    def _teacher(self, method: Method, files: Sequence[Path] | None) -> AnyTeacher | None:
+        """The teacher, where the method needs one and there is one."""
+        if not method.needs_teacher or not files:
+            return None
+        return teacher_for(method, open_student(files, self.spec.goal.kind), self.train_rows, self.accelerator)
+
+    def _loop(
+        self,
+        student: PreTrainedModel,
+        method: Method,
+        taught: AnyTeacher | None,
+        masks: Masks | None,
+        learning_rate: float,
+        saves: Saves,
+    ) -> Loop:
+        return Loop(
+            student=student,
+            method=method,
+            rows=self.train_rows,
+            settings=self.settings,
+            learning_rate=learning_rate,
+            progress=self.spec.progress,
+            accelerator=self.accelerator,
+            evaluate=self._evaluator(taught),
+            metric=self.spec.goal.metric,
+            saves=saves,
+            history=History(self.files.work / "history.jsonl"),
+            teacher=taught,
+            masks=masks,
+        )
 
     def _alone(self) -> AbstractContextManager[None]:
         """The main process holds the work folder for all; where it is refused, the launcher ends the others."""
         return exclusive(self.files.work) if self.is_main else nullcontext()
 
     def _evaluator(self, taught: AnyTeacher | None) -> Callable[[nn.Module], Scores]:
-        goal, teacher = self.spec.goal, taught.logits if isinstance(taught, LiveTeacher) else None
+        """A function that scores a model on the evaluation rows and, if asked for, on a sample of the training rows."""
+        goal = self.spec.goal
+        # Only a teacher that runs beside the student can be compared with it on evaluation rows.
+        teacher = taught.logits if isinstance(taught, LiveTeacher) else None
         tables = [self.evaluation_rows, *self._train_sample()]
         scorers = [evaluator(rows, goal.kind, [goal.metric], self.accelerator, teacher) for rows in tables]
+
         return lambda model: {name: values for scorer in scorers for name, values in scorer(model).items()}
 
     def _train_sample(self) -> list[TokenisedRows]:
@@ -252,7 +278,8 @@ class Run:
     def finish(self, path: Path, record: dict[str, Any]) -> None:
         """Write the record, last of all outputs, and drop what was kept for resuming."""
         write_json(path, record)
-        self.files.work.joinpath("fingerprint.json").unlink()  # first: killed in between, a run finds all states or takes none
+        # The fingerprint goes first: a run that is killed in between leaves no state that a later run would take up.
+        self.files.work.joinpath("fingerprint.json").unlink()
         shutil.rmtree(self.files.work)
 
     def _fingerprint(self, method: Method) -> dict[str, Any]:
@@ -261,6 +288,7 @@ class Run:
         Device and threads are left out: a run that moves to another machine goes on, if not to the same last bit.
         """
         inputs = [self.files.task, *self.files.tokens, *self.files.models]
+
         return {
             "spec_sha256": sha256_text(self.spec.model_dump_json()),
             "code_sha256": code_digest(
@@ -273,6 +301,7 @@ class Run:
         }
 
     def _record(self, loop: Loop, method: Method) -> dict[str, Any]:
+        """The content of run.json."""
         selected = {
             "checkpoint": self.settings.checkpoint,
             "set": loop.best.get("set"),

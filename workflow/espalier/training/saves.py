@@ -53,13 +53,16 @@ class Saves:
         """Write a file as the main process; a state that is there already becomes the one before."""
         if not is_main():
             return
+
         path = self.folder / name
         try:
             with atomic(path) as temporary:
                 torch.save(state, temporary)
+                # The new state is whole on the disk before the last one makes way for it.
                 if path == self._states[0] and path.exists():
                     path.replace(self._states[1])
-        except (OSError, RuntimeError) as error:  # torch has no type of its own for a full disk
+        except (OSError, RuntimeError) as error:
+            # torch raises RuntimeError where the disk is full
             free = shutil.disk_usage(self.folder).free >> 20
             raise UserError(
                 f"{path}: cannot be written, {free:,} MiB are free there; the state before it is whole: make room and run this "
@@ -73,21 +76,29 @@ class Saves:
 
     def read(self) -> dict[str, Any] | None:
         """The state to resume from; None where there is none, or where it belongs to other inputs or settings."""
-        found = self._newest() if is_main() else None
-        path = mains(found and found[0])
-        if found:
-            write_json(self.folder / "resumed.json", [*self.resumed_at, found[1]["step"]])
-            print(f"resuming at step {found[1]['step']}", flush=True)
-        return found[1] if found else path and load(path)
+        newest = self._newest() if is_main() else None
+
+        # The main process looks for the state; the others load the file that it names.
+        path = mains(newest and newest[0])
+        if newest is None:
+            return path and load(path)
+
+        state = newest[1]
+        write_json(self.folder / "resumed.json", [*self.resumed_at, state["step"]])
+        print(f"resuming at step {state['step']}", flush=True)
+        return state
 
     def _newest(self) -> tuple[Path, dict[str, Any]] | None:
         """The last state that is whole, with the best one where it has one, and its file."""
-        for litter in self.folder.glob(".*.partial-*"):  # of a process that was killed
+        # A process that was killed while it wrote leaves its temporary file.
+        for litter in self.folder.glob(".*.partial-*"):
             litter.unlink()
+
         self._claim()
         for path in filter(Path.exists, self._states):
             try:
                 state = load(path)
+                # A state without its best checkpoint could not end the run, so it does not count as whole.
                 if state.get("best"):
                     self.read_best()
                 return path, state
@@ -104,13 +115,16 @@ class Saves:
             before = {"fingerprint.json": "damaged"}
         if before == self.fingerprint:
             return
+
         if before and any(map(Path.exists, self._states)):
             changed = ", ".join(differences(before, self.fingerprint))
             print(f"beginning anew, because these have changed since the state was saved: {changed}", flush=True)
         for path in self._states:
             path.unlink(missing_ok=True)
         write_json(self.folder / "resumed.json", [])
-        write_json(known, self.fingerprint)  # last: who finds it finds the rest
+
+        # The fingerprint comes last: where it stands, the rest of the folder is in order.
+        write_json(known, self.fingerprint)
 
     @property
     def resumed_at(self) -> list[int]:
@@ -141,8 +155,9 @@ def load(path: Path) -> dict[str, Any]:
         UserError: it is not.
     """
     try:
+        # torch writes checksums and does not look at them when it reads.
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()  # torch itself does not look at the checksums that it writes
+            damaged = archive.testzip()
         if damaged is None:
             return torch.load(path, weights_only=True, map_location="cpu")
     except DAMAGES as error:
@@ -152,11 +167,12 @@ def load(path: Path) -> dict[str, Any]:
 
 def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     """Names of what two fingerprints disagree on, inputs and packages one by one."""
-    found = []
+    names = []
     for name in sorted(first.keys() | second.keys()):
-        old, new = first.get(name), second.get(name)
+        old = first.get(name)
+        new = second.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new)
+            names += differences(old, new)
         elif old != new:
-            found.append(name.removesuffix("_sha256"))
-    return found
+            names.append(name.removesuffix("_sha256"))
+    return names

@@ -1,4 +1,4 @@
-"""Learning rate and sparsity as plain functions of the step."""
+"""The learning rate as a plain function of the step."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ def learning_rate_factor(step: int, bounds: Sequence[int], warmup: float, schedu
 
     Each interval rises linearly from 0 over its first `warmup` fraction, then falls linearly to 0 at its end or stays.
     """
+    # The interval that holds the step: [begin, end).
     begin = max((bound for bound in bounds if bound <= step), default=0)
     end = next((bound for bound in bounds if bound > step), bounds[-1])
-    length, position = end - begin, step - begin
+    length = end - begin
+    position = step - begin
+
+    # Warm-up: (p + 1) / (w + 1), which is above 0 at the first step and 1 just after the last one.
     warm = round(warmup * length)
     if position < warm:
         return (position + 1) / (warm + 1)
+
+    # Linear decay: (n - p) / (n - w), 1 at the end of warm-up and 0 at the end of the interval.
     return 1.0 if schedule == "constant" else max(0.0, (length - position) / max(1, length - warm))

@@ -33,7 +33,10 @@ class Share:
         """The rows of this process, padded like the whole; the first row where there are fewer rows than processes."""
         if distributed.count() == 1:
             return self.whole
-        first, size = sum(self.sizes[: distributed.index()]), self.sizes[distributed.index()]
+        first = sum(self.sizes[: distributed.index()])
+        size = self.sizes[distributed.index()]
+
+        # A process without rows of its own computes the first row, so that all of them take part in the exchange.
         rows = slice(first, first + size) if size else slice(0, 1)
         return self.whole.part(rows)
 
@@ -41,6 +44,7 @@ class Share:
         """The outputs for the whole batch; the gradient goes to the rows of this process."""
         if distributed.count() == 1:
             return outputs
+
         values = {field.name: getattr(outputs, field.name) for field in fields(outputs) if field.name != "logits"}
         joined: dict[str, Any] = {name: _each_joined(value, self.sizes) for name, value in values.items()}
         return Outputs(_joined(outputs.logits, self.whole.lines(self.sizes)), **joined)
@@ -54,12 +58,17 @@ def _each_joined(value: Tensor | tuple[Tensor, ...] | None, sizes: list[int]) ->
 
 def _joined(own: Shaped[Tensor, "..."], sizes: list[int]) -> Shaped[Tensor, "..."]:
     """The rows of all processes, of which `sizes` says how many there are."""
+    # all_gather wants equal shapes, so shorter parts are filled up and cut again.
     own = own[: sizes[distributed.index()]]
     parts = [own.new_zeros((max(sizes), *own.shape[1:])) for _ in sizes]
     filled = torch.zeros_like(parts[0])
     filled[: len(own)] = own.detach()
     group.all_gather(parts, filled)
+
     parts = [part[:size] for part, size in zip(parts, sizes, strict=True)]
+
+    # Only the process's own rows carry a gradient. It counts once for each process, because the gradients of all processes
+    # are averaged afterwards: n · (1/n) Σ gives the gradient of the whole batch.
     if own.requires_grad:
         own = own.view_as(own)
         own.register_hook(lambda gradient: gradient * distributed.count())

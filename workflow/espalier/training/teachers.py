@@ -38,7 +38,8 @@ class StoredTeacher:
 
     def __call__(self, batch: Batch) -> Outputs:
         """The outputs for these rows, on the batch's device."""
-        device, vectors = batch.input_ids.device, self.outputs.representation
+        device = batch.input_ids.device
+        vectors = self.outputs.representation
         logits = self.outputs.logits[batch.rows].to(device)
         return Outputs(batch.from_store(logits), None if vectors is None else vectors[batch.rows].to(device))
 
@@ -85,6 +86,9 @@ AnyTeacher = StoredTeacher | LiveTeacher | SilentTeacher
 def teacher_for(method: Method, model: nn.Module, rows: TaskRows, accelerator: Accelerator) -> AnyTeacher:
     """What the method needs of its teacher: its outputs, computed once for every row where they can be kept, or none."""
     model.requires_grad_(False).eval().to(accelerator.device)
+
+    # Hidden states and attention of all rows would fill the memory; masked rows differ from epoch to epoch.
     if method.needs_hidden_states or method.relations is not None or not rows.same_every_epoch:
         return LiveTeacher(model, accelerator, method)
+
     return StoredTeacher.of(model, rows, accelerator, method.representation) if method.reads_teacher else SilentTeacher(model)
