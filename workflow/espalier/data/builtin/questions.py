@@ -11,7 +11,7 @@ ENTRIES = (2, 8)
 """Fewest and most parameters of a context: one alone would leave no choice."""
 CONTEXT_WORDS = 160
 """Most words of a context."""
-MEANING_WORDS, TYPE_WORDS = 20, 8
+MEANING_ANSWER_WORDS, TYPE_ANSWER_WORDS = 20, 8
 """Most words of an answer."""
 
 _SECTION = re.compile(r"^Parameters\n-{5,}\n(.*?)(?=\n[^\n]+\n-{3,}\n|\Z)", re.MULTILINE | re.DOTALL)
@@ -56,12 +56,12 @@ def entries(docstring: str) -> list[Entry]:
 
 def _type(said: str) -> str | None:
     plain = _NOT_THE_TYPE.sub("", said).strip(" ,")
-    return plain if 1 <= len(plain.split()) <= TYPE_WORDS else None
+    return plain if 1 <= len(plain.split()) <= TYPE_ANSWER_WORDS else None
 
 
 def _meaning(text: str) -> str | None:
     sentence = first_sentence(text)
-    return sentence if sentence and text.startswith(sentence) and len(sentence.split()) <= MEANING_WORDS else None
+    return sentence if sentence and text.startswith(sentence) and len(sentence.split()) <= MEANING_ANSWER_WORDS else None
 
 
 def context_of(found: list[Entry]) -> list[Entry]:
