@@ -138,7 +138,7 @@ def cut(text: str) -> Iterator[str]:
 
 
 def in_chunks(blocks: Iterable[tuple[PackedBlock, str]]) -> Iterator[tuple[PackedBlock, list[str]]]:
-    """The same rows in blocks of `CHUNK`, the last one smaller, with the set of each row."""
+    """Rows regrouped into blocks of `CHUNK`, the last one smaller, with the set of each row."""
     held: list[PackedBlock] = []
     names: list[str] = []
     for block, name in blocks:

@@ -48,7 +48,7 @@ class Window:
     first: int
     """Place of the first context token."""
     offsets: Offsets
-    """Of the context's tokens."""
+    """Where each token of the context begins and ends, in characters."""
 
     def places(self, span: tuple[int, int] | None) -> tuple[int, int]:
         """Places of the tokens that begin and end where the span does; (0, 0) where not both are in this window."""

@@ -65,7 +65,7 @@ class Examples:
 
     @classmethod
     def of(cls, table: pa.Table) -> Examples:
-        """Of a table that the tokenise stage wrote for evaluation."""
+        """Read the questions and their gold answers from a table that the tokenise stage wrote for evaluation."""
         whole = table.filter(table["context"].is_valid()).to_pydict()
         return cls(
             ids=whole["id"],

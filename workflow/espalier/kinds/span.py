@@ -31,7 +31,7 @@ class Answered(NamedTuple):
     """A model's answers to the questions of an evaluation table."""
 
     logits: Float[Tensor, "windows both"]
-    """Of the starts and then of the ends of each window, each as wide as the longest window."""
+    """For each window the logits of starts, then those of ends; each half is as wide as the longest window."""
     answers: list[str]
     """The best answer to each question, in words."""
 

@@ -41,7 +41,7 @@ class MaskedSums:
     masked: Int[np.ndarray, " rows"]
     """Number of tokens asked for."""
     correct: Int[np.ndarray, " rows"]
-    """Of these, the number that was guessed."""
+    """Number of these tokens that were guessed."""
     loss: Float[np.ndarray, " rows"]
     """Sum of the cross-entropies, in nats."""
     discrepancy: Float[np.ndarray, " rows"] | None = None
@@ -112,7 +112,7 @@ def _row_sums(
     labels: Int[Tensor, "batch length"],
     teacher: Float[Tensor, "masked vocabulary"] | None,
 ) -> Float[Tensor, "sums batch"]:
-    """Of each row: tokens asked for, guessed, the sum of their losses, and of their divergences from a teacher."""
+    """Sums over each row: tokens asked for, tokens guessed, losses, and divergences from a teacher."""
     places = labels != IGNORED
     wanted, row = labels[places], places.nonzero()[:, 0]
     values = [

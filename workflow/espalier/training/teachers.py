@@ -38,6 +38,7 @@ class StoredTeacher:
 
     def __call__(self, batch: Batch) -> Outputs:
         """The outputs for these rows, on the batch's device."""
+        # Looked up by the number of the row in its table.
         device = batch.input_ids.device
         vectors = self.outputs.representation
         logits = self.outputs.logits[batch.rows].to(device)

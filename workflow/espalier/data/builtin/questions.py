@@ -39,19 +39,20 @@ class Question(NamedTuple):
     context: str
     answer: str
     start: int
-    """Of the answer, in characters of the context."""
+    """Where the answer begins, in characters of the context."""
 
 
 def entries(docstring: str) -> list[Entry]:
     """The parameters of a docstring whose descriptions are natural text, each name once."""
     section = _SECTION.search(docstring)
-    found: dict[str, Entry] = {}
+    by_name: dict[str, Entry] = {}
+
     for name, said, description in _ENTRY.findall(section[1] + "\n" if section else ""):
         text = prose(re.sub(r"\s+", " ", description.split("\n\n")[0]).strip(), words=(3, 60))
         said = clean(said).rstrip(".")
-        if text and said and not _NOT_PLAIN.search(said) and name not in found:
-            found[name] = Entry(name, f"{name} : {said}. {text}", _type(said), _meaning(text))
-    return list(found.values())
+        if text and said and not _NOT_PLAIN.search(said) and name not in by_name:
+            by_name[name] = Entry(name, f"{name} : {said}. {text}", _type(said), _meaning(text))
+    return list(by_name.values())
 
 
 def _type(said: str) -> str | None:
@@ -64,11 +65,12 @@ def _meaning(text: str) -> str | None:
     return sentence if sentence and text.startswith(sentence) and len(sentence.split()) <= MEANING_ANSWER_WORDS else None
 
 
-def context_of(found: list[Entry]) -> list[Entry]:
+def context_of(parameters: list[Entry]) -> list[Entry]:
     """The first entries, as many as a context takes; none where they are too few."""
     kept: list[Entry] = []
-    for entry in found[: ENTRIES[1]]:
-        if sum(len(each.text.split()) for each in (*kept, entry)) <= CONTEXT_WORDS:
+    for entry in parameters[: ENTRIES[1]]:
+        words = sum(len(other.text.split()) for other in (*kept, entry))
+        if words <= CONTEXT_WORDS:
             kept.append(entry)
     return kept if len(kept) >= ENTRIES[0] else []
 
@@ -84,5 +86,6 @@ def ask_meaning(kept: list[Entry], entry: Entry) -> Question:
 
 
 def _question(kept: list[Entry], entry: Entry, question: str, answer: str, start: int) -> Question:
-    before = sum(len(each.text) + 1 for each in kept[: kept.index(entry)])
-    return Question(question, " ".join(each.text for each in kept), answer, before + entry.text.index(answer, start))
+    # The context is all texts with a blank between them; the answer lies in its own entry.
+    before = sum(len(other.text) + 1 for other in kept[: kept.index(entry)])
+    return Question(question, " ".join(other.text for other in kept), answer, before + entry.text.index(answer, start))

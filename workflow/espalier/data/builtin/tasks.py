@@ -95,16 +95,18 @@ def versions() -> dict[str, str]:
 @functools.lru_cache(maxsize=1)
 def docstrings() -> dict[str, list[str]]:
     """Path of each Python file below site-packages → its docstrings in the order of the file; files sorted."""
-    found: dict[str, list[str]] = {}
-    gc.disable()  # syntax trees have no cycles; looking for some takes a fifth of the time
+    by_file: dict[str, list[str]] = {}
+
+    # Syntax trees have no cycles; the collector's search for some takes a fifth of the time.
+    gc.disable()
     try:
         for library in sorted(ALIASES):
             root = Path(importlib.util.find_spec(library).origin).parent
             names = sorted(path.relative_to(root.parent).as_posix() for path in root.rglob("*.py"))
-            found |= {name: list(_docstrings(_parse(root.parent / name))) for name in names if _wanted(PurePosixPath(name))}
+            by_file |= {name: list(_docstrings(_parse(root.parent / name))) for name in names if _wanted(PurePosixPath(name))}
     finally:
         gc.enable()
-    return found
+    return by_file
 
 
 def _wanted(path: PurePosixPath) -> bool:
@@ -136,9 +138,9 @@ def _library() -> dict[str, BuiltinRows]:
     """First sentence → library; what two libraries say is dropped, and each library's texts are cut to the same number."""
     owners: dict[str, set[str]] = {}
     texts: dict[str, tuple[str, str]] = {}
-    for file, found in docstrings().items():
+    for file, texts_of_file in docstrings().items():
         library = file.split("/")[0]
-        for sentence in filter(None, map(first_sentence, found)):
+        for sentence in filter(None, map(first_sentence, texts_of_file)):
             text = mask(sentence)
             owners.setdefault(key(text), set()).add(library)
             texts.setdefault(key(text), (text, library))
@@ -157,8 +159,8 @@ def _pairs() -> dict[str, BuiltinRows]:
     """
     splits: dict[str, BuiltinRows] = {"train": [], "validation": []}
     seen: set[str] = set()
-    for file, found in docstrings().items():
-        pairs = sorted(_neighbours(found, seen), key=lambda pair: _digest(*pair[:2]))
+    for file, texts_of_file in docstrings().items():
+        pairs = sorted(_neighbours(texts_of_file, seen), key=lambda pair: _digest(*pair[:2]))
         rows = splits[_split(file, "docs-pair")]
         for (a, b, one), (c, d, other), *true in zip(*(pairs[start::4] for start in range(4)), strict=False):
             if one != other:
@@ -166,9 +168,9 @@ def _pairs() -> dict[str, BuiltinRows]:
     return splits
 
 
-def _neighbours(found: Iterable[str], seen: set[str]) -> Iterator[tuple[str, str, int]]:
+def _neighbours(docstrings_of_file: Iterable[str], seen: set[str]) -> Iterator[tuple[str, str, int]]:
     """Disjoint pairs of neighbouring paragraphs that were not seen before, with the number of their docstring."""
-    for number, text in enumerate(found):
+    for number, text in enumerate(docstrings_of_file):
         blocks = [prose(block, words=PAIR_WORDS) for block in paragraphs(text)]
         for first, second in zip(blocks[::2], blocks[1::2], strict=False):
             if first and second and key(first) != key(second) and not seen & {key(first), key(second)}:
@@ -184,8 +186,8 @@ def _order() -> dict[str, BuiltinRows]:
     """
     sentences: dict[str, list[str]] = {split: [] for split in ORDER_ROWS}
     seen: set[str] = set()
-    for file, found in docstrings().items():
-        for sentence in filter(None, map(first_sentence, found)):
+    for file, texts_of_file in docstrings().items():
+        for sentence in filter(None, map(first_sentence, texts_of_file)):
             few, most = ORDER_WORDS
             # Words in alphabetical order: sentences that differ in their order alone would look like a swap.
             words = " ".join(sorted(key(sentence).split()))
@@ -213,8 +215,8 @@ def _spans() -> dict[str, BuiltinRows]:
     """
     splits: dict[str, BuiltinRows] = {"train": [], "validation": []}
     seen: set[str] = set()
-    for file, found in docstrings().items():
-        for kept in filter(None, (context_of(entries(docstring)) for docstring in found)):
+    for file, texts_of_file in docstrings().items():
+        for kept in filter(None, (context_of(entries(docstring)) for docstring in texts_of_file)):
             context = " ".join(entry.text for entry in kept)
             if key(context) not in seen:
                 seen.add(key(context))
@@ -223,7 +225,7 @@ def _spans() -> dict[str, BuiltinRows]:
 
 
 def _questions(kept: list[Entry], seen: set[str]) -> Iterator[Question]:
-    by_digest = sorted(kept, key=lambda entry: _digest(entry.text, *(each.name for each in kept)))
+    by_digest = sorted(kept, key=lambda entry: _digest(entry.text, *(other.name for other in kept)))
     meant = next((entry for entry in by_digest if entry.meaning and key(entry.meaning) not in seen), None)
     if meant:
         seen.add(key(meant.meaning))
@@ -237,8 +239,8 @@ def _corpus() -> dict[str, BuiltinRows]:
     """Every paragraph of natural text, once."""
     splits: dict[str, BuiltinRows] = {"train": [], "validation": []}
     seen: set[str] = set()
-    for file, found in docstrings().items():
-        blocks = [prose(block, words=CORPUS_WORDS) for docstring in found for block in passages(docstring)]
+    for file, texts_of_file in docstrings().items():
+        blocks = [prose(block, words=CORPUS_WORDS) for docstring in texts_of_file for block in passages(docstring)]
         for text in filter(None, blocks):
             if key(text) not in seen:
                 seen.add(key(text))
