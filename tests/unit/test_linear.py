@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from espalier.evaluation import linear
+from espalier.runtime.files import write_json
 
 FRUITS, TOOLS = ("apple", "cherry", "plum", "pear"), ("hammer", "chisel", "saw", "plane")
 SINGLE = [(f"one {first} and one {second}",) for group in (FRUITS, TOOLS) for first in group for second in group]
@@ -64,3 +69,18 @@ def test_a_pair_has_features_of_both_texts_and_of_what_they_share() -> None:
 def test_too_few_rows_are_refused(labels: list[int | float], kind: str) -> None:
     with pytest.raises(ValueError, match="cross-validation needs two rows"):
         linear.fit([("some words",)] * len(labels), labels, kind)
+
+
+def test_the_floor_of_a_prepared_task(tmp_path: Path) -> None:
+    """Its scores are those of the model on the evaluation rows; a kind without labels of its own has no floor."""
+    texts = {"text_a": [text for (text,) in SINGLE], "label": KINDS}
+    pq.write_table(pa.table(texts), tmp_path / "train.parquet")
+    pq.write_table(pa.table(texts | {"set": ["validation"] * len(KINDS)}), tmp_path / "evaluation.parquet")
+    card = {"kind": "classification", "classes": ["fruit", "tool"], "sets": ["validation"]}
+    write_json(tmp_path / "task.json", card)
+
+    floor = linear.linear_floor(tmp_path / "task.json")
+    assert floor is not None and floor["sets"]["validation"]["accuracy"] == 1.0 == floor["sets"]["validation"]["f1"]
+
+    write_json(tmp_path / "task.json", card | {"kind": "span"})
+    assert linear.linear_floor(tmp_path / "task.json") is None

@@ -12,6 +12,7 @@ import pandas as pd
 
 from espalier.config.project import TEACHER
 from espalier.config.targets import position
+from espalier.evaluation.linear import linear_floor
 from espalier.evaluation.metrics import score
 from espalier.results.findings import DIFFERENCES, GAPS, VALUE_COLUMNS
 from espalier.results.summary import Group, Mean, groups, over_tasks, panels, smaller, target_label
@@ -21,7 +22,9 @@ from espalier.runtime.files import atomic, read_json, write_json
 
 EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"
-"""Project of the shipped configuration, whose tables the README shows."""
+"""Project of the shipped configuration."""
+SHOWN = (SHIPPED, "four-papers")
+"""Studies whose tables the README shows: those of `make demo` and `make study`."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 COPIED = ("table.csv", "metrics.json", "analyses.json", "figures/*.svg", "prepared/*/task.json")
 
@@ -56,11 +59,18 @@ def copy_results(project: str) -> None:
             with atomic(copy) as temporary:
                 shutil.copyfile(path, temporary)
 
+    # The rival that needs no encoder. It is trained here because the study's rows are not committed.
+    for path in sorted(source.glob("prepared/*/task.json")):
+        floor = linear_floor(path)
+        if floor:
+            write_json(target / path.relative_to(source).with_name("linear.json"), floor)
+
 
 def results_block() -> str:
-    """The README's results: the shipped configuration's tables, and links to the pages of all studies."""
+    """The README's results: the tables of the studies that it shows, and links to the pages of all studies."""
+    shown = [f"### {name}\n\n{tables(EXPERIMENTS / name)}" for name in SHOWN if (EXPERIMENTS / name / "table.csv").is_file()]
     links = " · ".join(f"[{folder.name}]({folder}/README.md)" for folder in studies())
-    return f"{tables(EXPERIMENTS / SHIPPED)}\n\nTables and figures of all studies: {links}."
+    return "\n\n".join([*shown, f"Tables and figures of all studies: {links}."])
 
 
 def studies() -> list[Path]:
@@ -74,7 +84,7 @@ def tables(folder: Path) -> str:
     parts = []
     for (base, task), inside in panels(groups(rows)):
         card = read_json(folder / f"prepared/{task}/task.json")
-        parts.append("\n".join(_task_table(base, task, inside, card)))
+        parts.append("\n".join(_task_table(base, task, inside, card, folder / f"prepared/{task}/linear.json")))
         if compact := [group for group in smaller(inside) if group.means["speedup_b32"]]:
             parts.append("\n".join(_speed_table(base, task, compact)))
 
@@ -131,13 +141,18 @@ def _committed_table(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
 
 
-def _task_table(base: str, task: str, inside: list[Group], card: dict) -> list[str]:
-    rows, metric = card["rows"], inside[0].metric
-    unit = "texts, packed" if card.get("kind") == "text" else "rows"
+def _task_table(base: str, task: str, inside: list[Group], card: dict, linear: Path) -> list[str]:
+    """One base and task: a heading with its rows and rivals, and a grid of scores."""
+    rows = card["rows"]
+    metric = inside[0].metric
+    counted = "texts, packed" if card.get("kind") == "text" else "rows"
+    rivals = [words for words in (_guess(card, metric), _linear(card, metric, linear)) if words]
     head = (
         f"**{task}** with {base}: {metric}, mean ± standard deviation (seeds); "
-        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation {unit}{_guess(card, metric)}."
+        f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation {counted}"
     )
+    head = "; ".join([head, ", ".join(rivals)]) if rivals else head
+    head += "."
     return [head, "", *_score_grid(inside)]
 
 
@@ -195,7 +210,15 @@ def _guess(card: dict, metric: str) -> str:
     # the evaluation set's labels, class by class, and the same answer to each of them
     labels = np.repeat(np.arange(len(counts)), counts)
     guesses = np.full_like(labels, np.argmax(train))
-    return f"; the most frequent class gives {score(metric, labels, guesses):.3f}"
+    return f"the most frequent class gives {score(metric, labels, guesses):.3f}"
+
+
+def _linear(card: dict, metric: str, file: Path) -> str:
+    """Words on the score of a linear model on the same rows; empty where none was trained."""
+    if not file.is_file():
+        return ""
+    floor = read_json(file)["sets"][card["sets"][0]].get(metric)
+    return "" if floor is None else f"a linear model on words and characters {floor:.3f}"
 
 
 def _cell(mean: Mean | None) -> str:

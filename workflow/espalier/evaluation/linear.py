@@ -11,13 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow.parquet as pq
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
+
+from espalier.evaluation.metrics import score
+from espalier.runtime.files import read_json
 
 WORD_NGRAMS, CHARACTER_NGRAMS = (1, 2), (2, 5)
 """Shortest and longest n-grams."""
@@ -28,7 +33,10 @@ INVERSE_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 FOLDS = 5
 MOST_ITERATIONS = 2000
 
-Texts = Sequence[tuple[str, ...]]
+FLOOR_METRICS = {"classification": ("accuracy", "f1", "macro-f1", "matthews"), "regression": ("spearman", "pearson")}
+"""Kind of task → metrics of its floor; other kinds have no linear floor. F1 is that of two classes."""
+
+TextRows = Sequence[tuple[str, ...]]
 """Rows of one text or of two."""
 
 
@@ -46,12 +54,12 @@ class LinearModel:
             return 1.0 / self.estimator.alpha
         return self.estimator.C
 
-    def predict(self, texts: Texts) -> np.ndarray:
+    def predict(self, texts: TextRows) -> np.ndarray:
         """One value a row, shape (rows,): the most probable of the labels that `fit` saw, or a real number."""
         return self.estimator.predict(features(self.vectorisers, texts))
 
 
-def fit(texts: Texts, labels: Sequence[int | float], kind: Literal["classification", "regression"]) -> LinearModel:
+def fit(texts: TextRows, labels: Sequence[int | float], kind: Literal["classification", "regression"]) -> LinearModel:
     """Fit the features and the model to training rows.
 
     Args:
@@ -84,7 +92,40 @@ def fit(texts: Texts, labels: Sequence[int | float], kind: Literal["classificati
     return LinearModel(vectorisers, search.best_estimator_)
 
 
-def features(vectorisers: tuple[TfidfVectorizer, ...], texts: Texts) -> sp.csr_matrix:
+def linear_floor(task: Path) -> dict[str, Any] | None:
+    """Scores of a linear model on a prepared task, trained on the rows that the task's teacher is trained on.
+
+    Args:
+        task: task.json, beside train.parquet and evaluation.parquet.
+
+    Returns:
+        `inverse_strength`, and `sets`: evaluation set → metric → score. None where the kind of task has no linear floor.
+    """
+    card = read_json(task)
+    if card["kind"] not in FLOOR_METRICS:
+        return None
+
+    train = pq.read_table(task.with_name("train.parquet")).to_pydict()
+    evaluation = pq.read_table(task.with_name("evaluation.parquet")).to_pydict()
+    model = fit(_texts_of(train), train["label"], card["kind"])
+
+    predictions = model.predict(_texts_of(evaluation))
+    labels = np.array(evaluation["label"])
+    names = np.array(evaluation["set"])
+    metrics = [name for name in FLOOR_METRICS[card["kind"]] if name != "f1" or len(card["classes"]) == 2]
+    sets = {
+        name: {metric: score(metric, labels[names == name], predictions[names == name]) for metric in metrics}
+        for name in card["sets"]
+    }
+    return {"inverse_strength": model.inverse_strength, "sets": sets}
+
+
+def _texts_of(table: dict[str, list[str]]) -> list[tuple[str, ...]]:
+    """Rows of the column text_a and, for pairs, text_b."""
+    return list(zip(*(table[name] for name in ("text_a", "text_b") if name in table), strict=True))
+
+
+def features(vectorisers: tuple[TfidfVectorizer, ...], texts: TextRows) -> sp.csr_matrix:
     """The features of rows, shape (rows, features), from fitted vectorisers."""
     columns = list(zip(*texts, strict=True))
     blocks = []
