@@ -102,7 +102,7 @@ def linear_floor(task: Path) -> dict[str, Any] | None:
         `inverse_strength`, and `sets`: evaluation set → metric → score. None where the kind of task has no linear floor.
     """
     card = read_json(task)
-    if card["kind"] not in FLOOR_METRICS:
+    if card.get("kind") not in FLOOR_METRICS:
         return None
 
     train = pq.read_table(task.with_name("train.parquet")).to_pydict()
