@@ -23,8 +23,8 @@ from espalier.runtime.files import atomic, read_json, write_json
 EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"
 """Project of the shipped configuration."""
-SHOWN = (SHIPPED, "four-papers")
-"""Studies whose tables the README shows: those of `make demo` and `make study`."""
+LONGER = "four-papers"
+"""Project of `make study`. The README shows its tables below those of the shipped configuration."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 COPIED = ("table.csv", "metrics.json", "analyses.json", "figures/*.svg", "prepared/*/task.json")
 
@@ -68,7 +68,11 @@ def copy_results(project: str) -> None:
 
 def results_block() -> str:
     """The README's results: the tables of the studies that it shows, and links to the pages of all studies."""
-    shown = [f"### {name}\n\n{tables(EXPERIMENTS / name)}" for name in SHOWN if (EXPERIMENTS / name / "table.csv").is_file()]
+    shown = [
+        f"### {name}\n\n{tables(EXPERIMENTS / name)}"
+        for name in (SHIPPED, LONGER)
+        if (EXPERIMENTS / name / "table.csv").is_file()
+    ]
     links = " · ".join(f"[{folder.name}]({folder}/README.md)" for folder in studies())
     return "\n\n".join([*shown, f"Tables and figures of all studies: {links}."])
 
