@@ -67,14 +67,24 @@ def copy_results(project: str) -> None:
 
 
 def results_block() -> str:
-    """The README's results: the tables of the studies that it shows, and links to the pages of all studies."""
-    shown = [
-        f"### {name}\n\n{tables(EXPERIMENTS / name)}"
-        for name in (SHIPPED, LONGER)
-        if (EXPERIMENTS / name / "table.csv").is_file()
-    ]
+    """The README's results: the shipped configuration's tables, the longer study's scores, and links to all studies."""
+    parts = [tables(EXPERIMENTS / SHIPPED)]
+    longer = EXPERIMENTS / LONGER
+    if (longer / "table.csv").is_file():
+        parts += ["`make study`:", *_score_tables(longer)]
+
     links = " · ".join(f"[{folder.name}]({folder}/README.md)" for folder in studies())
-    return "\n\n".join([*shown, f"Tables and figures of all studies: {links}."])
+    return "\n\n".join([*parts, f"Tables and figures of all studies: {links}."])
+
+
+def _score_tables(folder: Path) -> list[str]:
+    """Scores of a study's tasks with labels."""
+    scores = []
+    for (base, task), inside in panels(groups(_committed_table(folder))):
+        card = read_json(folder / f"prepared/{task}/task.json")
+        if card.get("kind") != "text":
+            scores.append("\n".join(_task_table(base, task, inside, card, folder / f"prepared/{task}/linear.json")))
+    return scores
 
 
 def studies() -> list[Path]:
