@@ -47,7 +47,7 @@ def test_rules_that_are_quick_or_need_the_network_run_where_snakemake_was_starte
     assert {name for name, body in RULES.items() if "    localrule: True\n" in body} == {"fetch", "prepare", "card", "table"}
 
 
-@pytest.mark.parametrize("name", RULES.keys() - CACHEABLE)
+@pytest.mark.parametrize("name", sorted(RULES.keys() - CACHEABLE))
 def test_a_rule_s_benchmark_file_lies_beside_its_log(name):
     log, benchmark = (re.search(rf'^    {key}:\n        f"(.*)"', RULES[name], re.MULTILINE)[1] for key in ("log", "benchmark"))
     assert benchmark == log.replace("logs/", "logs/benchmarks/", 1).removesuffix(".log") + ".tsv"
