@@ -18,7 +18,7 @@ study: .venv/.installed ## The longer demo: SDP, SPD, CoFi and HomoDistil on the
 	$(BIN)/snakemake --profile profiles/local --configfile workflow/experiments/four-papers/config.yaml
 	@echo "Report: results/four-papers/report.html"
 
-test: .venv/.installed ## All tests but those of the cluster, on every core
+test: .venv/.installed ## All tests but those of cluster and browser, on every core
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: .venv/.installed ## Unit tests without the slow files, under two minutes on two cores
@@ -27,11 +27,17 @@ test-fast: .venv/.installed ## Unit tests without the slow files, under two minu
 test-versioning: .venv/.installed ## Of these, git, DVC and clones: who knows what is done
 	$(BIN)/python -m pytest -m versioning tests/versioning
 
+test-browser: .venv/.installed ## The report in Debian's Chromium (apt-get install chromium), with screenshots; a minute
+	$(BIN)/python -m pytest -m browser tests/browser
+
 test-cluster: .venv/.installed ## Jobs on a SLURM that is started for it, with pretend GPUs: Debian, as root
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
 faults: .venv/.installed ## The table of faults anew, about 15 minutes of one core; goes on where it was stopped
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.table work/faults
+
+clients: ## What tests ask exported models with in node: transformers.js, into tests/clients
+	npm install --prefix tests/clients --ignore-scripts --no-audit --no-fund --no-package-lock
 
 lint: .venv/.installed .venv/tools/.installed ## Form of code, rules and workflow; types
 	$(BIN)/ruff check .
@@ -44,7 +50,7 @@ docs: .venv/tools/.installed ## The site, from README.md and docs/, into site/
 	NO_MKDOCS_2_WARNING=1 .venv/tools/bin/mkdocs build --quiet --strict
 	@echo "Site: site/index.html"
 
-bench: .venv/.installed ## Seconds a training step on this machine
+bench: .venv/.installed ## Speed on this machine, beside plain trainers: benchmarks/bench.json, docs/speed.md; 10 minutes
 	$(BIN)/python -m benchmarks.bench
 
 schema: .venv/.installed ## The JSON schema for editors, from the configuration's classes
@@ -80,4 +86,4 @@ clean: ## Remove the environment, logs, checkpoints and the site; results stay
 .venv/tools/.installed: envs/install.py envs/tools.lock
 	$(PYTHON) envs/install.py .venv/tools envs/tools.lock
 
-.PHONY: help demo study test test-fast test-versioning test-cluster faults lint docs bench schema docs-pages share lock clean
+.PHONY: help clients demo study test test-fast test-versioning test-browser test-cluster faults lint docs bench schema docs-pages share lock clean

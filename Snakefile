@@ -10,6 +10,7 @@ CLONE = workflow.current_basedir.get_path_or_uri(secret_free=True)
 sys.path.insert(0, f"{CLONE}/workflow")  # the package of this clone, whatever is installed
 
 from espalier.config.blocks import ConfigError
+from espalier.config.command_line import take_command_line
 from espalier.config.syntax import check_syntax
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()  # another workflow imports this one and gives it its configuration
@@ -25,36 +26,72 @@ if not IS_MODULE:
         configfile: "config.yaml"
 
 
+if not IS_MODULE:
+    try:
+        take_command_line(config, workflow.config_settings.config_args or [])
+    except ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
+
 include: "workflow/rules/common.smk"
+include: "workflow/rules/digests.smk"
 include: "workflow/rules/bases.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/corpus.smk"
 include: "workflow/rules/teacher.smk"
+include: "workflow/rules/teach.smk"
 include: "workflow/rules/latency.smk"
 include: "workflow/rules/compress.smk"
 include: "workflow/rules/specialise.smk"
+include: "workflow/rules/adopt.smk"
+include: "workflow/rules/linear.smk"
 include: "workflow/rules/recover.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/deploy.smk"
+include: "workflow/rules/trim.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/card.smk"
 include: "workflow/rules/table.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/requests.smk"
 
 
 wildcard_constraints:
-    base=NAME,
-    task=NAME,
-    plan=NAME,
-    seed=r"\d+",
+    base=one_of(study.bases),
+    task=one_of(study.tasks),
+    plan=f"{TEACHER}(?=/0/)|{plans_where(lambda plan: True)}",
+    seed=one_of(map(str, study.seeds)),
     percent=targets.PERCENT,
 
 
 rule all:
-    """Everything that the configuration asks for: table, metrics, report, model cards."""
+    """Everything that the configuration asks for: tables, metrics, report, model cards."""
     default_target: True
     input:
         results=f"{RESULTS}/report.html",
         metrics=f"{RESULTS}/metrics.json",
-        cards=[f"{folder}/compact/README.md" for folder in layout.students()],
+        deployed=[f"{RESULTS}/deploy.csv"] if study.deploy.formats else [],
+        cards=layout.cards(),
+        trimmed=[f"{folder}/trim.json" for folder in layout.trimmed()],
     localrule: True
+
+
+if workflow.is_main_process and not IS_MODULE:
+    refuse_unknown_files()
+    run_again_what_has_no_note()
+
+
+# Only a main Snakefile's handlers count, so a workflow that imports this one keeps its own.
+onstart:
+    # Jobs on other machines could not reach the server; those that a cluster runs here belong under its own limits.
+    if workflow.local_exec:
+        serve_short_stages()
+
+
+onsuccess:
+    keep_notes(RESULTS)
+
+
+onerror:
+    keep_notes(RESULTS)

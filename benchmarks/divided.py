@@ -22,11 +22,12 @@ MICRO = {"micro_batch_size": 4}
 def make(folder: Path, name: str) -> loop_module.Loop:
     """A run without dropout, whose noise is each process's own."""
     (folder / name).mkdir(parents=True, exist_ok=True)
-    if name == "homodistil":
+    plan = name.removesuffix(" in pieces")
+    settings = {"batch_size": BATCH} | (MICRO if plan != name else {})
+    if plan == "homodistil":
         student = on_text.language_model(**STILL)
-        return on_text.Harness(folder / name).loop({"batch_size": BATCH}, student=student)
-    plan, harness = name.removesuffix(" in pieces"), Harness(folder / name)
-    settings = PLANS[plan] | {"batch_size": BATCH} | (MICRO if name.endswith(" in pieces") else {})
+        return on_text.Harness(folder / name).loop(settings, student=student)
+    harness, settings = Harness(folder / name), PLANS[plan] | settings
     return harness.loop(settings, learning_rate=1e-4, student=tiny.classifier(1, harness.classes, **STILL))
 
 

@@ -10,18 +10,22 @@ import sys
 import time
 from pathlib import Path
 
-from espalier.evaluation.linear import FLOOR_METRICS, linear_floor
+from espalier.evaluation.linear import PreparedRows
+from espalier.runtime.errors import UserError
 
 
 def lines_of(task: Path) -> list[str]:
     """Lines to print: the model, then each evaluation set and metric."""
     began = time.perf_counter()
-    floor = linear_floor(task)
-    if floor is None:
-        raise SystemExit(f"{task}: only tasks of kind {' and '.join(FLOOR_METRICS)} have a linear floor")
+    try:
+        rows = PreparedRows.read(task, task.with_name("train.parquet"), task.with_name("evaluation.parquet"))
+    except UserError as error:
+        raise SystemExit(str(error)) from None
 
-    lines = [f"{task}: C {floor['inverse_strength']:g}, {time.perf_counter() - began:.0f} s"]
-    for name, scores in floor["sets"].items():
+    model = rows.fit()
+    found = rows.scores(model)
+    lines = [f"{task}: C {model.inverse_strength:g}, {time.perf_counter() - began:.0f} s"]
+    for name, scores in found.items():
         lines += [f"  {name}: {metric} {score:.3f}" for metric, score in scores.items()]
     return lines
 

@@ -23,6 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 UV = "uv==0.13.9"
+BYTECODE = ("--compile-bytecode",)
+"""As pip does. Else every job compiles thousands of modules where PYTHONDONTWRITEBYTECODE is set, as in many containers."""
 SECTIONS = ("global.", "install.", ":env:.")
 """Sections of pip's settings, weakest first."""
 
@@ -87,7 +89,7 @@ def installers(python: Path) -> Iterator[tuple[str, list[object], dict[str, str]
     if run([*pip, "install", "--quiet", UV]):
         listing = subprocess.run([*pip, "config", "list"], stdout=subprocess.PIPE, text=True, check=True).stdout
         settings = pip_settings(listing)
-        command = [python, "-m", "uv", "pip", "install", "--quiet", "--python", python, *uv_arguments(settings)]
+        command = [python, "-m", "uv", "pip", "install", "--quiet", *BYTECODE, "--python", python, *uv_arguments(settings)]
         yield "uv", command, uv_environment(settings)
 
     yield "pip", [*pip, "install", "--quiet"], {}

@@ -39,11 +39,25 @@ SMALL: dict[str, Any] = {
         "magnitude": {"method": "magnitude", "path": [0.5]},
         "sdp": {"method": "sdp", "path": [0.5, 0.9]},
     },
+    "rivals": {"linear": False},
+    "deploy": {"formats": []},
 }
-"""A complete configuration with one teacher and three students."""
+"""A complete configuration with one teacher and three students, without rivals and further formats."""
 
 
-TRAINING = ("finetune", "pretrain", "compress", "specialise", "recover", "evaluate", "analyse", "measure")
+TRAINING = (
+    "finetune",
+    "pretrain",
+    "teach",
+    "compress",
+    "specialise",
+    "adopt",
+    "recover",
+    "evaluate",
+    "analyse",
+    "measure",
+    "deploy",
+)
 ONE_THREAD = ("--set-threads", *(f"{rule}=1" for rule in TRAINING))
 """What the rules that compute are given where models have two layers and machines two cores."""
 

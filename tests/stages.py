@@ -27,7 +27,7 @@ EXPORTED = {
     "config": "config.json",
     "weights": "model.safetensors",
     "code": "modeling_espalier.py",
-    "onnx": "model.onnx",
+    "onnx": "onnx/model.onnx",
     "tokenizer-json": "tokenizer.json",
     "tokenizer-config": "tokenizer_config.json",
 }
@@ -87,6 +87,7 @@ def _parts(config: Any, run: str, root: Path, done: Callable[[str], Path]) -> Pa
         return "pretrain", pretrain_spec(config, "words", SEED), {"base": base}, TRAINED
     if run == "recover":
         models = {"teacher": inside(done("teacher"), *MODEL), "start": inside(done("sdp"), *MODEL, "masks.safetensors")}
+        models["outputs"] = []
         return "recover", recover_spec(config, "mine", "sdp", SEED, PERCENT), models, TRAINED
     if run == "export":
         tokenizer = inside(root / "base", "tokenizer.json", "tokenizer_config.json")
@@ -96,5 +97,5 @@ def _parts(config: Any, run: str, root: Path, done: Callable[[str], Path]) -> Pa
         return "fetch", fetch_spec(config, "tiny"), {}, FETCHED
     task, taught = ("words", "pretrain") if run in ON_TEXT else ("mine", "teacher")
     teacher = inside(done(taught), *MODEL)
-    models = {"teacher": teacher, "start": teacher if run in ("homodistil", "spd") else base, "latency": []}
+    models = {"teacher": teacher, "start": teacher if run in ("homodistil", "spd") else base, "latency": [], "outputs": []}
     return "compress", compress_spec(config, task, run, SEED, PERCENT), models, PRUNED

@@ -73,7 +73,8 @@ def test_after_kill_9_of_snakemake_its_jobs_end_and_the_next_run_goes_on(cluster
     cluster.release("finetune")
     wait_for(lambda: asked(orphan, "JobState") == "COMPLETED")
     assert cluster.snakemake("--unlock").returncode == 0
-    assert "Nothing to be done" in cluster.submit(TEACHER), "jobs keep their own records: what the orphan made counts"
+    told = cluster.submit(TEACHER)
+    assert "Nothing to be done" in told, f"jobs keep their own records: what the orphan made counts\n{told}"
 
 
 def test_a_stopped_snakemake_takes_its_jobs_back(cluster):

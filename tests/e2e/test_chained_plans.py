@@ -23,6 +23,8 @@ BARE = {"recover": {"epochs": 0.0}}
 HALF = {"plan": "narrow", "at": 0.5}
 CONFIG = {
     "project": "chains",
+    "rivals": {"linear": False},
+    "deploy": {"formats": []},
     "seeds": [1],
     "bases": {"tiny": {"source": "local", "path": "tiny"}},
     "tasks": {

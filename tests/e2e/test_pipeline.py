@@ -6,18 +6,23 @@ import csv
 import json
 import random
 
+import numpy
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import tiny
+from tests.cards import lines_of, run_lines
 
 pytestmark = pytest.mark.slow
 FAST = {"batch_size": 16, "learning_rate": 2.0e-3, "evaluate_every": 0.5}
 CONFIG = {
     "project": "whole",
+    "rivals": {"linear": False},
+    "deploy": {"formats": []},
     "seeds": [1],
+    "precision": "fp32",
     "bases": {"tiny": {"source": "local", "path": "tiny"}},
     "tasks": {
         "sorts": {
@@ -44,6 +49,7 @@ CONFIG = {
         },
     },
     "teacher": {"epochs": 6.0, "checkpoint": "best", **FAST},
+    "teacher_outputs": {"store": "always"},
     "plans": {
         "magnitude": {"method": "magnitude", "path": [0.5], "recover": {"epochs": 0.0}, **FAST},
         "sdp": {"method": "sdp", "path": [0.5], "start": "teacher", "evaluate_removals": True, "evaluate_train": True, **FAST},
@@ -79,6 +85,14 @@ def whole(make_clone, tmp_path_factory):
 
 def test_a_second_run_has_nothing_to_do(whole):
     assert whole.jobs() == set()
+
+
+def test_what_a_teacher_says_is_stored_once_and_read_by_all_jobs_that_compare_with_it(whole):
+    logs = whole.folder / "logs"
+    readers = [path for path in logs.rglob("*.log") if "teacher's outputs: read as results/whole/" in path.read_text()]
+    assert {path.relative_to(logs).parts[0] for path in readers} == {"compress", "recover"}
+    assert len(readers) == 2 * 2 * (1 + 2), "two tasks, stages and recoveries of sdp and cofi"
+    assert len(list((logs / "teach").rglob("*.log"))) == 2 * 2, "two tasks; a vector for sdp, layers for cofi"
 
 
 def test_the_table_has_a_row_for_every_teacher_and_student(whole):
@@ -125,6 +139,22 @@ def test_a_compact_model_opens_with_the_auto_classes(whole, student):
     assert logits.shape == (1, 3) and set(model.config.label2id) == {"low", "middle", "high"}
 
 
+@pytest.mark.parametrize(
+    "student", ["sorts/seed1/teacher/0", "sorts/seed1/cofi/80", "sorts/seed1/sdp/50", "grades/seed1/cofi/50"]
+)
+def test_the_card_s_lines_give_the_stored_predictions(whole, student):
+    """Pairs in one task, single texts in the other; with PyTorch and from the ONNX file."""
+    folder = whole.folder / "results/whole/tiny" / student
+    rows = pd.read_parquet(whole.folder / f"results/whole/prepared/{student.partition('/')[0]}/evaluation.parquet")
+    stored = pd.read_parquet(folder / "predictions.parquet")
+    texts = {"a text": rows["text_a"].tolist()}
+    if "text_b" in rows:
+        texts["the other text"] = rows["text_b"].tolist()
+    for lines in lines_of((folder / "compact/README.md").read_text()):
+        logits = run_lines(lines, folder / "compact", texts)["logits"]
+        numpy.testing.assert_allclose(numpy.asarray(logits.tolist()), numpy.stack(stored["logits"]), atol=1e-3)
+
+
 def test_a_later_stage_of_a_structured_path_trains_the_smaller_model(whole):
     folder = whole.folder / "results/whole/tiny/sorts/seed1/cofi"
     weights = [(folder / percent / "model.safetensors").stat().st_size for percent in ("50", "80")]
@@ -136,7 +166,7 @@ def test_a_later_stage_of_a_structured_path_trains_the_smaller_model(whole):
 
 def test_a_model_has_a_card_and_onnx(whole):
     folder = whole.folder / "results/whole/tiny/sorts/seed1/cofi/80/compact"
-    assert "cofi" in (folder / "README.md").read_text() and (folder / "model.onnx").stat().st_size > 0
+    assert "cofi" in (folder / "README.md").read_text() and (folder / "onnx/model.onnx").stat().st_size > 0
 
 
 def test_one_more_target_runs_that_stage_alone(whole):

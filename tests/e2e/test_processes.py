@@ -17,7 +17,8 @@ from tests import tiny
 from tests.e2e.test_resume import command
 
 pytestmark = pytest.mark.slow
-RUNS = ["magnitude", "movement", "distil", "sdp-cc-kld", "spd", "cofi", "heads-iterative", "homodistil", "cofi in pieces"]
+RUNS = ["magnitude", "movement", "distil", "sdp-cc-kld", "spd", "cofi", "heads-iterative", "homodistil"]
+RUNS += [f"{name} in pieces" for name in ("cofi", "cofi-unrestricted", "spd", "spd-options", "heads", "homodistil")]
 """Scores from weights and from gradients, statistics of the whole batch, choices from it, draws, means over real tokens;
 micro-batches."""
 NO_GRADIENT = "attention.self.key.bias"

@@ -9,12 +9,14 @@ import pytest
 from transformers import AutoModelForQuestionAnswering
 
 from tests import tiny
+from tests.cards import lines_of, run_lines
 
 pytestmark = pytest.mark.slow
 FAST = {"batch_size": 16, "learning_rate": 2.0e-3, "evaluate_every": 1.0}
 CONFIG = {
     "project": "asked",
     "seeds": [1],
+    "precision": "fp32",
     "bases": {"tiny": {"source": "local", "path": "tiny"}},
     "tasks": {
         "questions": {
@@ -72,3 +74,15 @@ def test_a_model_opens_and_its_answers_stand_in_the_contexts(asked, student):
     predictions = pd.read_parquet(folder / "predictions.parquet").set_index("id")
     contexts = pd.read_parquet(asked.folder / "results/asked/prepared/questions/evaluation.parquet").set_index("id")["text_b"]
     assert len(predictions) == 60 and all(row.prediction in contexts[name] for name, row in predictions.iterrows())
+
+
+@pytest.mark.parametrize("student", ["teacher/0", "sdp/50", "cofi/50"])
+def test_the_card_s_lines_give_the_stored_answers(asked, student):
+    """As printed, on the evaluation rows, some of whose contexts are read in several windows."""
+    folder = asked.folder / f"results/asked/tiny/questions/seed1/{student}"
+    rows = pd.read_parquet(asked.folder / "results/asked/prepared/questions/evaluation.parquet")
+    stored = pd.read_parquet(folder / "predictions.parquet").set_index("id")["prediction"]
+    texts = {"a question": rows["text_a"].tolist(), "its context": rows["text_b"].tolist()}
+    for lines in lines_of((folder / "compact/README.md").read_text()):
+        answers = run_lines(lines, folder / "compact", texts)["answers"]
+        assert answers == stored[rows["id"]].tolist()

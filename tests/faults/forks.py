@@ -24,7 +24,7 @@ from espalier.training import loop as loop_module
 SAVE_EVERY = 2
 """Rows of history between two saved states in forked runs; as the package has it, most runs here would end before the first."""
 STAGES = ("finetune", "pretrain", "compress", "recover", "export", "fetch")
-ALSO = ("torch._dynamo", "torch.export", "torch.onnx._internal.exporter._core", "onnxscript")
+ALSO = ("torch.onnx._internal.torchscript_exporter.utils",)
 """What writing an ONNX file imports on its way."""
 Before = Callable[[], object]
 LIMIT = 300

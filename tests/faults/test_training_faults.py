@@ -49,7 +49,7 @@ def stage(root: Path, out: Path, **settings: object) -> list[str]:
     spec = compress_spec(parse(raw), "mine", "distil", 3, "60")
     model = inside(root / "model", *MODEL)
     tokens = inside(root / "task", "train.parquet", "evaluation.parquet")
-    lists = {"teacher": model, "start": model, "latency": [], "tokens": tokens}
+    lists = {"teacher": model, "start": model, "latency": [], "outputs": [], "tokens": tokens}
     paths = {"task": root / "task/task.json", "work": out / "work", **{name: out / file for name, file in PRUNED.items()}}
     options = [part for name, files in lists.items() for part in (f"--{name}", *files)]
     options += [part for name, path in paths.items() for part in (f"--{name}", str(path))]

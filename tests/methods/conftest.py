@@ -56,7 +56,10 @@ PLANS = {
     "cofi-unrestricted": {"method": "cofi", **GATES, "matching": "unrestricted", "mask_padding": True},
     "cofi-fixed": {"method": "cofi", **GATES, "matching": "fixed", "deviation": "absolute"},
     "cofi-random": {"method": "cofi", **GATES, "matching": "random", "gates": ["heads", "units"]},
+    "cofi-equal": {"method": "cofi", **GATES, "layers": "equal"},
+    "l0-equal": {"method": "l0", **GATES, "layers": "equal", "deviation": "absolute"},
     "heads": {"method": "heads", "path": [0.6]},
+    "small-dense-equal": {"method": "small-dense", "path": [0.6], "epochs": 2.0, "layers": "equal"},
     "heads-iterative": {"method": "heads", "path": [0.6], "prune_steps": 3, "normalise": False},
     "small-dense": {"method": "small-dense", "path": [0.6], "epochs": 2.0},
     "small-dense-layers": {"method": "small-dense", "path": [0.6], "epochs": 2.0, "kind": "layers"},
@@ -65,6 +68,8 @@ PLANS = {
 GATED = {"l0", "cofi"}
 ON_TEXT = {"homodistil", "specialise"}
 """Methods that work on text alone, or start there: their own files hold the rows of the matrix."""
+FROM_ANOTHER_BASE = {"ready-made"}
+"""Methods whose students and teachers read other tokens: no row of the matrix."""
 STRUCTURED = GATED | {"heads", "small-dense"}
 
 

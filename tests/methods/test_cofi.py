@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from espalier.kinds.base import soft_label_loss
-from espalier.methods.cofi import PAPER_RATE, TRAVEL
+from espalier.methods.gated import FASTEST, PAPER_RATE, TRAVEL
 from espalier.models.forward import forward
 from espalier.models.modeling_espalier import shape_of
 from espalier.pruning.lagrangian import expected_counts
 from espalier.pruning.latency import Curve, LatencyTable, LatencyTarget, expected_latency
-from espalier.pruning.parts import HIDDEN, heads_of, units_of
+from espalier.pruning.parts import HIDDEN, heads_of, masks_of, units_of
+from espalier.results.landings import missed_target
 from tests import tiny
 from tests.methods.conftest import GATES, Harness, begun
 
@@ -85,11 +86,27 @@ def test_gates_and_multipliers_have_constant_rates_and_are_not_clipped(harness):
     assert loop.method.gates.log_alpha[0].abs().max() <= np.log(100.0) + 1e-6
 
 
-@pytest.mark.parametrize(("epochs", "rate"), [(4.0, TRAVEL / 16), (10_000.0, PAPER_RATE)])
+@pytest.mark.parametrize(
+    ("epochs", "rate"), [(2.0, FASTEST), (4.0, FASTEST), (37.5, FASTEST), (100.0, TRAVEL / 400), (10_000.0, PAPER_RATE)]
+)
 def test_rates_that_are_left_out_fit_the_length_of_the_run(harness, epochs, rate):
     free = {"pruning_epochs": epochs, "gate_learning_rate": None, "multiplier_learning_rate": None}
     _, method = begun(harness, **free)
     assert [group["lr"] for group in method.parameter_groups()[1:]] == pytest.approx([rate, rate])
+
+
+@pytest.mark.parametrize(("epochs", "rate", "said"), [(2.0, None, "pruning_epochs 37.5"), (38.0, None, ""), (2.0, 0.3, "")])
+def test_a_stage_that_is_too_short_is_told_how_many_epochs_it_needs(harness, capsys, epochs, rate, said):
+    begun(harness, pruning_epochs=epochs, gate_learning_rate=rate)
+    out = capsys.readouterr().out
+    assert said in out and ("warning: 8 steps with gates are too few" in out) == bool(said)
+
+
+@pytest.mark.parametrize("path", [0.6, 0.95])
+def test_a_very_short_stage_leaves_the_hidden_width_alone(harness, path):
+    free = {"pruning_epochs": 2.0, "sparsity_warmup_epochs": 0.2, "gate_learning_rate": None, "multiplier_learning_rate": None}
+    kept = harness.run({**PLAN, **free, "path": [path]}).method.structure()["hidden"]
+    assert kept["kept"] >= 0.9 * kept["total"]
 
 
 def test_the_prediction_term_is_the_softened_divergence_and_for_regression_the_squared_error(harness, tmp_path):
@@ -151,12 +168,51 @@ def test_the_size_is_exact_or_what_the_gates_decide(harness, exact):
     assert exact == (abs(method.sparsity - 0.6) <= part / 2 + 1e-6)
 
 
-def test_evaluations_count_for_the_best_checkpoint_from_the_tolerance_below_the_target_on(harness):
+def test_evaluations_count_for_the_best_checkpoint_within_the_tolerance_on_both_sides_of_the_target(harness):
     _, method = begun(harness, tolerance=0.05)
-    for sparsity, counts in ((0.5, False), (0.54, False), (0.56, True), (0.7, True)):
+    for sparsity, counts in ((0.5, False), (0.54, False), (0.56, True), (0.64, True), (0.66, False), (0.7, False)):
         method.budget = type("Fixed", (), {"target": 0.6, "saved": lambda self, kept, value=sparsity: torch.tensor(value)})()
         assert method.at_target(PRUNE_FROM + 2) is counts
         assert method.at_target(PRUNE_FROM) is False and method.at_target(STEPS) is True
+
+
+@pytest.mark.parametrize(("last", "kept"), [(0.6, 20), (0.7, 16), (0.5, 16)])
+def test_the_last_evaluation_replaces_the_best_one_only_where_it_is_near_the_target(harness, last, kept):
+    """However well a student scores whose gates have left the target again."""
+    scores = [0.1, 0.2, 0.3, 0.4, 0.9]
+
+    def evaluate(model):
+        score = scores.pop(0)
+        expected = torch.tensor(0.6 if scores else last)
+        loop.method.budget = type("Fixed", (), {"target": 0.6, "word": "sparsity", "saved": lambda self, kept: expected})()
+        return {"validation": {"rows": 1, "loss": 0.0, "accuracy": score}}
+
+    loop = harness.loop({**PLAN, "checkpoint": "best", "tolerance": 0.05, "exact_size": False}, evaluate=evaluate)
+    loop.run()
+    assert loop.best["step"] == kept and not scores
+
+
+def test_where_no_evaluation_was_near_the_target_the_last_one_counts(harness):
+    loop = harness.run({**PLAN, "checkpoint": "best", "tolerance": 0.0001, "gate_learning_rate": 0.01})
+    assert loop.best["step"] == 20 and loop.method.misses_target
+
+
+def test_what_the_gates_expected_and_decided_before_landing_is_recorded(harness):
+    """A run whose gates hardly move, so that landing has to do the pruning."""
+    loop = harness.run({**PLAN, "gate_learning_rate": 0.01, "multiplier_learning_rate": 0.01})
+    landing = loop.method.structure()["landing"]
+    gates = loop.method.gates
+    assert landing["of"] == "sparsity" and landing["target"] == 0.6 and landing["tolerance"] == 0.01
+    assert landing["expected"] == pytest.approx(float(loop.method.budget.saved(gates.probabilities())))
+    assert landing["decided"] == pytest.approx(float(loop.method.budget.saved(masks_of(gates.decided(), loop.method.shape))))
+    assert landing["expected"] < 0.2 and landing["decided"] < 0.2 and abs(landing["landed"] - 0.6) < 0.01
+    rows = [row for row in loop.history.rows if "decided_sparsity" in row]
+    assert rows[-1]["decided_sparsity"] == pytest.approx(landing["decided"])
+    assert rows[-1]["expected_sparsity"] == pytest.approx(landing["expected"], abs=0.01)
+    assert len(rows) < len([row for row in loop.history.rows if "loss" in row]), "before pruning nothing is decided"
+    assert missed_target(loop.method.structure()).startswith(
+        "the gates missed the target: at the end of training they expected"
+    )
 
 
 def test_the_best_checkpoint_brings_its_gates_and_multipliers_back(harness):

@@ -2,25 +2,43 @@
 
 import copy
 import math
+import shutil
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import BertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification
 
+from espalier.config.deployment.formats import FORMATS
 from espalier.config.methods import HISTORY_COLUMNS, METHODS
 from espalier.data.spans import OUT
+from espalier.deployment.conversion import write_format
+from espalier.deployment.rows import single_rows
+from espalier.deployment.runtimes import open_format
+from espalier.deployment.scoring import scored
 from espalier.evaluation.predict import all_logits
+from espalier.kinds.base import task_kind
+from espalier.models.base_tokenizer import save_tokenizer
 from espalier.models.encoder import count_weights, prunable_weights
+from espalier.models.files import open_base, write_compact
 from espalier.models.modeling_espalier import shape_of
+from espalier.models.onnx import write_onnx
 from espalier.pruning.masks import read_masks, write_masks
 from espalier.pruning.parts import masked_shape
+from espalier.report.card import render
 from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json
 from espalier.training.loop import Loop
 from tests import tiny
-from tests.methods.conftest import GATED, ON_TEXT, PLANS, STRUCTURED, Harness
+from tests.cards import lines_of, run_lines
+from tests.methods import on_text, pieces
+from tests.methods.conftest import FROM_ANOTHER_BASE, GATED, ON_TEXT, PLANS, STRUCTURED, Harness
+from tests.served import write_folder
 from tests.tiny import equal, weights_of
+from tests.unit.test_card import FACTS, SPEC
 
 
 @dataclass
@@ -42,13 +60,19 @@ class Finished:
         return self.plan["method"] in STRUCTURED
 
     def tolerance(self, method):
-        """Half a part of a model whose weights are counted in parts: a single weight, a unit, or a head."""
+        """Half a part of a model whose weights are counted in parts: a single weight, a unit, a head where no unit is left."""
         if self.plan["method"] not in STRUCTURED:
             return len(prunable_weights(self.loop.student)) / (2 * DENSE)
         masks = method.end()
-        units_left = any(mask.any() for name, mask in masks.items() if name.endswith(".ffn"))
-        whole_heads = self.plan["method"] == "heads" or not units_left
-        return int(masks["hidden"].sum()) * (4 * 8 if whole_heads else 2) / (2 * DENSE) + 1e-6
+        ours = method.before if hasattr(method, "before") else masks
+        kept, came = (sum(int(mask.sum()) for name, mask in each.items() if name.endswith(".ffn")) for each in (masks, ours))
+
+        # A path may leave fewer units than a head weighs: where all that came stay, or none, a head is the smallest part.
+        units_left = 0 < kept < came or (kept and ours is masks)
+        if self.plan.get("layers") == "equal":
+            # A unit of every layer at once; the tiny model has two.
+            return int(masks["hidden"].sum()) * 2 * 2 / (2 * DENSE) + 1e-6
+        return int(masks["hidden"].sum()) * (2 if units_left else 4 * 8) / (2 * DENSE) + 1e-6
 
 
 @pytest.fixture(scope="session", params=list(PLANS))
@@ -64,7 +88,7 @@ DENSE = count_weights(tiny.classifier())
 
 
 def test_every_method_has_a_row():
-    assert {plan["method"] for plan in PLANS.values()} | ON_TEXT == set(METHODS)
+    assert {plan["method"] for plan in PLANS.values()} | ON_TEXT | FROM_ANOTHER_BASE == set(METHODS)
     gated = {plan["method"] for plan in PLANS.values() if "prepruning_epochs" in plan}
     assert gated == GATED
 
@@ -112,7 +136,9 @@ def test_target_is_reached_exactly_and_holds_to_the_end(finished):
     assert abs(removed - target) <= finished.tolerance(loop.method)
     assert loop.method.sparsity == pytest.approx(removed, abs=1e-6)
     if finished.structured:
-        assert masked_shape(shape_of(tiny.config()), masks) == shape_of(finished.small.config)
+        # With equal layers the classification head is as narrow as the hidden states.
+        pooled = int(masks["hidden"].sum()) if finished.plan.get("layers") == "equal" else 32
+        assert masked_shape(shape_of(tiny.config()), masks)._replace(pooled=pooled) == shape_of(finished.small.config)
     else:
         assert all(torch.equal(weight != 0, masks[name]) for name, weight in weights.items())
 
@@ -140,7 +166,9 @@ def test_structure_says_what_is_kept(finished):
 
 def test_a_later_stage_starts_from_the_smaller_student_and_nests(harness, finished):
     first = finished.loop.method
-    later = {**finished.plan, "path": [0.9]} if finished.plan["method"] != "dense" else finished.plan
+    # Layers of one shape come in steps of a head of all layers, and the tiny model has four.
+    target = 0.8 if finished.plan.get("layers") == "equal" else 0.9
+    later = {**finished.plan, "path": [target]} if finished.plan["method"] != "dense" else finished.plan
     second = harness.run(later, student=finished.small, masks=first.end(), before=first.stage.target).method
     assert abs(second.sparsity - second.stage.target) <= finished.tolerance(second)
     for name, mask in first.end().items():
@@ -199,6 +227,90 @@ def test_spans_run_too(tmp_path, plan):
     whole, alone = (all_logits(model, rows, accelerator) for model in (loop.student, small))
     assert (whole - alone).abs().max() <= 1e-5 * max(1.0, float(whole[whole > OUT].abs().max()))
     assert (whole > OUT).any(dim=1).all() and (whole == OUT).any()
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "span"])
+def test_micro_batches_give_the_same_gradient(tmp_path, plan, kind):
+    """27 rows at once, and in pieces of 8, 8, 8 and 3."""
+    if "cc" in plan.get("objective", ""):
+        with pytest.raises(ValidationError, match="is a statistic of the whole batch: micro_batch_size 8 below batch_size 27"):
+            Harness(tmp_path, kind).loop({**plan, **pieces.BATCH, "micro_batch_size": 8})
+        return
+    pieces.check(pieces.stopped(Harness(tmp_path, kind), plan))
+
+
+@pytest.mark.parametrize("name", list(on_text.VARIANTS))
+def test_micro_batches_of_text_give_the_same_gradient(tmp_path, name):
+    """Rows differ in their real and in their masked tokens."""
+    harness = on_text.Harness(tmp_path)
+    student = on_text.language_model(seed=1, **pieces.STILL)
+    pieces.check(pieces.halted(harness.loop({**on_text.VARIANTS[name], **pieces.BATCH}, student=student), pieces.STOP))
+
+
+def test_micro_batches_of_a_student_of_text_give_the_same_gradient(tmp_path):
+    plan = {"method": "specialise", "start": {"plan": "narrow"}, "path": [0.5], "alpha": 0.4}
+    pieces.check(pieces.stopped(Harness(tmp_path), plan))
+
+
+def base_with_head(folder, kind, outputs, seed):
+    """A base of one encoder, with a head of its own for this kind of task."""
+    model = tiny.answerer(4) if kind == "span" else tiny.classifier(4, outputs)
+    model.bert.load_state_dict(tiny.classifier(5).bert.state_dict(), strict=False)
+    torch.manual_seed(seed)
+    head = model.qa_outputs if kind == "span" else model.classifier
+    torch.nn.init.normal_(head.weight)
+    model.save_pretrained(folder)
+    return [folder / "config.json", folder / "model.safetensors"]
+
+
+@pytest.mark.parametrize(("kind", "outputs"), [("classification", (3, 5)), ("regression", (1, 3)), ("span", (2, 2))])
+def test_the_head_of_the_base_is_new(tmp_path, plan, kind, outputs):
+    """Bases that differ in their heads alone begin alike, whether or not their heads would fit the task."""
+    harness, begun = Harness(tmp_path, kind), []
+    for seed, count in enumerate(outputs):
+        files = base_with_head(tmp_path / f"base{seed}", kind, count, seed)
+        torch.manual_seed(0)
+        student = open_base(files, kind, ["low", "middle", "high"] if kind == "classification" else None)
+        begun.append(weights_of(harness.loop(plan, student=student)))
+    assert equal(*begun)
+
+
+def test_the_card_s_lines_give_the_stored_predictions(finished, tmp_path):
+    """As printed, on the evaluation rows: with PyTorch for every method, with onnxruntime for one of each kind of model."""
+    small, rows, kind = finished.small.eval(), Harness(tmp_path).evaluation, task_kind("classification")
+    write_compact(small, *(tmp_path / name for name in ("config.json", "model.safetensors", "modeling_espalier.py")))
+    saved = save_tokenizer(tiny.write_base(tmp_path / "base"), tmp_path / "saved", small)
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+
+    texts = [" ".join(tiny.WORDS[number - 4] for number in rows.ids[a + 1 : b - 1]) for a, b in pairwise(rows.offsets)]
+    stored = kind.predictions(kind.measure(small, rows, tiny.accelerator()), rows)
+    card = render(SPEC.model_copy(update={"max_length": 40}), FACTS._replace(config=read_json(tmp_path / "config.json")))
+    of_torch, of_onnx = lines_of(card)
+
+    logits = run_lines(of_torch, tmp_path, {"a text": texts})["logits"]
+    assert logits.argmax(dim=-1).tolist() == stored["prediction"].tolist()
+    torch.testing.assert_close(logits.detach(), torch.tensor(stored["logits"].tolist()), atol=1e-4, rtol=1e-4)
+    if finished.plan in (PLANS["sdp-kld"], PLANS["cofi"]):
+        write_onnx(small, tmp_path / "onnx/model.onnx")
+        assert (
+            run_lines(of_onnx, tmp_path, {"a text": texts})["logits"].argmax(axis=-1).tolist() == stored["prediction"].tolist()
+        )
+
+
+def test_every_format_of_a_structured_student_gives_its_predictions(finished, tmp_path):
+    """int8 moves rows that lie between two classes, of which models that were hardly trained have some."""
+    if not finished.structured:
+        return
+    model, rows, kind = finished.small.eval(), Harness(tmp_path).evaluation, task_kind("classification")
+    folder = write_folder(tmp_path / "compact", model)
+    stored = kind.predictions(kind.measure(model, rows, tiny.accelerator()), rows)
+
+    for format in FORMATS:
+        write_format(folder, format, single_rows(rows, 16), "int8")
+        sets, predictions = scored(open_format(folder, format, "classification"), "classification", rows, ["accuracy"])
+        agreement = kind.agreement(predictions, stored)
+        assert agreement >= (0.8 if "int8" in format else 1.0), format
+        assert sets["validation"]["rows"] == len(rows)
 
 
 @pytest.fixture(scope="session", params=list(PLANS))

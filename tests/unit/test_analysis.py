@@ -72,6 +72,9 @@ def test_on_the_teacher_s_scale_only_scale_and_shift_are_forgiven():
     other = on_scale_of(STUDENT, TEACHER)
     torch.testing.assert_close(on_scale_of(2 * STUDENT + 1, TEACHER), other, atol=1e-6, rtol=0)
     assert (other - TEACHER).abs().max() > 0.1, "what is not scale stays"
+    for constant in (1.0, 0.1, -3.7, 1e-5):
+        noiseless = on_scale_of(torch.full((4, 2), constant), TEACHER)
+        torch.testing.assert_close(noiseless, TEACHER.double().mean(dim=0).expand(4, 2), atol=1e-6, rtol=0)
     flat = on_scale_of(torch.ones(4, 2), TEACHER)
     torch.testing.assert_close(flat, TEACHER.double().mean(dim=0).expand(4, 2))
 

@@ -40,6 +40,14 @@ def test_a_batch_is_padded_to_its_longest_row(rows):
     assert batch.labels.tolist() == [0, 0, 2] and batch.labels.dtype == torch.int64
 
 
+def test_on_a_gpu_a_batch_is_a_multiple_of_eight_tokens_but_not_longer_than_the_table(rows):
+    gpu, longest = torch.device("cuda"), int(rows.lengths.max())
+    assert longest % 8, "else the last line shows nothing"
+    assert rows._width(9, gpu) == min(16, longest) and rows._width(8, gpu) == 8
+    assert rows._width(longest, gpu) == longest
+    assert rows.widened(longest + 3)._width(5, gpu) == longest + 3
+
+
 def test_evaluation_order_goes_from_short_to_long(rows):
     order = np.concatenate(list(in_length_order(rows.lengths, 10)))
     assert sorted(order.tolist()) == list(range(64))

@@ -135,9 +135,9 @@ BROKEN: dict[str, tuple[str, str | bytes, str | bytes, dict[str, Any], str]] = {
     "jsonl of mixed types": (
         ".jsonl",
         '{"text": "One", "label": 0}\n{"text": 2, "label": 1}\n',
-        "",
+        '{"text": "One", "label": 0}\n',
         {},
-        "train.jsonl, column 'text': the values are of several types:",
+        "train.jsonl, data row 2, column 'text': got 2; a text is needed in every row",
     ),
     "missing label": (
         ".parquet",
@@ -187,7 +187,7 @@ BROKEN: dict[str, tuple[str, str | bytes, str | bytes, dict[str, Any], str]] = {
         "text,label,text\nOne,a,One\n",
         VALIDATION,
         {},
-        "train.csv: the column 'text' occurs 2 times; column names must differ",
+        "train.csv: the column 'text' occurs 2 times; it must occur once",
     ),
 }
 """What is wrong → ending, training file, validation file, settings, message."""

@@ -126,6 +126,67 @@ def test_parts_close_in_the_order_given_until_the_saving_is_nearest():
         assert [(name, index) for name, index in order if result[name][index] == 0] == order[:closed]
 
 
+KINDS = {
+    "all": ("attention", "ffn", HIDDEN, heads_of(0), heads_of(1), units_of(0), units_of(1)),
+    "no sublayers": (HIDDEN, heads_of(0), heads_of(1), units_of(0), units_of(1)),
+    "units": (units_of(0), units_of(1)),
+    "heads and units": (heads_of(0), heads_of(1), units_of(0), units_of(1)),
+    "units and hidden": (HIDDEN, units_of(0), units_of(1)),
+    "units and attention": ("attention", units_of(0), units_of(1)),
+}
+
+
+@pytest.mark.parametrize("kinds", list(KINDS))
+@pytest.mark.parametrize("seed", range(12))
+def test_where_any_units_are_left_the_target_is_met_to_half_a_unit(kinds, seed):
+    """From any decision, far too small or far too large: larger parts as a whole, units for the remainder."""
+    shape = Shape(16, 4, 16, ((4, 40), (4, 40)))
+    dense = 16.0 * (16 * 8 + 2 * 80)
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {"attention": 2, "ffn": 2, HIDDEN: 16} | {heads_of(i): 4 for i in range(2)} | {units_of(i): 40 for i in range(2)}
+    soft = {name: torch.rand(sizes[name], generator=generator) for name in KINDS[kinds]}
+    threshold = torch.rand((), generator=generator)
+    values = {name: torch.where(value > threshold, value, 0.0) for name, value in soft.items()}
+    for target in (0.1, 0.3, 0.5, 0.63, 0.8, 0.9, 0.95):
+        budget = SizeBudget(target, shape, dense, 16.0, 2.0)
+        if float(budget.saved({name: torch.zeros_like(value) for name, value in soft.items()})) < target:
+            continue
+        masks = masks_of(land(values, soft, shape, budget), shape)
+        unit = 2.0 * int(masks[HIDDEN].sum()) / dense
+        units = sum(int(masks[units_of(i)].sum()) for i in range(2))
+        missed = abs(float(budget.saved(masks)) - target)
+        assert missed <= unit / 2 + 1e-6 or units == 0, (target, missed / unit, units)
+
+
+def test_hidden_dimensions_close_where_nothing_smaller_is_left_to_close():
+    """Heads alone are 73 % of the weights; the rest of the way goes through the width, and heads make up the remainder."""
+    values, soft = gates({})
+    chosen = {name: values[name] for name in (HIDDEN, heads_of(0), heads_of(1))}
+    budget = SizeBudget(0.9, SHAPE, *_costs())
+    landed = land(chosen, {name: soft[name] for name in chosen}, SHAPE, budget)
+    masks = masks_of(landed, SHAPE)
+    assert 0 < int(masks[HIDDEN].sum()) < 10
+    assert abs(float(budget.saved(masks)) - 0.9) <= 16 * int(masks[HIDDEN].sum()) / (2 * BUDGET.dense) + 1e-6
+
+
+def test_sublayers_without_gates_inside_close_as_a_whole_at_last():
+    values, soft = gates({})
+    chosen = {name: values[name] for name in ("ffn", heads_of(0), heads_of(1))}
+    budget = SizeBudget(0.8, SHAPE, *_costs())
+    masks = masks_of(land(chosen, {name: soft[name] for name in chosen}, SHAPE, budget), SHAPE)
+    assert abs(float(budget.saved(masks)) - 0.8) <= HEAD / 2
+    assert sum(int(masks[units_of(i)].sum()) for i in range(2)) in (0, 6)
+
+
+def test_a_head_at_the_limit_of_a_ranking_is_whole_and_units_make_up_the_remainder():
+    """As the method `heads` ranks: heads and units mixed."""
+    values = {name: mask.float() for name, mask in full_masks(SHAPE).items()}
+    order = [(units_of(0), 0), (heads_of(0), 1), (units_of(1), 3), (units_of(1), 4), (heads_of(1), 0), (units_of(0), 5)]
+    for target in (2.2 * UNIT, HEAD + 1.1 * UNIT, HEAD - 0.2 * UNIT, 2 * HEAD + 3.4 * UNIT):
+        result = close_until(values, values, order, SHAPE, BUDGET, target)
+        assert abs(float(BUDGET.saved(masks_of(result, SHAPE))) - target) <= UNIT / 2 + 1e-6
+
+
 TABLE = LatencyTable(2, Curve((0, 1, 2), (0.0, 3.0, 4.0)), Curve((0, 3, 6), (0.0, 2.0, 8.0)), rest_ms=1.0)
 """The dense model takes 25 ms."""
 

@@ -11,15 +11,17 @@ import jinja2
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 
 from espalier.config import parse
 from espalier.config.job_specs import CardSpec, card_spec, fetch_spec
+from espalier.config.methods import METHODS, PAPERS
 from espalier.config.targets import Latency, Parameters, Speedup
 from espalier.models.onnx import write_onnx
-from espalier.report.card import Facts, aim, code, escaped, front_matter, render
+from espalier.report.card import Facts, aim, code, escaped, front_matter, languages, render
 from espalier.stages import card
 from tests import tiny
-from tests.conftest import MINILM, SMALL
+from tests.conftest import MINILM, ROOT, SMALL
 
 SPEC = CardSpec(
     project="demo",
@@ -60,7 +62,7 @@ STRUCTURE = {
 
 def scores(value: float) -> dict:
     values = {"rows": 1600, "loss": 0.5, "matthews": value, "f1": value}
-    return {"score": value, "metric": "matthews", "set": "validation", "sets": {"validation": values}}
+    return {"score": value, "metric": "matthews", "set": "validation", "precision": "fp32", "sets": {"validation": values}}
 
 
 def record(stage: str, checkpoint: str = "last") -> dict:
@@ -79,7 +81,7 @@ FACTS = Facts(
     structure=STRUCTURE,
     source=SOURCE,
     task=TASK,
-    config={"model_type": "compact-bert"},
+    config={"model_type": "bert", "auto_map": {"AutoConfig": "modeling_espalier.CompactBertConfig"}},
 )
 
 
@@ -102,14 +104,101 @@ def test_the_front_matter_is_what_the_hub_reads(text):
     _, front, body = text.split("---\n", 2)
     assert yaml.safe_load(front) == {
         "license": "apache-2.0",
+        "language": ["en"],
         "library_name": "transformers",
         "pipeline_tag": "text-classification",
         "base_model": "google-bert/bert-base-uncased",
+        "base_model_relation": "finetune",
         "datasets": ["nyu-mll/glue"],
         "metrics": ["matthews_correlation", "f1"],
-        "tags": ["espalier", "pruning", "cofi", "onnx"],
+        "tags": ["espalier", "pruning", "cofi", "onnx", "arxiv:2204.00408"],
+        "model-index": [
+            {
+                "name": "minilm-docs-library-tight-60",
+                "results": [
+                    {
+                        "task": {"type": "text-classification"},
+                        "dataset": {
+                            "type": "nyu-mll/glue",
+                            "name": "docs-library",
+                            "revision": "a" * 40,
+                            "split": "validation",
+                        },
+                        "metrics": [
+                            {"type": "matthews_correlation", "value": 0.61, "name": "matthews"},
+                            {"type": "f1", "value": 0.61, "name": "f1"},
+                        ],
+                    }
+                ],
+            }
+        ],
     }
     assert text.startswith("---\n") and body.lstrip().startswith("# minilm on docs-library, made smaller by cofi\n")
+
+
+def test_the_hub_s_own_library_reads_scores_and_base_from_the_front_matter(text):
+    data = ModelCard(text).data
+    results = {(result.metric_type, result.dataset_split): result for result in data.eval_results}
+    assert data.model_name == "minilm-docs-library-tight-60" and results.keys() == {
+        ("matthews_correlation", "validation"),
+        ("f1", "validation"),
+    }
+    result = results["matthews_correlation", "validation"]
+    assert (result.metric_value, result.dataset_type, result.task_type) == (0.61, "nyu-mll/glue", "text-classification")
+    assert (data.base_model, data.language, data.license) == ("google-bert/bert-base-uncased", ["en"], "apache-2.0")
+
+
+def test_rows_from_files_are_a_data_set_of_the_task_s_name_in_no_known_language():
+    own = FACTS._replace(task=TASK | {"sources": [{"split": "train", "sha256": "0" * 64}]})
+    (result,) = ModelCard(render(SPEC, own)).data.eval_results[:1]
+    assert (result.dataset_type, result.dataset_name) == ("docs-library", "docs-library")
+    assert "language" not in front_matter(SPEC, own) and "like those of the task docs-library, of at most" in render(SPEC, own)
+    assert languages(FACTS._replace(task=TASK | {"sources": [{"builtin": "docs-order"}]})) == ["en"]
+
+
+def test_a_card_has_lines_for_every_runtime_that_the_model_is_served_in(text):
+    values = {"score": 0.6, "drop": 0.01, "agreement": 0.99, "size_mib": 9.0, "total_mib": 10.0, "sets": {}}
+    values["latency_ms"] = {"b1_lrows": {"median": 1.0, "p95": 2.0}}
+    formats = dict.fromkeys(("torch", "onnx-int8", "openvino", "openvino-int8"), values)
+    served = render(SPEC, FACTS._replace(deployment={"formats": formats}))
+    assert text.count("```python") == 2 and served.count("```python") == 3
+    assert 'openvino.compile_model(f"{folder}/openvino/openvino_model.xml"' in served
+    assert ModelCard(served).data.tags == ["espalier", "pruning", "cofi", "onnx", "openvino", "arxiv:2204.00408"]
+
+
+def test_every_paper_that_a_card_names_is_named_by_the_code_of_its_method():
+    sources = {path.stem: path.read_text() for path in (ROOT / "workflow/espalier").glob("*/*.py")}
+    for method, paper in PAPERS.items():
+        module = METHODS[method].partition(":")[0].rpartition(".")[2]
+        # L0 is CoFi's gates alone, and their paper stands where the gates are
+        assert paper in sources[module] or (method == "l0" and paper in sources["hard_concrete"]) or method == "distil", method
+
+
+LANDING = {"of": "sparsity", "target": 0.6, "tolerance": 0.01, "expected": 0.221, "decided": 0.203, "landed": 0.5999}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "expected to remove 22.1 % of the encoder's weights and had decided on 20.3 %, where the target is 60.0 %",
+        ),
+        ({"of": "saved_latency"}, "expected to remove 22.1 % of the latency"),
+        ({"expected": 0.7, "decided": 0.72}, "where the target is 60.0 %; opening some again brought it to 60.0 % without any"),
+        ({"expected": 0.6099}, ""),
+        ({"expected": 0.591}, ""),
+        ({"expected": 0.58, "tolerance": 0.05}, ""),
+    ],
+)
+def test_a_student_whose_gates_missed_the_target_says_so(changes, said):
+    card_text = render(SPEC, FACTS._replace(structure=STRUCTURE | {"landing": LANDING | changes}))
+    limits = card_text.split("## Limits")[1].replace("\\", "")
+    assert said in limits and ("Warning: the gates missed the target" in limits) == bool(said)
+
+
+def test_a_student_without_gates_has_no_warning(text):
+    assert "missed" not in text
 
 
 def test_what_is_not_known_is_left_out():
@@ -122,6 +211,7 @@ def test_what_is_not_known_is_left_out():
 
 
 def test_scores_stand_beside_the_teacher_s(text):
+    assert "| score | matthews 0.6100 on validation, computed in fp32; the teacher has 0.6744 |" in text
     assert rows(text, "Scores") == [
         ["set", "rows", "metric", "this model", "teacher"],
         ["validation", "1600", "loss", "0.5000", "0.5000"],
@@ -150,7 +240,8 @@ def test_structure_provenance_and_ways_of_loading(text):
         "| compress",
         "| recover",
     ]
-    assert "import espalier  #" in text and "trust_remote_code=True" in text and 'InferenceSession("model.onnx")' in text
+    assert "import espalier  #" in text and "trust_remote_code=True" in text
+    assert 'InferenceSession(f"{folder}/onnx/model.onnx")' in text
     assert "The checkpoint of finetune is the best one on validation" in text
     assert "kernels for dense matrices" not in text
 
@@ -167,7 +258,7 @@ def test_where_all_heads_stay_their_dimensions_are_listed():
 
 def test_what_the_card_says_of_onnx_can_be_typed(tmp_path, monkeypatch, text):
     tiny.write_base(tmp_path)
-    write_onnx(model := tiny.classifier().eval(), tmp_path / "model.onnx")
+    write_onnx(model := tiny.classifier().eval(), tmp_path / "onnx/model.onnx")
     monkeypatch.chdir(tmp_path)
     found: dict = {}
     exec(text.split("```python\n")[2].split("```")[0], found)
@@ -189,6 +280,17 @@ def test_a_teacher_has_nobody_beside_it():
     assert "# minilm fine-tuned on docs-library\n" in text and "| target |" not in text
     assert rows(text, "Scores")[1] == ["validation", "1600", "loss", "0.5000"]
     assert front_matter(spec, teacher)["tags"] == ["espalier", "onnx"]
+
+
+def test_a_ready_made_model_says_whose_rival_it_is():
+    spec = SPEC.model_copy(
+        update={"plan": "tiny", "method": "ready-made", "target": 0.0, "base": "tiny", "taught_by": "minilm"}
+    )
+    text = render(spec, FACTS._replace(structure={"target": 0.0, "sparsity": 0.0}, config={"model_type": "bert"}))
+    assert "# tiny on docs-library, plan tiny\n" in text and "| removed |" not in text and "| target |" not in text
+    assert "it is a rival of the models that are made from minilm, whose fine-tuned" in text
+    assert "| smaller than the teacher | 60.0 % of the encoder's matrices" in text
+    assert front_matter(spec, FACTS)["tags"] == ["espalier", "onnx"]
 
 
 def test_rows_that_are_in_training_and_evaluation_are_told(text):
@@ -240,7 +342,7 @@ def test_the_stage_reads_files_and_writes_one(tmp_path):
     for name in ("scores", "teacher", "cost", "source", "task", "config"):
         files[name] = tmp_path / f"{name}.json"
         files[name].write_text(json.dumps(getattr(FACTS, name)))
-    lists = {"records": [], "structure": [tmp_path / "structure.json"]}
+    lists = {"records": [], "structure": [tmp_path / "structure.json"], "deployment": [], "trimmed": []}
     for index, content in enumerate(FACTS.records):
         lists["records"].append(tmp_path / f"run{index}.json")
         lists["records"][-1].write_text(json.dumps(content))
@@ -255,6 +357,9 @@ def test_specs_of_a_student_and_of_its_teacher():
     assert (student.method, student.target, student.licence, student.max_length) == ("sdp", 0.9, "Apache-2.0", 64)
     teacher = card_spec(study, "minilm", "docs-library", "teacher", 42, "0")
     assert (teacher.method, teacher.target) == ("teacher", None)
+    assert (
+        not teacher.pair and card_spec(parse(SMALL | {"tasks": {"docs-pair": {}}}), "minilm", "docs-pair", "sdp", 42, "90").pair
+    )
     assert fetch_spec(study, "minilm") == fetch_spec(parse(SMALL), "minilm"), "a licence fetches no base again"
 
 
@@ -264,6 +369,22 @@ def test_a_card_of_spans():
     assert "model = AutoModelForQuestionAnswering.from_pretrained(folder)" in page and "outputs.start_logits" in page
     assert "start_logits, end_logits = session.run(None" in page and "contexts are read in windows of 64 tokens" in page
     assert "The one logit" not in page and "two logits" in page
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"), [(True, '["a text"], ["the other text"], padding=True'), (False, '["a text"], padding=True')]
+)
+def test_lines_take_pairs_where_rows_are_pairs(pair, said):
+    page = render(SPEC.model_copy(update={"pair": pair}), FACTS)
+    assert page.count(said) == 2 and page.count("truncation=True, max_length=64,") == 2
+
+
+def test_a_card_of_spans_reads_windows_as_training_did():
+    changes = {"kind": "span", "stride": 17, "max_answer_length": 9}
+    page = render(SPEC.model_copy(update=changes), FACTS._replace(task=TASK | {"classes": None}))
+    assert page.count("max_length=64, stride=17,") == 2 and page.count("places[first : first + 9]") == 2
+    for lines in page.split("```python\n")[1:]:
+        compile(lines.split("```")[0], "card", "exec")
 
 
 def test_a_card_needs_no_torch():
@@ -278,7 +399,7 @@ def test_the_template_is_shipped():
 def test_a_text_model_is_one_for_masked_tokens():
     told = {**record("pretrain"), "head": "new", "trained": "head"}
     values = {"rows": 9, "loss": 2.0, "masked-accuracy": 0.5, "perplexity": 7.4}
-    own = {"score": 0.5, "metric": "masked-accuracy", "set": "validation", "sets": {"validation": values}}
+    own = {"score": 0.5, "metric": "masked-accuracy", "set": "validation", "precision": "fp32", "sets": {"validation": values}}
     facts = FACTS._replace(scores=own, teacher=own, task=TASK | {"classes": None}, records=[told, record("compress")])
     page = render(SPEC.model_copy(update={"kind": "text", "max_length": 128}), facts)
     assert "pipeline_tag: fill-mask" in page and "AutoModelForSequenceClassification" not in page
@@ -287,3 +408,24 @@ def test_a_text_model_is_one_for_masked_tokens():
     assert "one was trained" not in render(
         SPEC.model_copy(update={"kind": "text"}), facts._replace(records=[record("compress")])
     )
+
+
+def test_the_card_of_a_trimmed_model_gives_its_own_scores_and_says_what_is_not_its_own():
+    sets = {"validation": {"rows": 1043, "loss": 0.7, "matthews": 0.59, "f1": 0.6}}
+    values = {"score": 0.59, "sets": sets, "drop": 0.02, "agreement": 0.98, "total_mib": 11.5, "latency_ms": {}}
+    trimmed = {
+        "vocabulary": {"before": 30522, "kept": 12402},
+        "factorise": None,
+        "bytes": {"model.safetensors": {"before": 90 * 2**20, "after": 60 * 2**20}},
+    }
+    told = render(SPEC, FACTS._replace(trimmed=trimmed, deployment={"formats": {"torch": values}}))
+
+    lines = [line.strip("| ").split(" | ") for line in told.splitlines() if line.startswith("| ")]
+    about = {row[0]: row[1] for row in lines if len(row) > 1}
+    assert about["score"].startswith("matthews 0.5900 on validation")
+    assert about["removed"].endswith("of the encoder's matrices"), "the share of all parameters is another one now"
+    assert about["vocabulary"].startswith("12,402 of 30,522 tokens")
+    assert "60.0 MiB, before its embeddings were made smaller" in about["files"]
+    assert "parameters before its embeddings were made smaller" in about
+    assert "Of the model before its embeddings were made smaller" in told.split("## Speed")[1]
+    assert yaml.safe_load(told.split("---\n")[1])["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.59

@@ -10,6 +10,7 @@ from espalier.config import ConfigError, parse
 from espalier.config.chains import tasks_for
 from espalier.config.job_specs import CompressSpec, card_spec, compress_spec, recover_spec, report_spec
 from espalier.config.layout import Layout
+from espalier.config.methods import METHODS
 
 FOLDER = "results/small/minilm"
 NARROW = {"method": "homodistil", "path": [0.5, 0.75]}
@@ -85,6 +86,60 @@ def test_without_a_chain_every_target_starts_from_the_teacher(small):
     assert second.before is None and second.plan.chain, "what a stage does not read stands at its default"
     assert first.model_dump(exclude={"plan": {"path"}}) == second.model_dump(exclude={"plan": {"path"}})
     assert starts_from(layout, "special", "75") == "docs-corpus/seed42/narrow/75"
+
+
+ONE_EACH = {
+    **{name: {"method": name, "path": [0.5, 0.75]} for name in METHODS if name not in ("dense", "specialise", "ready-made")},
+    "homodistil": {**NARROW, "chain": True},
+}
+"""A plan of two targets for each method that may have a chain."""
+
+
+def task_of(method: str) -> str:
+    return "docs-corpus" if method == "homodistil" else "docs-library"
+
+
+@pytest.mark.parametrize("method", ONE_EACH)
+def test_every_method_may_train_each_target_by_itself(small, method):
+    """As in the papers of CoFi and SPD: one run a target, as long as the first one of a path."""
+    plan, task = ONE_EACH[method], task_of(method)
+    chained, alone = (study(small, other=plan | {"chain": chain}) for chain in (True, False))
+    assert starts_from(chained, "other", "75", task) == f"{task}/seed42/other/50"
+    assert alone.start("minilm", task, "42", "other", "75") == alone.start("minilm", task, "42", "other", "50")
+    assert alone.start("minilm", task, "42", "other", "50") == chained.start("minilm", task, "42", "other", "50")
+
+    first, second = (spec_of(alone, "other", percent, task) for percent in ("50", "75"))
+    assert first == spec_of(chained, "other", "50", task), "the first target of a chain is no other run"
+    assert (second.before, second.new_head, second.first_epoch) == (None, first.new_head, 0)
+    assert recover_spec(alone.config, task, "other", 42, "75").first_epoch == (
+        recover_spec(alone.config, task, "other", 42, "50").first_epoch
+    )
+    key = f"{task}/other/75"
+    assert key not in report_spec(alone.config).before
+    assert report_spec(chained.config).before[key] == f"{task}/other/50"
+
+
+def test_without_a_chain_every_target_starts_from_the_same_student_of_another_plan(small):
+    layout = study(small, narrow=NARROW, cofi=cofi("narrow", 0.5) | {"chain": False})
+    assert [starts_from(layout, "cofi", percent) for percent in ("80", "90")] == ["docs-corpus/seed42/narrow/50"] * 2
+    first, second = (spec_of(layout, "cofi", percent) for percent in ("80", "90"))
+    assert first.new_head and second.new_head and first.before == second.before == 0.5
+    assert report_spec(layout.config).before == {
+        "docs-corpus/narrow/75": "docs-corpus/narrow/50",
+        "docs-library/cofi/80": "docs-corpus/narrow/50",
+        "docs-library/cofi/90": "docs-corpus/narrow/50",
+    }
+
+
+def test_a_chain_may_be_broken_for_a_single_task(small):
+    layout = study(small, TASKS | {"cola": None}, magnitude=MAGNITUDE | {"per_task": {"cola": {"chain": False}}})
+    assert starts_from(layout, "magnitude", "50") == "docs-library/seed42/magnitude/30"
+    assert "/bases/" in layout.start("minilm", "cola", "42", "magnitude", "50")[0]
+
+
+def test_students_that_are_specialised_are_never_a_chain(small):
+    with pytest.raises(ConfigError, match=r"plans.special.chain: got (?i:true); allowed: (?i:false)"):
+        study(small, narrow=NARROW, special=SPECIAL | {"chain": True})
 
 
 def test_stages_count_the_passes_that_were_begun_before_them(small):
@@ -199,6 +254,13 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         },
         "c.start.plan: single weights were removed from a smaller model",
     ),
+    "equal layers from unequal ones": (
+        {
+            "a": {**cofi("narrow", 0.5, (0.8,))},
+            "b": {"method": "l0", "path": [0.95], "start": {"plan": "a", "at": 0.8}, "layers": "equal"},
+        },
+        "b.start.plan: layers: equal goes on from layers that are alike; those of plan a may differ in size",
+    ),
     "masks with and without embeddings": (
         {
             "a": MAGNITUDE,
@@ -207,6 +269,16 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         "b.prune_embeddings: must be as in plan a, whose masks go on",
     ),
 }
+
+
+def test_equal_layers_go_on_from_layers_that_are_alike(small):
+    equal = {"layers": "equal"}
+    layout = study(
+        small, narrow=NARROW, a=cofi("narrow", 0.5, (0.8,)) | equal, b=cofi("a", 0.8, (0.9,)) | equal, c=cofi("a", 0.8, (0.9,))
+    )
+    assert starts_from(layout, "b", "90") == starts_from(layout, "c", "90") == "docs-library/seed42/a/80"
+    with pytest.raises(ConfigError, match="those of plan narrow may differ in size"):
+        study(small, narrow=NARROW | {"allocation": "global"}, a=cofi("narrow", 0.5, (0.8,)) | equal)
 
 
 @pytest.mark.parametrize(("plans", "message"), BROKEN.values(), ids=BROKEN)

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from espalier.models.files import open_student, write_compact
 from espalier.models.modeling_espalier import shape_of
 from espalier.models.onnx import onnx_runner, write_onnx
+from espalier.models.word_tables import factorised
 from espalier.pruning.fold import folded
 from espalier.pruning.gates import attach
 from espalier.pruning.parts import full_masks
@@ -113,6 +114,13 @@ def test_it_opens_where_espalier_is_installed(student, folder):
 def test_it_opens_from_the_bare_folder_where_espalier_is_not(folder):
     assert elsewhere(folder[0], "remote").startswith("transformers_modules.")
     assert gap(logits(folder[1]), torch.load(folder[0] / "logits.pt", weights_only=True)) < 1e-5
+
+
+def test_a_product_in_the_word_table_s_place_opens_from_the_bare_folder(student, tmp_path):
+    small = factorised(student[0], 16)
+    write_compact(small, tmp_path / "config.json", tmp_path / "model.safetensors", tmp_path / "modeling_espalier.py")
+    assert elsewhere(tmp_path, "remote").startswith("transformers_modules.")
+    assert gap(logits(small), torch.load(tmp_path / "logits.pt", weights_only=True)) < 1e-5
 
 
 def test_a_uniform_one_opens_with_transformers_alone(tmp_path):

@@ -26,7 +26,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"plans": {"sdp": SDP | {"cc": {"lamda": 1.0}}}},
         "plans.sdp.cc: unknown key 'lamda'; allowed: beta, centre, normalise, off_diagonal",
     ),
-    "missing block": ({"bases": None}, "bases: got None; needed: a block of keys"),
+    "missing block": ({"bases": None}, "bases: got nothing; needed: a block of keys"),
     "missing key": ({"plans": {"sdp": {"method": "sdp"}}}, "plans.sdp.path: missing; this key is required"),
     "missing method": ({"plans": {"sdp": {"path": [0.5]}}}, "plans.sdp.method: missing; this key is required"),
     "unknown method": (

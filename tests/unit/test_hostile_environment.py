@@ -14,6 +14,8 @@ import espalier
 from espalier.__main__ import main
 from espalier.config import Config, parse
 from espalier.config import job_specs as specs
+from espalier.config.deployment import specs as deployment_specs
+from espalier.config.deployment.formats import converted_files
 from tests import tiny
 
 SECRET = "correct-horse-battery-staple"
@@ -66,7 +68,7 @@ CONFIG = {
     "measure": {"repeats": 3, "length": 8, "batch_sizes": [1]},
 }
 TRAINED = ("config.json", "model.safetensors")
-COMPACT = {"config": "config.json", "weights": "model.safetensors", "onnx": "model.onnx"}
+COMPACT = {"config": "config.json", "weights": "model.safetensors", "onnx": "onnx/model.onnx"}
 PICTURES = ("quality", "size", "structure", "training")
 Command = tuple[str, Any, dict[str, Any]]
 """Stage, spec, and the files of each option."""
@@ -102,12 +104,36 @@ def judging(config: Config) -> Iterator[Command]:
     paths: dict[str, Any] = {"model": EXPORTED[:2], "task": TASK, "tokens": TOKENS[1], "scores": SCORES}
     yield "evaluate", specs.evaluate_spec(config, "mine"), paths | {"predictions": TEACHER / "predictions.parquet"}
     yield "measure", specs.measure_spec(config, "mine"), {"model": EXPORTED, "dense": EXPORTED, "cost": COST}
+    served = [*EXPORTED, *(READY / name for name in ("modeling_espalier.py", "tokenizer.json", "tokenizer_config.json"))]
+    paths = {"model": served, "dense": [], "rows": list(ROWS.values()), "scores": SCORES}
+    paths |= {"predictions": TEACHER / "predictions.parquet", "deployment": TEACHER / "deploy/compact.json"}
+    paths |= {"converted": [READY / name for name in converted_files(config.deploy.formats)]}
+    yield "deploy", deployment_specs.deploy_spec(config, "mine"), paths
     paths = {"scores": SCORES, "teacher": SCORES, "cost": COST, "records": [RECORD], "structure": [], "task": TASK}
-    paths |= {"source": BASE / "source.json", "config": READY / "config.json", "card": READY / "README.md"}
+    paths |= {"source": BASE / "source.json", "config": READY / "config.json", "card": READY / "README.md", "trimmed": []}
+    paths |= {"deployment": [TEACHER / "deploy/compact.json"]}
     yield "card", specs.card_spec(config, "base", "mine", "teacher", 1, "0"), paths
+    linear = PREPARED / "linear.json"
+    yield "linear", specs.linear_spec(config), {**ROWS, "task": TASK, "linear": linear}
     gathered = {"scores": [SCORES], "costs": [COST], "records": [RECORD], "table": RESULTS / "table.csv"}
-    yield "table", specs.report_spec(config), gathered | {"metrics": RESULTS / "metrics.json"}
-    paths = {"histories": [HISTORY], "structures": [], "analyses": [], "tasks": [TASK], "distance": []}
+    yield "table", specs.report_spec(config), gathered | {"linear": [linear], "metrics": RESULTS / "metrics.json"}
+    paths = {
+        "deployments": [TEACHER / "deploy/compact.json"],
+        "costs": [COST],
+        "linear": [linear],
+        "table": RESULTS / "deploy.csv",
+    }
+    yield "gather", deployment_specs.gather_spec(config), paths
+    paths = {
+        "histories": [HISTORY],
+        "structures": [],
+        "analyses": [],
+        "tasks": [TASK],
+        "linear": [linear],
+        "formats": [RESULTS / "deploy.csv"],
+        "distance": [],
+        "pareto": [RESULTS / "figures/pareto.svg"],
+    }
     paths |= {"anatomy": [RESULTS / "figures/analyses.svg"], "findings": [RESULTS / "analyses.json"]}
     paths |= {name: RESULTS / "figures" / f"{name}.svg" for name in PICTURES}
     yield "report", specs.report_spec(config), gathered | paths | {"report": RESULTS / "report.html"}
@@ -135,6 +161,10 @@ def test_no_secret_of_the_environment_is_told_by_results(tmp_path: Path, monkeyp
     assert not told_anywhere(tmp_path, told)
 
 
+HANDING_ON = ("job_environment.py", "fork_server.py")
+"""Modules that hand the environment on to jobs, whole, as starting a process does."""
+
+
 def test_nothing_but_a_few_variables_of_the_environment_is_read() -> None:
     """Where the rest is not read, it cannot be told; git and pip get it whole, as every program does."""
     reads = {}
@@ -142,6 +172,7 @@ def test_nothing_but_a_few_variables_of_the_environment_is_read() -> None:
         lines = [line.strip() for line in path.read_text().splitlines() if re.search(r"os\.environ|getenv", line)]
         if lines:
             reads[path.name] = lines
-    assert set(reads) == {"__main__.py", "job_environment.py", "job_records.py", "tokenizer.py"}
+    assert set(reads) == {"__main__.py", *HANDING_ON, "conversion.py", "job_records.py", "tokenizer.py"}
+    assert reads["conversion.py"] == ['os.environ.setdefault("NNCF_CI", "1")'], "written, so that nncf tells nobody of its use"
     assert all("MEASURED_LENGTH" in line for line in reads["tokenizer.py"])
     assert [line for line in reads["job_records.py"] if "GIT_OPTIONAL_LOCKS" not in line] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_uv_installs_the_lock_and_then_the_project(monkeypatch, tmp_path, capsys
     assert installed(monkeypatch, tmp_path, machine)
     get_uv, lock, project = machine.commands
     assert get_uv.endswith(f"-m pip install --quiet {script.UV}")
-    assert " -m uv pip install " in lock and lock.endswith("-r envs/requirements.lock")
+    assert " -m uv pip install --quiet --compile-bytecode " in lock and lock.endswith("-r envs/requirements.lock")
     assert "--no-deps" not in lock, "the CUDA build of torch needs packages that the lock does not name"
     assert " -m uv pip install " in project and project.endswith("--no-deps --editable .")
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -121,3 +122,9 @@ def test_settings_made_for_uv_itself_win(monkeypatch):
     check = "import os; exit(os.environ['UV_INDEX'] != 'mine' or os.environ['UV_DEFAULT_INDEX'] != 'told')"
     assert script.run([sys.executable, "-c", check], {"UV_INDEX": "told", "UV_DEFAULT_INDEX": "told"})
     assert os.environ["UV_INDEX"] == "mine"
+
+
+@pytest.mark.parametrize("package", ["snakemake", "torch", "transformers"])
+def test_no_job_has_to_compile_what_is_installed(package):
+    """Where PYTHONDONTWRITEBYTECODE is set, a stage would compile some 3,000 modules at each start."""
+    assert Path(cache_from_source(find_spec(package).origin)).is_file()

@@ -43,11 +43,13 @@ def test_a_base_at_hand_is_looked_into_before_the_first_job(small, tmp_path, mon
     check_files(parse(small))
     small["measure"] = {"length": 1024}
     small["tasks"]["docs-pair"] = {"max_length": 513}
+    small["plans"]["spd"] = {"method": "spd", "path": [0.5], "pad_to": 600}
     with pytest.raises(ConfigError) as error:
         check_files(parse(small))
     assert error.value.problems == [
         "tasks.docs-pair.max_length: got 513; the base minilm takes at most 512 tokens",
         "measure.length: got 1024; the base minilm takes at most 512 tokens",
+        "plans.spd.pad_to: got 600; the base minilm takes at most 512 tokens",
     ]
 
 
@@ -74,3 +76,16 @@ def test_the_tokenizer_of_a_fetched_base(tmp_path, monkeypatch, max_length, meas
     monkeypatch.setenv(MEASURED_LENGTH, str(measured))
     with pytest.raises(UserError, match=re.escape(message)):
         open_tokenizer([base / "tokenizer.json"], max_length)
+
+
+def test_a_batch_is_not_padded_to_fewer_tokens_than_a_row_may_have(small):
+    small["tasks"] = {"docs-library": {"max_length": 96}, "docs-pair": {"max_length": 64}}
+    spd = {"method": "spd", "path": [0.5], "pad_to": 96}
+    parse(small | {"plans": {"spd": spd}})
+    with pytest.raises(ConfigError) as error:
+        parse(small | {"plans": {"spd": spd | {"pad_to": 80, "per_task": {"docs-pair": {"pad_to": 32}}}}})
+    assert error.value.problems == [
+        f"plans.spd.pad_to: got {got}, but rows of {task} have up to {most} tokens; allowed: {most} or more, or null; or lower "
+        f"tasks.{task}.max_length"
+        for got, task, most in ((80, "docs-library", 96), (32, "docs-pair", 64))
+    ]

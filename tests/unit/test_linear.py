@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from espalier.evaluation import linear
-from espalier.runtime.files import write_json
+from espalier.runtime.errors import UserError
+from espalier.runtime.files import read_json, write_json
+from espalier.stages import linear as stage
 
 FRUITS, TOOLS = ("apple", "cherry", "plum", "pear"), ("hammer", "chisel", "saw", "plane")
 SINGLE = [(f"one {first} and one {second}",) for group in (FRUITS, TOOLS) for first in group for second in group]
@@ -71,16 +75,75 @@ def test_too_few_rows_are_refused(labels: list[int | float], kind: str) -> None:
         linear.fit([("some words",)] * len(labels), labels, kind)
 
 
-def test_the_floor_of_a_prepared_task(tmp_path: Path) -> None:
-    """Its scores are those of the model on the evaluation rows; a kind without labels of its own has no floor."""
-    texts = {"text_a": [text for (text,) in SINGLE], "label": KINDS}
-    pq.write_table(pa.table(texts), tmp_path / "train.parquet")
-    pq.write_table(pa.table(texts | {"set": ["validation"] * len(KINDS)}), tmp_path / "evaluation.parquet")
-    card = {"kind": "classification", "classes": ["fruit", "tool"], "sets": ["validation"]}
-    write_json(tmp_path / "task.json", card)
+def test_its_size_is_that_of_its_numbers_and_terms() -> None:
+    """Words aa, bb and their pair, and the ten character n-grams that both texts have: a, aa, " ", and so on."""
+    model = linear.fit([("aa bb",), ("aa bb",), ("aa bb",), ("aa bb",)], [0, 0, 1, 1], "classification")
+    words, characters = (vectoriser.vocabulary_ for vectoriser in model.vectorisers)
+    assert set(words) == {"aa", "bb", "aa bb"}
+    assert set(characters) == {"aa", "a ", " b", "bb", "aa ", "a b", " bb", "aa b", "a bb", "aa bb"}
+    # an inverse document frequency and a coefficient for each term, and one intercept
+    assert model.parameters == 2 * (3 + 10) + 1
+    letters = sum(map(len, [*words, *characters])) + 13
+    assert model.stored_bytes == 4 * model.parameters + letters
 
-    floor = linear.linear_floor(tmp_path / "task.json")
-    assert floor is not None and floor["sets"]["validation"]["accuracy"] == 1.0 == floor["sets"]["validation"]["f1"]
 
-    write_json(tmp_path / "task.json", card | {"kind": "span"})
-    assert linear.linear_floor(tmp_path / "task.json") is None
+def test_more_classes_have_a_coefficient_each_and_a_pair_has_four_parts() -> None:
+    three = linear.fit(SINGLE, [place % 3 for place in range(32)], "classification")
+    terms = sum(len(vectoriser.vocabulary_) for vectoriser in three.vectorisers)
+    assert three.parameters == terms + 3 * terms + 3
+    paired = linear.fit(pairs(5), [1] * 16 + [0] * 16, "classification")
+    terms = sum(len(vectoriser.vocabulary_) for vectoriser in paired.vectorisers)
+    assert paired.parameters == terms + (4 * terms + 2) + 1
+
+
+def test_of_many_rows_some_choose_the_strength_and_all_fit_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "MOST_VALIDATED", 16)
+    model = linear.fit(SINGLE, KINDS, "classification")
+    assert model.predict(SINGLE).tolist() == KINDS
+    assert {"saw", "pear"} <= set(model.vectorisers[0].vocabulary_)
+
+
+def write_task(folder: Path, rows: list[tuple[str, ...]], labels: list[int | float], **card: Any) -> dict[str, Path]:
+    """A prepared task whose evaluation rows are its training rows."""
+    texts = {name: list(column) for name, column in zip(("text_a", "text_b"), zip(*rows, strict=True), strict=False)}
+    paths = {name: folder / f"{name}.parquet" for name in ("train", "evaluation")}
+    pq.write_table(pa.table(texts | {"label": labels}), paths["train"])
+    pq.write_table(pa.table(texts | {"label": labels, "set": ["validation"] * len(rows)}), paths["evaluation"])
+    write_json(folder / "task.json", {"sets": ["validation"], "classes": None, **card})
+    return paths | {"task": folder / "task.json"}
+
+
+SPEC = json.dumps({"batch_sizes": [1, 3], "repeats": 3})
+
+
+def test_the_stage_scores_sizes_and_times_it(tmp_path: Path) -> None:
+    paths = write_task(tmp_path, SINGLE, KINDS, kind="classification", classes=["fruit", "tool"])
+    stage.run(SPEC, **paths, linear=tmp_path / "linear.json")
+    found = read_json(tmp_path / "linear.json")
+    assert found["sets"] == {"validation": dict.fromkeys(("accuracy", "f1", "macro-f1", "matthews"), 1.0)}
+    model = linear.fit(SINGLE, KINDS, "classification")
+    assert found["set"] == "validation"
+    assert found["params_total"] == model.parameters and found["inverse_strength"] == model.inverse_strength
+    assert found["size_mib"] == pytest.approx(model.stored_bytes / 2**20)
+    assert list(found["latency_ms"]) == ["1", "3"] and all(time["passes"] >= 3 for time in found["latency_ms"].values())
+
+
+def test_numbers_for_pairs_have_correlations(tmp_path: Path) -> None:
+    paths = write_task(tmp_path, pairs(5), [1.0] * 16 + [0.0] * 16, kind="regression")
+    stage.run(SPEC, **paths, linear=tmp_path / "linear.json")
+    scores = read_json(tmp_path / "linear.json")["sets"]["validation"]
+    assert list(scores) == ["pearson", "spearman"] and min(scores.values()) > 0.8
+
+
+def test_each_call_answers_the_next_rows(tmp_path: Path) -> None:
+    paths = write_task(tmp_path, SINGLE[:4], [0, 0, 1, 1], kind="classification", classes=["a", "b"])
+    batches = linear.PreparedRows.read(**paths).batches(3)
+    assert [next(batches) for _ in range(2)] == [SINGLE[:3], [SINGLE[3], *SINGLE[:2]]]
+
+
+@pytest.mark.parametrize(("kind", "reason"), [("span", "answers are places in a context"), ("text", "rows have no labels")])
+def test_other_kinds_are_refused_with_a_reason(tmp_path: Path, kind: str, reason: str) -> None:
+    paths = write_task(tmp_path, SINGLE, KINDS, kind=kind)
+    with pytest.raises(UserError, match=f"got a task of kind {kind}; its {reason}, so there is no linear model for it"):
+        stage.run(SPEC, **paths, linear=tmp_path / "linear.json")
+    assert not (tmp_path / "linear.json").exists()

@@ -210,3 +210,23 @@ def test_other_errors_of_a_device_are_not_taken_for_lack_of_memory(harness):
     loop.method.loss_terms = lambda *arguments: (_ for _ in ()).throw(RuntimeError("device-side assert"))
     with pytest.raises(RuntimeError, match="device-side assert"):
         loop.run()
+
+
+def test_the_next_batch_is_made_ahead_once_and_no_generator_notices(harness, monkeypatch):
+    loop = harness.loop({"method": "dense", "epochs": 2.0})
+    made, wanted, batch = [], [], type(loop.rows).batch
+
+    def make(rows, picked, device, epoch=0):
+        before = torch.get_rng_state()
+        result = batch(rows, picked, device, epoch)
+        assert torch.equal(before, torch.get_rng_state())
+        made.append((epoch, picked.tolist()))
+        return result
+
+    monkeypatch.setattr(type(loop.rows), "batch", make)
+    monkeypatch.setattr(loop, "evaluate", lambda model: {"validation": {"rows": 0, "loss": 0.0, harness.metric: 0.0}})
+    loop.run()
+    for epoch in range(2):
+        order = epoch_order(loop.rows.lengths, loop.settings.batch_size, loop.method.stage.seed, epoch)
+        wanted += [(epoch, picked.tolist()) for picked in order]
+    assert made == wanted

@@ -93,3 +93,40 @@ def test_bf16_inputs_are_computed_in_fp32():
         loss = cross_correlation_loss(STUDENT.bfloat16(), TEACHER.bfloat16(), off_diagonal=0.005)
     assert loss.dtype == torch.float32
     assert math.isclose(float(loss), 0.017236, abs_tol=1e-4)
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0, -3.7])
+@pytest.mark.parametrize("jitter", [0.0, 1e-7, 1e-4])
+@pytest.mark.parametrize("side", ["student", "teacher", "both"])
+def test_a_feature_that_is_constant_over_the_batch_has_an_ordinary_gradient(constant, jitter, side):
+    """A whole feature may be dead, or equal in all rows of a batch (own audit: the gradient was 1e5)."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(16, 32, generator=generator) for _ in range(2))
+    for name, states in (("student", student), ("teacher", teacher)):
+        if side in (name, "both"):
+            states[:, 3] = constant + jitter * states[:, 3]
+    student.requires_grad_()
+    cross_correlation_loss(student, teacher, off_diagonal=0.005).backward()
+    others = [index for index in range(32) if index != 3]
+    assert bool(student.grad.isfinite().all()) and float(student.grad.abs().max()) < 10.0
+    assert float(student.grad[:, others].abs().max()) < 0.1
+
+
+def test_a_vector_without_length_has_an_ordinary_gradient():
+    for length in (0.0, 1e-9, 1e-5):
+        student = torch.zeros(4, 8).index_fill(1, torch.tensor([0]), length).requires_grad_()
+        cosine_distance(student, torch.ones(4, 8)).backward()
+        assert float(student.grad.abs().max()) < 100.0
+
+
+def test_clamped_scales_change_nothing_for_features_that_vary():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (0.05 * torch.randn(16, 32, generator=generator) for _ in range(2))
+
+    def units(states):
+        centred = states - states.mean(dim=0)
+        return centred / (centred.norm(dim=0) + 1e-6)
+
+    assert torch.equal(correlation_matrix(student, teacher), units(student).T @ units(teacher))
+    plain = (1.0 - torch.nn.functional.cosine_similarity(student, teacher, dim=-1)).mean()
+    assert torch.equal(cosine_distance(student, teacher), plain)

@@ -15,6 +15,7 @@ from torch.distributed.run import get_args_parser
 
 from espalier import __main__ as program
 from espalier.config.job_specs import ExportSpec
+from espalier.provenance.job_environment import PROCESSES
 from espalier.runtime.errors import UserError
 
 
@@ -29,7 +30,7 @@ def run(spec: str, *, tokens: list[Path], task: Path, tokens_train: Path) -> Non
 called: dict[str, object] = {}
 ROOT = Path(__file__).parents[2]
 PATHS = ["--tokens", "a", "b", "--task", "c", "--tokens-train", "d"]
-SPEC = '{"kind":"regression"}'
+SPEC = '{"kind":"regression","task":"mine","text":["a"],"max_length":8}'
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def test_a_mistake_of_the_user_s_is_one_line(capsys):
 
 
 def test_a_bad_spec_is_said_key_by_key(capsys):
-    assert program.main(["export", "--spec", '{"kind":"tokens","x":1}', *PATHS]) == 1
+    assert program.main(["export", "--spec", SPEC.replace("regression", "tokens").replace("}", ',"x":1}'), *PATHS]) == 1
     kind, extra = capsys.readouterr().err.splitlines()
     assert kind == "export: --spec kind: Input should be 'classification', 'regression', 'span' or 'text'; got 'tokens'"
     assert extra == "export: --spec x: Extra inputs are not permitted; got 1"
@@ -145,7 +146,7 @@ def test_several_processes_get_every_option_of_a_stage(monkeypatch, stage):
     parser = program.parser_of(stage, import_module(f"espalier.stages.{stage}").run)
     arguments = [part for action in parser._actions[1:] for part in (action.option_strings[0], "value")]
     given = []
-    monkeypatch.setenv(program.PROCESSES, "2")
+    monkeypatch.setenv(PROCESSES, "2")
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(os, "execv", lambda path, words: given.extend(words))
     program.share(stage, arguments)

@@ -13,8 +13,9 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel
 from espalier.config.methods.homodistil import HomodistilPlan
 from espalier.config.methods.structured import CofiPlan
 from espalier.losses.layer_matching import ordered, unrestricted
-from espalier.models.modeling_espalier import shape_of
+from espalier.models.modeling_espalier import Shape, shape_of
 from espalier.pruning.budget import SizeBudget
+from espalier.pruning.equal_layers import equal_shape
 from espalier.pruning.hard_concrete import (
     EPSILON,
     LIMIT,
@@ -66,7 +67,8 @@ def test_options_that_a_page_names_exist(method):
 
 
 def test_names_that_the_table_of_symbols_gives_are_in_the_method():
-    source = inspect.getsource(importlib.import_module("espalier.methods.cofi"))
+    modules = [importlib.import_module(f"espalier.methods.{name}") for name in ("cofi", "gated")]
+    source = "".join(map(inspect.getsource, modules))
     symbols = tables("cofi", "## 2 Notation and losses")[0]
     names = [name for row in symbols for name in re.findall(r"`([\w.]+)(?:\(\))?`", row[-1])]
     assert len(names) > 8
@@ -176,3 +178,15 @@ def test_numbers_of_the_paper_that_are_defaults():
     assert "1, 1, 0.1, 0.1" in page("homodistil")
     for name, said in (("prune_start", "0.018 T"), ("prune_end", "0.7 T"), ("beta1", "0.85"), ("beta2", "0.95")):
         assert fields[name].default == float(said.split()[0]) and said in page("homodistil")
+
+
+@pytest.mark.parametrize(("layers", "hidden", "ffn", "column"), [(12, 768, 3072, 2), (6, 384, 1536, 4)])
+def test_shapes_of_equal_layers(layers, hidden, ffn, column):
+    """Section 3.9: heads, hidden width and FFN units at each target, for BERT-base and MiniLM."""
+    (rows,) = tables("cofi", "### 3.9 Layers of one size")
+    start = Shape(hidden, hidden // 12, hidden, ((12, ffn),) * layers)
+    dense = float(layers * hidden * (4 * hidden + 2 * ffn))
+    for row in rows:
+        budget = SizeBudget(number(row[0].rstrip(" %")) / 100, start, dense, 4.0 * hidden / 12, 2.0)
+        shape = equal_shape(budget, ("heads", "units", "hidden"))
+        assert [*shape.layers[0], shape.hidden] == [number(row[1]), number(row[column + 1]), number(row[column])]

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, DistilBertConfig, RobertaConfig
+from transformers import AutoModelForSequenceClassification, BertForMaskedLM, DistilBertConfig, RobertaConfig
 
 from espalier.models import onnx as export
 from espalier.models.modeling_espalier import Shape, compact_config
@@ -29,7 +29,10 @@ COMPACT = compact_config(
     Shape(28, 8, 32, ((1, 40), (3, 0), (0, 7), (0, 0))),
 )
 
-CONFIGS = {"bert": BERT, "roberta": ROBERTA, "compact": COMPACT}
+HEADLESS = compact_config(tiny.config(num_labels=3, initializer_range=0.3), Shape(28, 8, 32, ((0, 40), (0, 7))))
+"""Nothing in it reads the mask."""
+
+CONFIGS = {"bert": BERT, "roberta": ROBERTA, "compact": COMPACT, "headless": HEADLESS}
 
 
 def model_of(config):
@@ -59,7 +62,7 @@ def gap(model, path, inputs):
 
 @pytest.mark.parametrize("batch", range(1, 8))
 @pytest.mark.parametrize("length", [1, 2, 7, 40])
-@pytest.mark.parametrize("name", ["bert", "compact"])
+@pytest.mark.parametrize("name", ["bert", "compact", "headless"])
 def test_logits_are_pytorch_s(written, name, batch, length):
     model, path = written(name)
     assert gap(model, path, padded_batch(model, batch, length)) < 1e-5
@@ -106,6 +109,25 @@ def test_the_file_says_what_it_takes_and_no_more(written):
     assert not content.graph.value_info, "quantisation refuses files that state the shapes of intermediate values"
     assert b"/site-packages/" not in path.read_bytes()
     assert [other.name for other in path.parent.iterdir() if other.name.startswith((".", f"{path.name}."))] == []
+
+
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_every_family_takes_rows_of_any_number_and_length(variant, tmp_path):
+    """A length that a trace kept as a constant would show: `write_onnx` compares logits at five shapes."""
+    model = tiny.encoder(variant)
+    write_onnx(model, tmp_path / "model.onnx")
+    assert gap(model, tmp_path / "model.onnx", padded_batch(model, 3, 13)) < 1e-4
+
+
+def test_outputs_of_tokens_are_as_long_as_the_row_and_shared_weights_are_stored_once(tmp_path):
+    filling = BertForMaskedLM(tiny.config(vocab_size=4000)).eval()
+    for model, more in ((filling, [4000]), (tiny.answerer(), [])):
+        write_onnx(model, tmp_path / "model.onnx")
+        outputs = onnx.load(tmp_path / "model.onnx").graph.output
+        shapes = [[axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim] for each in outputs]
+        assert shapes == [["batch", "length", *more]] * len(outputs)
+        weights = sum(parameter.nbytes for parameter in model.parameters())
+        assert (tmp_path / "model.onnx").stat().st_size < weights + 100_000
 
 
 def test_equal_models_give_equal_files_without_a_word(written, tmp_path, capfd):

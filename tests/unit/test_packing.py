@@ -188,7 +188,7 @@ def test_parquet_in_pieces_without_what_has_no_text(tmp_path, monkeypatch, capsy
     [
         (" \n\n", "text", "train.txt: got no row with text; at least 1 is needed"),
         ("a\n", "texts", "train.txt: there is no column 'texts'; did you mean 'text'?"),
-        ("\udcff", "text", "train.txt: is not UTF-8"),
+        ("a\n\udcff", "text", "train.txt, line 2: got the byte 0xff, which is not UTF-8; save the file as UTF-8"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, monkeypatch, content, column, message):

@@ -19,12 +19,12 @@ def group(plan: str, sparsity: float, score: float, sd: float | None = 0.01, n: 
 
 
 def quality(*groups: Group, majority: float | None = 0.5) -> Quality:
-    teacher = group("teacher", 0.0, 0.9, params_total=20e6, speedup_b32=0.98)
+    teacher = group("teacher", 0.0, 0.9, params_total=20e6, size_mib=80.0, speedup_b32=0.98)
     return Quality("base on tiny", "accuracy", [teacher, *groups], majority)
 
 
 def compact(sparsity: float, score: float, millions: float, speedup: float) -> Group:
-    return group("cofi", sparsity, score, params_total=millions * 1e6, speedup_b32=speedup)
+    return group("cofi", sparsity, score, params_total=millions * 1e6, size_mib=4 * millions, speedup_b32=speedup)
 
 
 def test_points_lie_at_measured_sparsity_and_the_teacher_is_a_line():
@@ -53,10 +53,10 @@ def test_one_seed_has_no_error_bar():
 
 def test_size_is_what_is_stored_and_the_smaller_ones_carry_their_target():
     axes = Figure().subplots()
-    shown = quality(compact(0.6, 0.88, 10.0, 2.0), group("sdp", 0.5, 0.8, params_total=20e6, speedup_b32=1.01))
+    shown = quality(compact(0.6, 0.88, 10.0, 2.0), group("sdp", 0.5, 0.8, params_total=20e6, size_mib=80.0, speedup_b32=1.01))
     draw_quality(axes, shown, STORED_SIZE, looks(["cofi", "sdp"]))
     drawn = {container.get_label(): container.lines[0].get_xydata().tolist() for container in axes.containers}
-    assert drawn == {"cofi": [[10.0, 0.88]], "sdp": [[20.0, 0.8]]}
+    assert drawn == {"cofi": [[40.0, 0.88]], "sdp": [[80.0, 0.8]]}
     assert [text.get_text() for text in axes.texts if "%" in text.get_text()] == ["60 %"]
     assert [point.smaller for point in points(shown, STORED_SIZE)] == [False, True, False]
 
@@ -101,3 +101,32 @@ def test_plans_that_share_a_target_stand_one_below_the_other():
 )
 def test_targets_are_said_in_their_own_unit(word, said):
     assert target_label(word) == said
+
+
+def rival(plan: str, method: str, score: float, **means: float) -> Group:
+    known = {name: Mean(value, None, 1) for name, value in means.items()}
+    return Group("base", "tiny", plan, method, None, "0", "accuracy", {"score": Mean(score, None, 1), **known})
+
+
+LINEAR = rival("linear", "linear", 0.6, params_total=1e5, size_mib=0.8, speedup_b32=50.0)
+TINY = rival("tiny", "ready-made", 0.7, params_total=4e6, size_mib=16.8, sparsity_encoder=0.96, speedup_b32=20.0)
+
+
+def test_rivals_stand_among_the_students_under_their_names():
+    look = looks(["cofi", "tiny", "linear"])
+    shown = quality(compact(0.6, 0.88, 10.0, 2.0), LINEAR, TINY)
+    for against, place in ((STORED_SIZE, (0.8, 16.8)), (SPEEDS[0], (50.0, 20.0))):
+        axes = Figure().subplots()
+        draw_quality(axes, shown, against, look)
+        drawn = {container.get_label(): container.lines[0].get_xydata().tolist() for container in axes.containers}
+        assert (drawn["linear"], drawn["tiny"]) == ([[place[0], 0.6]], [[place[1], 0.7]])
+        assert {"linear", "tiny", "60 %"} <= {text.get_text() for text in axes.texts}
+
+
+def test_against_sparsity_the_linear_model_is_a_line_and_a_ready_made_one_a_point():
+    axes = Figure().subplots()
+    draw_quality(axes, quality(compact(0.6, 0.88, 10.0, 2.0), LINEAR, TINY), SPARSITY, looks(["cofi", "tiny", "linear"]))
+    drawn = {container.get_label(): container.lines[0].get_xydata().tolist() for container in axes.containers}
+    assert drawn["tiny"] == [[pytest.approx(96.0), 0.7]] and "linear" not in drawn
+    [line] = [line for line in axes.lines if line.get_label() == "linear"]
+    assert line.get_ydata()[0] == 0.6

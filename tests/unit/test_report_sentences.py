@@ -38,7 +38,7 @@ def test_the_page_tells_how_a_text_task_s_teacher_came_by_its_head(tmp_path: Pat
 def test_one_seed_without_recovery_shows_no_spread(tmp_path):
     root = study(tmp_path, seeds=(7,), recovered=False, scores=SMALL)
     text = words(make_report(root))
-    assert "sdp-cc (sdp) 50 % 1 0.887 −0.020 50.0 %" in text
+    assert "sdp-cc (sdp) 50 % 1 0.887 −0.020 86.1 50.0 % 30.0 % 700 40 1 min 40 s" in text
     assert "1 seed (7)" in text
 
 

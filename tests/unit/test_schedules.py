@@ -41,3 +41,14 @@ def test_the_rate_warms_up_falls_and_restarts():
     assert rates[9] == pytest.approx(1 / 8)
     assert rates[10:] == pytest.approx(rates[:10])
     assert learning_rate_factor(9, [10], 0.2, "constant") == 1.0
+
+
+def test_an_interval_may_be_cut_off_before_its_schedule_ends():
+    """The public code of CoFi: pre-pruning is the beginning of a schedule over the whole run, then a new one begins."""
+    rates = [learning_rate_factor(step, [10, 40], 0.0, "linear", [40, 40]) for step in range(40)]
+    assert rates[:10] == pytest.approx([(40 - step) / 40 for step in range(10)])
+    assert rates[10:] == pytest.approx([(30 - step) / 30 for step in range(30)])
+    warm = [learning_rate_factor(step, [10, 40], 0.5, "linear", [40, 40]) for step in range(10)]
+    assert warm == pytest.approx([(step + 1) / 21 for step in range(10)]), "warm-up is a part of the whole schedule, too"
+    own = [learning_rate_factor(step, [10, 40], 0.2, "linear", [10, 40]) for step in range(40)]
+    assert own == [learning_rate_factor(step, [10, 40], 0.2, "linear") for step in range(40)]

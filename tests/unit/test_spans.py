@@ -14,7 +14,7 @@ import torch
 import transformers
 from transformers import AutoModelForQuestionAnswering, BertForQuestionAnswering
 
-from espalier.config.job_specs import EvaluateSpec, ExportSpec, Machine
+from espalier.config.job_specs import EvaluateSpec, ExportSpec
 from espalier.data.spans import OUT, Examples, SpanRows, answers_of, best_places, by_place, by_window, place_logits
 from espalier.evaluation.predict import all_logits
 from espalier.kinds import span
@@ -202,26 +202,26 @@ def test_export_and_evaluate(task: Path, tmp_path: Path, monkeypatch: pytest.Mon
     masks["hidden"][3] = masks[units_of(0)][10:] = False
     names = {"config": "config.json", "weights": "model.safetensors"}
     write_model(shrink(model, masks), *(student / name for name in names.values()))
-    written = names | {"code": "modeling_espalier.py", "onnx": "model.onnx"}
+    written = names | {"code": "modeling_espalier.py", "onnx": "onnx/model.onnx"}
     written |= {"tokenizer_json": "tokenizer.json", "tokenizer_config": "tokenizer_config.json"}
     export.run(
-        ExportSpec(kind="span").model_dump_json(),
+        ExportSpec(task="mine", kind="span", text=("question", "context"), max_length=16).model_dump_json(),
         student=[student / name for name in names.values()],
         tokenizer=[task / "base/tokenizer.json", task / "base/tokenizer_config.json"],
         **{name: compact / file for name, file in written.items()},
     )
-    graph = onnx.load(compact / "model.onnx").graph
+    graph = onnx.load(compact / "onnx/model.onnx").graph
     assert [each.name for each in graph.output] == ["start_logits", "end_logits"]
     inputs = tiny.padded_batch() | {"token_type_ids": torch.zeros(3, 17).long()}
     opened = AutoModelForQuestionAnswering.from_pretrained(compact).eval()
     with torch.no_grad():
         expected = opened(**inputs)
-    for found, wanted in zip(onnx_runner(compact / "model.onnx", CPU)(inputs), expected.to_tuple(), strict=True):
+    for found, wanted in zip(onnx_runner(compact / "onnx/model.onnx", CPU)(inputs), expected.to_tuple(), strict=True):
         torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-4, rtol=1e-4)
-    machine, searches = Machine(device="cpu", precision="fp32"), []
+    searches = []
     monkeypatch.setattr(span, "answers_of", lambda *given: searches.append(1) or answers_of(*given))
     evaluate.run(
-        EvaluateSpec(kind="span", metrics=("squad-f1", "exact-match"), machine=machine).model_dump_json(),
+        EvaluateSpec(kind="span", metrics=("squad-f1", "exact-match"), device="cpu").model_dump_json(),
         model=[compact / name for name in names.values()],
         task=task / "task.json",
         tokens=task / "evaluation.parquet",

@@ -4,7 +4,13 @@ import json
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, MPNetConfig
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertForSequenceClassification,
+    MPNetConfig,
+)
 
 from espalier.models.classes import model_class
 from espalier.models.modeling_espalier import FAMILIES, Shape, check_covered, compact_config, family_of, shape_of, stock_config
@@ -39,7 +45,7 @@ def test_a_configuration_file_has_the_upstream_schema(tmp_path):
     compact_config(tiny.encoder("bert").config, UNEQUAL).save_pretrained(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
     assert (content["model_type"], content["hidden_size"], content["head_dim"], content["pooled_size"]) == (
-        "compact-bert",
+        "bert",
         27,
         8,
         32,
@@ -48,6 +54,36 @@ def test_a_configuration_file_has_the_upstream_schema(tmp_path):
     assert layers["0"] == {"intermediate_size": 5, "skip": ["attention"]}
     assert layers["1"] == {"num_attention_heads": 3, "skip": ["mlp"]}
     assert layers["2"] == {"skip": ["attention", "mlp"]}
+
+
+def test_files_of_the_first_versions_still_open(tmp_path):
+    compact_config(tiny.encoder("distilbert").config, UNEQUAL).save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    layers = content["per_layer_config"].values()
+    renamed = [{"intermediate_size" if key == "hidden_dim" else key: size for key, size in layer.items()} for layer in layers]
+    content |= {"model_type": "compact-distilbert", "hidden_dim": 24, "per_layer_config": dict(enumerate(renamed))}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    assert shape_of(AutoConfig.from_pretrained(tmp_path)) == UNEQUAL
+
+
+def test_no_stock_class_builds_a_model_of_which_only_a_sublayer_is_gone(tmp_path):
+    dense = tiny.encoder("bert")
+    whole = shape_of(dense.config)
+    shape = whole._replace(layers=(whole.layers[0], (whole.layers[1][0], 0), whole.layers[2]))
+    model_class(compact_config(dense.config, shape))(compact_config(dense.config, shape)).save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="'intermediate_size' is a per-layer attribute"):
+        BertForSequenceClassification.from_pretrained(tmp_path)
+
+
+def test_stock_configurations_are_read_as_before(tmp_path):
+    for variant in ("bert", "distilbert", "modernbert"):
+        config = tiny.encoder(variant).config
+        config.save_pretrained(tmp_path / variant)
+        again = AutoConfig.from_pretrained(tmp_path / variant)
+        assert type(again) is type(config) and again.to_diff_dict() == config.to_diff_dict()
+        assert type(AutoConfig.for_model(variant, num_labels=5)) is type(config)
+        # transformers prefers the code of a trusted repository to a class of its own, but not to one from elsewhere
+        assert CONFIG_MAPPING[variant].__module__.startswith("transformers.")
 
 
 def test_every_sublayer_has_the_size_that_the_configuration_says(model):

@@ -17,7 +17,8 @@ from espalier.runtime.errors import UserError
 from espalier.stages import table
 
 PLANS = {"dense": "dense", "magnitude": "magnitude", "sdp-cc": "sdp"}
-SPEC = json.dumps({"project": "p", "methods": PLANS})
+BEFORE = {f"tiny/{plan}/97.5": f"tiny/{plan}/50" for plan in ("magnitude", "sdp-cc")}
+SPEC = json.dumps({"project": "p", "methods": PLANS, "before": BEFORE})
 SCORES = {
     "teacher": {"0": 0.9},
     "dense": {"0": 0.89},
@@ -32,6 +33,12 @@ def write(path: Path, content: Any) -> None:
         pd.DataFrame(content).to_parquet(path, index=False)
     else:
         path.write_text(json.dumps(content))
+
+
+def linear(score: float) -> dict[str, Any]:
+    times = {"1": {"median": 0.5, "p95": 0.6}, "32": {"median": 4.0, "p95": 4.4}}
+    scores = {"set": "validation", "sets": {"validation": {"accuracy": score}}}
+    return {"params_total": 700, "size_mib": 0.0123, "latency_ms": times, **scores}
 
 
 def record(stage: str, seed: int, seconds: float) -> dict[str, Any]:
@@ -119,7 +126,7 @@ def found(root: Path, name: str) -> list[Path]:
 
 def make_table(root: Path, spec: str = SPEC) -> list[dict[str, str]]:
     paths = {"scores": found(root, "scores.json"), "costs": found(root, "cost.json"), "records": found(root, "run.json")}
-    table.run(spec, **paths, table=root / "table.csv", metrics=root / "metrics.json")
+    table.run(spec, **paths, linear=found(root, "linear.json"), table=root / "table.csv", metrics=root / "metrics.json")
     with (root / "table.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -134,7 +141,7 @@ def test_columns_are_those_of_the_architecture(three_seeds):
     _, rows = three_seeds
     text = (
         "base, task, plan, method, seed, target, stage, start, sparsity_encoder, sparsity_total, sparsity_relative, "
-        "params_total, params_encoder, params_nonzero, size_mib, macs, metric, score, teacher_score, latency_b1_ms, "
+        "params_total, params_encoder, params_nonzero, size_mib, macs, metric, score, teacher_score, updates, latency_b1_ms, "
         "latency_b32_ms, speedup_b1, speedup_b32, onnx_latency_b1_ms, onnx_latency_b32_ms, onnx_speedup_b1, "
         "onnx_speedup_b32, train_seconds, samples_per_second"
     )
@@ -171,11 +178,29 @@ def test_train_seconds_count_the_path_and_the_own_recovery(three_seeds, plan, ta
     assert {float(row["train_seconds"]) for row in rows if (row["plan"], row["target"]) == (plan, target)} == {seconds}
 
 
+@pytest.mark.parametrize(
+    ("plan", "target", "updates"),
+    [("teacher", "0.0", "40"), ("dense", "0.0", "40"), ("sdp-cc", "0.5", "80"), ("sdp-cc", "0.975", "120")],
+)
+def test_updates_are_those_of_all_training_that_led_to_a_student_the_teacher_s_left_out(three_seeds, plan, target, updates):
+    _, rows = three_seeds
+    assert {row["updates"] for row in rows if (row["plan"], row["target"]) == (plan, target)} == {updates}
+
+
+def test_a_plan_without_a_chain_counts_each_target_by_itself(tmp_path):
+    root = project(tmp_path, seeds=(7,))
+    rows = make_table(root, json.dumps({"project": "p", "methods": PLANS, "before": {"tiny/sdp-cc/97.5": "tiny/sdp-cc/50"}}))
+    counted = {(row["plan"], row["stage"]): (row["updates"], float(row["train_seconds"])) for row in rows}
+    assert counted["magnitude", "97.5"] == counted["magnitude", "50"] == ("80", 107.0), "its own stage and recovery"
+    assert counted["sdp-cc", "97.5"] == ("120", 207.0)
+
+
 def test_metrics_are_means_over_seeds(three_seeds):
     root, _ = three_seeds
     leaf = json.loads((root / "metrics.json").read_text())["base"]["tiny"]["sdp-cc"]["97.5"]
     assert leaf["score"] == {"mean": 0.604333, "sd": 0.00493288, "n": 3}
     assert leaf["train_seconds"] == {"mean": 207, "sd": 0.0, "n": 3}
+    assert leaf["updates"] == {"mean": 120, "sd": 0.0, "n": 3}
     assert leaf["macs"] == {"mean": 123456789012, "sd": 0.0, "n": 3}
     assert "latency_b32_ms" not in leaf
 
@@ -201,9 +226,10 @@ def test_a_plan_that_started_from_another_s_student(tmp_path):
     """cofi goes on from what sdp-cc reached at 50 %; each of magnitude's students starts from that of the same target."""
     starts = {f"tiny/dense/{percent}": "tiny/sdp-cc/50" for percent in ("80", "90")}
     starts |= {f"tiny/magnitude/{percent}": f"tiny/sdp-cc/{percent}" for percent in ("50", "97.5")}
+    before = starts | {"tiny/dense/90": "tiny/dense/80", "tiny/sdp-cc/97.5": "tiny/sdp-cc/50"}
     scores = SCORES | {"dense": {"80": 0.7, "90": 0.6}}
     root = project(tmp_path, seeds=(7,), scores=scores)
-    spec = json.dumps({"project": "p", "methods": PLANS, "starts": starts})
+    spec = json.dumps({"project": "p", "methods": PLANS, "starts": starts, "before": before})
     found = {(row["plan"], row["stage"]): row for row in make_table(root, spec)}
     relative = {key: (row["start"], float(row["sparsity_relative"])) for key, row in found.items()}
     assert relative["dense", "80"] == ("tiny/sdp-cc/50", pytest.approx(0.6))  # 1 - 0.2 / 0.5
@@ -213,8 +239,30 @@ def test_a_plan_that_started_from_another_s_student(tmp_path):
     seconds = {key: float(row["train_seconds"]) for key, row in found.items()}
     assert seconds["dense", "90"] == 100.0 + 2 * 100.0 + 7.0, "the start, two stages, the own recovery"
     assert seconds["magnitude", "50"] == 207.0 and seconds["magnitude", "97.5"] == 307.0, "its own stage after two of sdp-cc"
+    updates = {key: row["updates"] for key, row in found.items()}
+    assert updates["dense", "90"] == "160" and updates["magnitude", "97.5"] == "160"
     shown = {(group.plan, group.percent): group for group in groups(read_results(root / "table.csv"))}
     assert shown["dense", "80"].start == "tiny/sdp-cc/50" and shown["sdp-cc", "50"].start is None
+
+
+def test_a_linear_model_has_one_row_beside_the_students_of_all_seeds(tmp_path):
+    root = project(tmp_path, seeds=(1, 3))
+    write(root / "prepared/tiny/linear.json", linear(0.7))
+    rows = make_table(root)
+    [row] = [row for row in rows if row["plan"] == "linear"]
+    assert [each["plan"] for each in rows].index("linear") == 4, "after two teachers and two of dense: the order of names"
+    assert (row["base"], row["task"], row["method"], row["seed"], row["stage"]) == ("base", "tiny", "linear", "1", "0")
+    assert (row["score"], row["teacher_score"], row["metric"]) == ("0.7", "0.902", "accuracy"), "0.902 is the mean of two seeds"
+    assert (row["params_total"], row["size_mib"]) == ("700", "0.0123")
+    # the teachers take 10 ms and 5 ms at batch 1, and were not timed at batch 32
+    assert (row["latency_b1_ms"], row["speedup_b1"], row["latency_b32_ms"]) == ("0.5", "20.0", "")
+    assert (row["onnx_latency_b1_ms"], row["onnx_speedup_b1"], row["onnx_latency_b32_ms"]) == ("0.5", "10.0", "")
+    assert {row[name] for name in ("target", "sparsity_encoder", "macs", "updates", "train_seconds")} == {""}
+
+    leaf = json.loads((root / "metrics.json").read_text())["base"]["tiny"]["linear"]["0"]
+    assert leaf["score"] == {"mean": 0.7, "sd": None, "n": 1} and "macs" not in leaf
+    [group] = [group for group in groups(read_results(root / "table.csv")) if group.plan == "linear"]
+    assert group.is_rival and group.label == "linear" and group.means["gain"].mean == pytest.approx(-0.202)
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,8 @@ def test_evaluate_keeps_the_sums_of_every_row(corpus, tmp_path):
     assert scores["metric"] == "masked-accuracy" and set(scores["sets"]["all"]) == {
         *("rows", "loss", "masked-accuracy", "perplexity")
     }
-    assert list(table.columns) == ["set", "masked", "correct", "loss"] and len(table) == 40
+    assert list(table.columns) == ["set", "masked", "correct", "loss", "prediction"] and len(table) == 40
+    assert [len(guesses) for guesses in table["prediction"]] == table["masked"].tolist()
     assert scores["score"] == pytest.approx(table["correct"].sum() / table["masked"].sum())
 
 
@@ -279,11 +280,11 @@ def test_a_text_model_is_exported_and_measured_like_any_other(tmp_path):
         config=compact / "config.json",
         weights=compact / "model.safetensors",
         code=compact / "modeling_espalier.py",
-        onnx=compact / "model.onnx",
+        onnx=compact / "onnx/model.onnx",
         tokenizer_json=compact / "tokenizer.json",
         tokenizer_config=compact / "tokenizer_config.json",
     )
-    files = inside(compact, "config.json", "model.safetensors", "model.onnx")
+    files = inside(compact, "config.json", "model.safetensors", "onnx/model.onnx")
     measure.run(measure_spec(config, "docs-corpus").model_dump_json(), model=files, dense=files, cost=tmp_path / "cost.json")
     cost = read_json(tmp_path / "cost.json")
     assert cost["params_encoder"] == 2 * (4 * 32 * 32 + 2 * 32 * 64) and set(cost["onnx"]["speedup"]) == {"1"}

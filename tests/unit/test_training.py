@@ -53,6 +53,22 @@ def test_gates_train_after_a_part_without_them_in_the_first_stage_only():
     assert gated(prepruning_epochs=0.0).bounds == (50,)
 
 
+def test_pre_pruning_may_be_the_beginning_of_the_whole_run_s_schedule():
+    assert gated().decay_ends == (20, 70) and gated(prepruning_schedule="whole").decay_ends == (70, 70)
+    assert gated(first=False, before=0.3, prepruning_schedule="whole").decay_ends == (50,)
+
+
+def test_recovery_takes_the_plan_s_rate_and_schedule_unless_it_has_its_own():
+    """CoFi's final fine-tuning has 20 epochs at a constant rate; princeton-nlp/CoFiPruning#3 shows what it is worth."""
+    common = {"method": "cofi", "path": [0.6], "learning_rate": 2e-5, "warmup": 0.1}
+    plain, own = (
+        TypeAdapter(AnyPlan).validate_python({**common, "recover": recover}).for_recovery()
+        for recover in ({"epochs": 2.0}, {"epochs": 20.0, "learning_rate": 1e-5, "schedule": "constant", "warmup": 0.0})
+    )
+    assert (plain.learning_rate, plain.schedule, plain.warmup) == (2e-5, "linear", 0.1)
+    assert (own.learning_rate, own.schedule, own.warmup, own.recover.epochs) == (1e-5, "constant", 0.0, 20.0)
+
+
 def test_a_stage_that_removes_nothing_says_so():
     assert not stage(before=0.9).removes and stage(before=0.5).removes
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from espalier.data.batches import IGNORED
 from espalier.kinds.base import soft_label_loss, task_loss
 from espalier.losses import vocabulary
+from espalier.losses.terms import masked_token_terms
 
 TOKENS, WORDS = 13, 50
 
@@ -61,3 +62,19 @@ def test_nothing_is_lost_where_student_and_teacher_are_one():
     loss = soft_label_loss(own, own.detach(), temperature=1.0, kind="text")
     loss.backward()
     assert loss == 0.0 and (own.grad == 0.0).all()
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_terms_together_are_the_two_apart(dtype):
+    together, apart, teacher = logits(1, dtype), logits(1, dtype), logits(2, dtype)
+    labels = torch.full((1, TOKENS + 2), IGNORED)
+    labels[0, 1 : TOKENS + 1] = torch.arange(TOKENS)
+
+    entropy, divergence = masked_token_terms(together, teacher, labels)
+    own, other = task_loss(apart, labels, "text"), soft_label_loss(apart, teacher, temperature=1.0, kind="text")
+    torch.testing.assert_close((entropy, divergence), (own, other))
+    (2.0 * entropy + 3.0 * divergence).backward()
+    (2.0 * own + 3.0 * other).backward()
+    torch.testing.assert_close(together.grad, apart.grad)
+    assert teacher.grad is None

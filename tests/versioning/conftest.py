@@ -108,12 +108,13 @@ def _pushed(make_clone: Callable[[Path], Clone], tmp_path_factory: pytest.TempPa
     (study.folder / "data/rows.csv").write_text("text,label\na,b\n")
     study.write_config(VERSIONED)
     study.run("git", "init", "--quiet", "--initial-branch", "main")
-    study.run("dvc", "remote", "add", "--local", "--default", "--force", "store", str(root / "store"))
     study.run("dvc", "add", "data/rows.csv")
     study.commit("Start")
     study.run("dvc", "repro")
     study.commit("First results")
     study.run("git", "tag", "first")
+    shutil.copytree(study.folder, root / "alone", symlinks=True)
+    study.run("dvc", "remote", "add", "--local", "--default", "--force", "store", str(root / "store"))
     study.run("dvc", "push")
     return study, root / "store"
 
@@ -122,6 +123,13 @@ def _pushed(make_clone: Callable[[Path], Clone], tmp_path_factory: pytest.TempPa
 def origin(_pushed: tuple[Study, Path]) -> Study:
     """The study in which everything was done; not to be changed."""
     return _pushed[0]
+
+
+@pytest.fixture
+def alone(_pushed: tuple[Study, Path], tmp_path: Path) -> Study:
+    """The study before anybody named a store; a test may change it."""
+    shutil.copytree(_pushed[1].parent / "alone", tmp_path / "alone", symlinks=True)
+    return Study(tmp_path / "alone")
 
 
 @pytest.fixture

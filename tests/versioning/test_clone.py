@@ -91,7 +91,7 @@ def test_then_other_data_runs_all_that_read_them(pulled):
 
 def test_rows_from_elsewhere_are_followed(pulled, tmp_path):
     there, here = tmp_path / "published.csv", pulled.folder / "data/elsewhere.csv"
-    there.write_text("text,label\na,b\n")
+    there.write_text("text,label\ne,f\n")
     pulled.run("dvc", "import-url", str(there), "data/elsewhere.csv")
     task = VERSIONED["tasks"]["rows"] | {"train": "data/elsewhere.csv"}
     pulled.write_config(configured(tasks={"rows": task}))

@@ -14,6 +14,7 @@ PLANS = """
 project: halved
 seeds: [3]
 device: cpu
+precision: fp32
 measure: {batch_sizes: [1], length: 8, repeats: 3}
 progress: {log_every: 1}
 teacher: {epochs: 1.0}
@@ -35,7 +36,7 @@ def do(stage, spec, *rest):
 
 
 def model(folder):
-    return [folder / name for name in (*stages.MODEL, "model.onnx")]
+    return [folder / name for name in (*stages.MODEL, "onnx/model.onnx")]
 
 
 tokenizer = [root / "base/tokenizer.json", root / "base/tokenizer_config.json"]
@@ -49,7 +50,7 @@ for run, folder in folders.items():
     student = ["--student", *(folder / name for name in stages.MODEL)]
     do("export", job_specs.export_spec(config, "mine"), *student, "--tokenizer", *tokenizer, *outputs)
 
-    read = ["--model", *model(compact), *rows]
+    read = ["--model", *(compact / name for name in stages.MODEL), *rows]
     scores = ["--scores", folder / "scores.json", "--predictions", folder / "predictions.parquet"]
     do("evaluate", job_specs.evaluate_spec(config, "mine"), *read, *scores)
     read = ["--model", *model(compact), "--dense", *model(folders["teacher"] / "compact")]
@@ -62,10 +63,10 @@ def files(name):
 
 spec = job_specs.report_spec(config)
 read = ["--scores", *files("scores.json"), "--costs", *files("cost.json"), "--records", *files("run.json")]
-do("table", spec, *read, "--table", root / "table.csv", "--metrics", root / "metrics.json")
+do("table", spec, *read, "--linear", "--table", root / "table.csv", "--metrics", root / "metrics.json")
 pictures = [part for name in ("quality", "size", "structure", "training") for part in (f"--{name}", root / f"{name}.svg")]
 do(
     *("report", spec, *read, "--table", root / "table.csv", "--histories", *files("history.parquet")),
-    *("--structures", *files("structure.json"), "--analyses", "--tasks", root / "mine/task.json"),
-    *("--report", root / "report.html", *pictures, "--distance", "--anatomy", "--findings"),
+    *("--structures", *files("structure.json"), "--analyses", "--tasks", root / "mine/task.json", "--formats", "--linear"),
+    *("--report", root / "report.html", *pictures, "--distance", "--anatomy", "--findings", "--pareto"),
 )

@@ -44,7 +44,13 @@ def test_a_rule_calls_its_stage_with_the_stage_s_own_options(name):
 
 
 def test_rules_that_are_quick_or_need_the_network_run_where_snakemake_was_started():
-    assert {name for name, body in RULES.items() if "    localrule: True\n" in body} == {"fetch", "prepare", "card", "table"}
+    assert {name for name, body in RULES.items() if "    localrule: True\n" in body} == {
+        "fetch",
+        "prepare",
+        "card",
+        "table",
+        "gather",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(RULES.keys() - CACHEABLE))

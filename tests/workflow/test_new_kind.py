@@ -59,6 +59,8 @@ def study(kind: str) -> dict[str, object]:
     settings = {"batch_size": 16, "learning_rate": 5e-3}
     return {
         "project": "mine",
+        "rivals": {"linear": False},
+        "deploy": {"formats": []},
         "device": "cpu",
         "precision": "fp32",
         "bases": {"tiny": {"source": "local", "path": "base"}},

@@ -29,7 +29,10 @@ def profile(clone):
 
 def test_the_profile_speaks_of_rules_that_there_are(profile):
     wants_gpu = {rule for rule, needs in NEEDS.items() if needs.gpu}
-    assert set(profile["set-resources"]) == wants_gpu, "each of them names its partition"
+    timed_without = {"linear", "deploy"}
+    assert set(profile["set-resources"]) == wants_gpu | timed_without, "each of them names its partition"
+    alone = {rule for rule, own in profile["set-resources"].items() if "--exclusive" in own.get("slurm_extra", "")}
+    assert alone == {"latency", "measure", "linear", "deploy"}
 
 
 def test_a_job_asks_for_what_its_model_needs(finished):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,8 @@ def test_a_command_parses(page, command):
         check_snakemake(arguments)
     elif program == "dvc":
         check_dvc(arguments)
+    elif program == "espalier":
+        import_module(f"espalier.commands.{arguments[0]}")._parser().parse_args(arguments[1:])
     elif program == "python" and arguments[0] == "-m":
         check_espalier(arguments)
     elif program == "python":
@@ -117,7 +120,8 @@ def test_the_page_about_results_names_what_rules_write():
     rules = "\n".join(path.read_text() for path in ROOT.glob("workflow/rules/*.smk"))
     rows = re.findall(r"^\| (`[^|]+) \|", PAGES["docs/results.md"], re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`([^`{]+?)/?`", row)]
-    layout = (ROOT / "workflow/espalier/config/layout.py").read_text() + "records recovered"
+    config = ROOT / "workflow/espalier/config"
+    layout = "records recovered" + "".join((config / name).read_text() for name in ("layout.py", "deployment/formats.py"))
     assert len(names) > 15
     assert [name for name in names if name not in rules and name not in layout] == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 
@@ -54,3 +56,19 @@ def test_a_syntax_error_is_said_with_its_line(clone):
 def test_a_file_that_is_no_configuration_is_refused(clone, text):
     (clone.folder / "config.yaml").write_text(text)
     assert "onfig file" in refusal(clone)
+
+
+@pytest.mark.parametrize("family", ["mpnet", "gpt2", "t5", "no-such-family"])
+def test_a_base_that_no_method_of_the_study_works_on_is_refused(clone, small, family):
+    folder = clone.folder / "mine"
+    folder.mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (folder / name).touch()
+    (folder / "config.json").write_text(json.dumps({"model_type": family}))
+    small["bases"] = {"mine": {"source": "local", "path": "mine"}}
+    small["plans"]["tight"] = {"method": "cofi", "path": [0.5]}
+    clone.write_config(small)
+    message = refusal(clone)
+    assert (
+        "bases.mine: " in message and f"method cofi cannot work on model type '{family}'; supported: bert, roberta" in message
+    )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import pytest
+
+from tests import tiny
+from tests.conftest import ROOT
 
 AFTER = ("recover", "export", "evaluate", "measure", "card")
 SUMMARY = {"table", "report"}
@@ -168,3 +172,23 @@ def test_another_lock_file_runs_everything(finished):
 def test_another_number_of_processes_runs_nothing(finished, small):
     finished.write_config(small | {"processes": 2})
     assert finished.jobs() == set()
+
+
+def test_a_base_in_another_folder_trains_nothing_again(make_clone, tmp_path, small):
+    """After the one job that reads it from its new place; docs/faq.md says how to run that job by itself."""
+    clone = make_clone(tmp_path / "clone")
+    small |= {"bases": {"minilm": {"source": "local", "path": "one"}}, "measure": {"length": 16}}
+    small["tasks"] = {"docs-library": {"rows": 64, "max_length": 32}}
+    tiny.write_base(clone.folder / "one")
+    clone.write_config(small)
+    assert clone.snakemake("--cores", "1", "--until", "fetch").returncode == 0
+    clone.pretend_all()
+    assert clone.jobs() == set()
+
+    (clone.folder / "one").rename(clone.folder / "another")
+    small["bases"]["minilm"]["path"] = "another"
+    clone.write_config(small)
+    shutil.copy(ROOT / f"{MODULE}/__main__.py", clone.folder / f"{MODULE}/__main__.py")
+    result = clone.snakemake("--cores", "1", "--until", "fetch")
+    assert result.returncode == 0, result.stderr
+    assert {job.split()[0] for job in clone.jobs()} == {"card"}

@@ -48,8 +48,9 @@ def test_the_configuration_is_planned(mine):
     jobs = mine.jobs("--configfile", "my-config.yaml", "--profile", str(ROOT / "profiles/local"))
     targets = [f"{plan} {percent}" for plan in ("cofi", "small") for percent in ("60", "90")]
     assert {f"compress {target}" for target in targets} | {"fetch", "prepare", "tokenise", "report"} <= jobs
-    planned = mine.snakemake("results/mine/prepared/topics/task.json", "--dry-run", "--configfile", "my-config.yaml")
-    assert "data/mine/train.csv" in planned.stdout + planned.stderr
+    (mine.folder / "data/mine/train.csv").unlink()
+    refused = mine.snakemake("results/mine/prepared/topics/task.json", "--dry-run", "--configfile", "my-config.yaml")
+    assert refused.returncode and "data/mine/train.csv" in refused.stdout + refused.stderr
 
 
 def test_the_model_that_is_opened_is_one_of_the_plan():

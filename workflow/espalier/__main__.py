@@ -1,6 +1,8 @@
 """Run one stage: `python -m espalier STAGE --spec JSON --NAME PATH…`; the options are the stage's own arguments.
 
 Commands for people have options of their own: `python -m espalier trace PATH`, `python -m espalier verify`.
+
+Where the fork server runs the stage, this process only waits. Functions import what it then does not need.
 """
 
 import ast
@@ -14,17 +16,13 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from espalier.config.blocks import printable
-from espalier.provenance.job_environment import PROCESSES
-from espalier.provenance.job_records import job_record
 from espalier.runtime.errors import TRY_AGAIN, Interrupted, UserError, WorkerDone
 from espalier.runtime.process import keep_freed_memory
+from espalier.runtime.watching import go_on_watched
 
 OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """What a disk or its owner refuses: nothing that a traceback would explain."""
-TRAINING = ("finetune", "pretrain", "compress", "specialise", "recover")
+TRAINING = ("finetune", "pretrain", "compress", "specialise", "adopt", "recover")
 """Stages that train; several processes can share one."""
 COMMANDS, STAGES = (
     {file.stem: file for file in sorted((Path(__file__).parent / kind).glob("[a-z]*.py"))} for kind in ("commands", "stages")
@@ -65,6 +63,8 @@ def parser_of(stage: str, run: Callable[..., None]) -> ArgumentParser:
 
 def share(stage: str, arguments: list[str]) -> None:
     """Become the launcher of as many processes as the configuration asks for, which share a training stage's batches."""
+    from espalier.provenance.job_environment import PROCESSES
+
     processes = os.environ.get(PROCESSES, "1")
     if stage in TRAINING and processes != "1" and "RANK" not in os.environ:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "-m"]
@@ -74,12 +74,14 @@ def share(stage: str, arguments: list[str]) -> None:
 
 def run_stage(stage: str, arguments: list[str]) -> int:
     """Run a stage and record what it wrote."""
+    from espalier.provenance.job_records import job_record
+
     share(stage, arguments)
     if stage in TRAINING:  # elsewhere latency is measured, as a user's process has it
         keep_freed_memory()
     run = import_module(f"espalier.stages.{stage}").run
     options = vars(parser_of(stage, run).parse_args(arguments))
-    with job_record(stage, _paths(options)):
+    with job_record(stage, _paths(options), str(options.get("spec", ""))):
         run(**options)
     return 0
 
@@ -91,6 +93,10 @@ def _paths(options: dict[str, object]) -> Iterator[Path]:
 
 def main(arguments: list[str]) -> int:
     """Run a command or a stage; what the user can put right is said in plain words, with status 1; 75 is: run it again."""
+    from pydantic import ValidationError
+
+    from espalier.config.blocks import printable
+
     name = overview().parse_args(arguments[:1] or ["--help"]).name
     try:
         if name in COMMANDS:
@@ -114,17 +120,24 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def program() -> None:
-    """The installed program `espalier`, which is `python -m espalier`: exit with the status of what the arguments ask for."""
+def status_of(arguments: list[str]) -> int:
+    """Run a command or a stage; the exit status, also where the user or a reader of the output stops it."""
     try:
-        status = main(sys.argv[1:])
+        status = main(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        status = 130
+        return 130
     except BrokenPipeError:  # `… | head` has read enough; Python would complain when it closes the stream
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    sys.exit(status)
+        return 0
+    return status
+
+
+def program() -> None:
+    """The installed program `espalier`, which is `python -m espalier`: exit with the status of what the arguments ask for."""
+    if (stage := sys.argv[1] if sys.argv[1:] else "") in STAGES:
+        go_on_watched(stage, stage in TRAINING)
+    sys.exit(status_of(sys.argv[1:]))
 
 
 if __name__ == "__main__":

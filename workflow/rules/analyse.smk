@@ -18,6 +18,7 @@ rule analyse:
     benchmark:
         f"logs/benchmarks/analyse/{STUDENT}.tsv"
     wildcard_constraints:
+        task=one_of(study.tasks_of(*ANALYSED)),
         plan=one_of(study.analyses),
     conda:
         "../../envs/espalier.yaml"

@@ -1,6 +1,6 @@
 # Model cards.
 #   in:   scores.json, cost.json, run.json and structure.json of a teacher or student · source.json of its base
-#   out:  README.md in its compact/
+#   out:  README.md in its compact/ and trimmed/
 
 
 rule card:
@@ -14,9 +14,11 @@ rule card:
             for folder in dict.fromkeys([layout.student(w.base, w.task, w.seed), layout.student(*w), layout.final(*w)])
         ],
         structure=lambda w: [] if w.plan == TEACHER else f"{layout.student(*w)}/structure.json",
-        source=rules.fetch.output.source,
+        source=lambda w: f"{layout.base(layout.encoder(w.base, w.plan))}/source.json",
         task=rules.prepare.output.task,
         config=rules.export.output.config,
+        deployment=rules.deploy.output.deployment if study.deploy.formats else [],
+        trimmed=[],
         lock=LOCK,
     output:
         card=f"{STUDENT}/compact/README.md",
@@ -42,5 +44,30 @@ rule card:
             --source {input.source:q} \
             --task {input.task:q} \
             --config {input.config:q} \
+            --deployment {input.deployment:q} \
+            --trimmed {input.trimmed:q} \
             --card {output.card:q} >{log:q} 2>&1
         """
+
+
+use rule card as card_trimmed with:
+    input:
+        scores=rules.evaluate.output.scores,
+        teacher=f"{TEACHER_FOLDER}/scores.json",
+        cost=rules.measure.output.cost,
+        records=rules.card.input.records,
+        structure=rules.card.input.structure,
+        source=rules.card.input.source,
+        task=rules.prepare.output.task,
+        config=rules.trim.output.config,
+        deployment=rules.deploy_trimmed.output.deployment,
+        trimmed=rules.trim.output.report,
+        lock=LOCK,
+    output:
+        card=f"{STUDENT}/trimmed/README.md",
+    log:
+        f"logs/card_trimmed/{STUDENT}.log",
+    benchmark:
+        f"logs/benchmarks/card_trimmed/{STUDENT}.tsv"
+    wildcard_constraints:
+        task=one_of(study.tasks_of(*LABELLED)),

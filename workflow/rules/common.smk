@@ -1,15 +1,17 @@
 # What the rules share: constants, and functions from a job's wildcards to its inputs and parameters.
+import re
 from functools import cache
 
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
 from espalier.config import TEACHER, job_specs, targets
-from espalier.config.blocks import NAME
-from espalier.config.kinds import KINDS, LABELLED, PACKED, rules_module
-from espalier.config.layout import MODEL, STUDENT_FILES, TOKENIZER, Layout, base_files, check_files, paths_in, task_files
-from espalier.config.methods import METHODS
+from espalier.config.deployment import specs as deployment_specs
+from espalier.config.deployment.formats import ONNX_FILE, converted_files
+from espalier.config.kinds import ANALYSED, LABELLED, PACKED
+from espalier.config.layout import EXPORTED_FILES, MODEL, STUDENT_FILES, TOKENIZER, WILDCARDS, Layout, paths_in
+from espalier.config.layout import base_files, check_files, needs_of
 from espalier.config.resources import resources_of
-from espalier.provenance.code_digest import code_digest, work_folder
-from espalier.provenance.job_environment import run_this_clone, tell_jobs
+from espalier.provenance.job_environment import run_this_clone, serve_short_stages, tell_jobs
+from espalier.provenance.row_contents import rows_made_from
 
 run_this_clone()
 try:
@@ -18,9 +20,8 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
-tell_jobs(study.processes, study.measure.length)
+tell_jobs(study.processes, study.measure.length, needs_of(study))
 layout = Layout(study)
-PLAN = f"(?!{TEACHER}/){NAME}"  # in rules that teachers do not go through
 LOCK = f"{CLONE}/envs/requirements.lock" if IS_MODULE else "envs/requirements.lock"
 RESULTS = layout.root
 BASE = layout.base("{base}")
@@ -37,6 +38,12 @@ def one_of(names):
     return "|".join(names) or "(?!)"
 
 
+def plans_where(condition):
+    """A wildcard's constraint to plans that meet a condition, each with its own percents."""
+    stages = {name: layout.percents(name) for name, plan in study.plans.items() if condition(plan)}
+    return one_of(f"{name}(?=/(?:{one_of(map(re.escape, percents))})/)" for name, percents in stages.items())
+
+
 @cache
 def _json(make, *names):
     return make(study, *names).model_dump_json()
@@ -47,31 +54,10 @@ def spec(make, *wildcards):
     return lambda w: _json(make, *(int(w[name]) if name == "seed" else w[name] for name in wildcards))
 
 
+def uncompared(param):
+    """The same param, which is then no reason to run again: Snakemake compares none that may depend on the outputs."""
+    return lambda w, output: param(w)
+
+
 student_spec = spec(job_specs.compress_spec, "task", "plan", "seed", "percent")
 recovery_spec = spec(job_specs.recover_spec, "task", "plan", "seed", "percent")
-
-
-RULES_ALONE = ("pack", "export", "measure", "card")  # stages that ask no kind of task, but open models or speak of them
-
-
-def code(stage, *more):
-    """A digest of a stage's code and of all that it uses, the kind of its task among it."""
-    return lambda w: code_digest(f"espalier.stages.{stage}", *more, *kind_code(stage, w))
-
-
-def kind_code(stage, w):
-    """What a digest covers of the kind of the job's task: its class, or its rules alone; nothing where no task is named."""
-    if "task" not in w.keys():
-        return []
-    kind = study.tasks[w.task].kind
-    return [f"{rules_module(kind)}:RULES" if stage in RULES_ALONE else KINDS[kind]]
-
-
-def method_code(stage):
-    """A digest of a stage's and its method's code."""
-    return lambda w: code_digest(f"espalier.stages.{stage}", METHODS[study.plans[w.plan].method], *kind_code(stage, w))
-
-
-def work(stage, spec, code):
-    """Where a run keeps its checkpoints: outside all outputs, another folder for other parameters."""
-    return lambda w: work_folder(stage, "/".join(w), spec(w), code(w))

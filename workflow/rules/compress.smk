@@ -1,4 +1,5 @@
-# Students: a path of stages, each from the student of the stage before; the first may start from another plan's.
+# Students: a path of stages, each from the student of the stage before, or with `chain: false` each as the first one; the first
+# may start from another plan's.
 #   in:   the teacher · the base, the teacher or a student · results/{project}/{base}/{task}/tokens/ ·
 #         results/{project}/latency/{base}/ where the path aims at a speed
 #   out:  results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/
@@ -12,6 +13,7 @@ rule compress:
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),
         latency=lambda w: layout.latency(w.base, w.plan),
+        outputs=lambda w: layout.outputs(w.base, w.task, w.seed, w.plan),
         lock=LOCK,
     output:
         config=f"{STUDENT}/config.json",
@@ -25,7 +27,7 @@ rule compress:
     benchmark:
         f"logs/benchmarks/compress/{STUDENT}.tsv"
     wildcard_constraints:
-        plan=one_of(name for name, plan in study.plans.items() if plan.rule == "compress"),
+        plan=plans_where(lambda plan: plan.rule == "compress"),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
@@ -44,6 +46,7 @@ rule compress:
             --task {input.task:q} \
             --tokens {input.tokens:q} \
             --latency {input.latency:q} \
+            --outputs {input.outputs:q} \
             --work {params.work:q} \
             --config {output.config:q} \
             --weights {output.weights:q} \

@@ -1,13 +1,13 @@
 # Tasks.
 #   in:   the documentation of installed packages, the hub, or the files that config.yaml names
 #   out:  results/{project}/prepared/{task}/ · {base}/{task}/tokens/
-# prepare has no benchmark: Snakemake's cache between workflows refuses rules that have one.
+# prepare has no benchmark: Snakemake's cache between workflows refuses rules that have one. The user's files are no inputs,
+# because another path would then be another job: `params.rows` has their contents instead.
 
 
 rule prepare:
     """Read and check the rows of a task."""
     input:
-        files=lambda w: task_files(study, w.task).values(),
         lock=LOCK,
     output:
         train=f"{PREPARED}/train.parquet",
@@ -19,7 +19,8 @@ rule prepare:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(job_specs.prepare_spec, "task"),
+        spec=uncompared(spec(job_specs.prepare_spec, "task")),
+        rows=lambda w: rows_made_from(study, w.task),
         code=code("prepare"),
     shell:
         r"""
@@ -45,6 +46,8 @@ rule tokenise:
         f"logs/tokenise/{TOKENS}.log",
     benchmark:
         f"logs/benchmarks/tokenise/{TOKENS}.tsv"
+    wildcard_constraints:
+        task=one_of(study.tasks_of(*LABELLED)),
     conda:
         "../../envs/espalier.yaml"
     params:

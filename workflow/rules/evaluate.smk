@@ -8,7 +8,7 @@ rule evaluate:
     input:
         model=[rules.export.output.config, rules.export.output.weights],
         task=rules.prepare.output.task,
-        tokens=lambda w: layout.tokens(w.base, w.task)[1],
+        tokens=lambda w: layout.tokens_read(w.base, w.task, w.plan)[1],
         lock=LOCK,
     output:
         scores=f"{STUDENT}/scores.json",
@@ -41,7 +41,7 @@ rule measure:
     """Count a model's weights and time it against its teacher, alone on the machine."""
     input:
         model=[rules.export.output.config, rules.export.output.weights, rules.export.output.onnx],
-        dense=paths_in(f"{TEACHER_FOLDER}/compact", (*MODEL, "model.onnx")),
+        dense=paths_in(f"{TEACHER_FOLDER}/compact", (*MODEL, ONNX_FILE)),
         lock=LOCK,
     output:
         cost=f"{STUDENT}/cost.json",

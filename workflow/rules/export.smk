@@ -7,13 +7,13 @@ rule export:
     """Write a model that opens anywhere, as ONNX too, with its tokenizer."""
     input:
         student=lambda w: paths_in(layout.final(*w), MODEL),
-        tokenizer=paths_in(BASE, TOKENIZER),
+        tokenizer=lambda w: paths_in(layout.base(layout.encoder(w.base, w.plan)), TOKENIZER),
         lock=LOCK,
     output:
         config=f"{STUDENT}/compact/config.json",
         weights=f"{STUDENT}/compact/model.safetensors",
         code=f"{STUDENT}/compact/modeling_espalier.py",
-        onnx=f"{STUDENT}/compact/model.onnx",
+        onnx=f"{STUDENT}/compact/{ONNX_FILE}",
         tokenizer_json=f"{STUDENT}/compact/tokenizer.json",
         tokenizer_config=f"{STUDENT}/compact/tokenizer_config.json",
     log:

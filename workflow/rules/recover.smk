@@ -10,6 +10,7 @@ rule recover:
         start=paths_in(STUDENT, STUDENT_FILES),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),
+        outputs=lambda w: layout.outputs(w.base, w.task, w.seed, w.plan),
         lock=LOCK,
     output:
         config=f"{STUDENT}/recovered/config.json",
@@ -21,7 +22,7 @@ rule recover:
     benchmark:
         f"logs/benchmarks/recover/{STUDENT}.tsv"
     wildcard_constraints:
-        plan=PLAN,
+        plan=plans_where(lambda plan: plan.rule != "adopt"),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
@@ -39,6 +40,7 @@ rule recover:
             --start {input.start:q} \
             --task {input.task:q} \
             --tokens {input.tokens:q} \
+            --outputs {input.outputs:q} \
             --work {params.work:q} \
             --config {output.config:q} \
             --weights {output.weights:q} \

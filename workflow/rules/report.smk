@@ -1,6 +1,8 @@
 # The page that shows a study's results.
-#   in:   table.csv · scores.json, cost.json, run.json, history.parquet and structure.json of every teacher and student
+#   in:   table.csv, deploy.csv and linear.json, where there are any · scores.json, cost.json, run.json, history.parquet and structure.json of every teacher and student
 #   out:  results/{project}/: report.html · figures/*.svg · analyses.json, where something is analysed or a task is text
+
+PAGE_TEMPLATES = ("report.html.j2", "answer.html.j2", "analyses.html.j2", "page.css.j2", "page.js")
 
 
 rule report:
@@ -14,6 +16,8 @@ rule report:
         structures=[f"{folder}/structure.json" for folder in layout.compressed()],
         analyses=[f"{folder}/analysis.json" for folder in layout.analysed()],
         tasks=[f"{layout.prepared(task)}/task.json" for task in study.tasks],
+        linear=layout.linear(),
+        formats=rules.gather.output.table if study.deploy.formats else [],
         lock=LOCK,
     output:
         report=report(f"{RESULTS}/report.html", caption="../report/report.rst", category="Results"),
@@ -23,6 +27,7 @@ rule report:
         training=f"{RESULTS}/figures/training.svg",
         distance=[f"{RESULTS}/figures/distance.svg"] if study.tasks_of("text") else [],
         anatomy=[f"{RESULTS}/figures/analyses.svg"] if study.is_analysed else [],
+        pareto=[f"{RESULTS}/figures/pareto.svg"] if study.deploy.formats else [],
         findings=[f"{RESULTS}/analyses.json"] if study.is_analysed or study.tasks_of("text") else [],
     log:
         f"logs/report/{RESULTS}.log",
@@ -32,7 +37,7 @@ rule report:
         "../../envs/espalier.yaml"
     params:
         spec=spec(job_specs.report_spec),
-        code=code("report", "file:report/templates/report.html.j2", "file:report/templates/analyses.html.j2"),
+        code=code("report", *(f"file:report/templates/{name}" for name in PAGE_TEMPLATES)),
     shell:
         r"""
         python -m espalier report \
@@ -45,6 +50,8 @@ rule report:
             --structures {input.structures:q} \
             --analyses {input.analyses:q} \
             --tasks {input.tasks:q} \
+            --linear {input.linear:q} \
+            --formats {input.formats:q} \
             --report {output.report:q} \
             --quality {output.quality:q} \
             --size {output.size:q} \
@@ -52,5 +59,6 @@ rule report:
             --training {output.training:q} \
             --distance {output.distance:q} \
             --anatomy {output.anatomy:q} \
-            --findings {output.findings:q} >{log:q} 2>&1
+            --findings {output.findings:q} \
+            --pareto {output.pareto:q} >{log:q} 2>&1
         """

@@ -11,6 +11,7 @@ rule specialise:
         kept=lambda w: layout.kept(*w),
         task=rules.prepare.output.task,
         tokens=lambda w: layout.tokens(w.base, w.task),
+        outputs=lambda w: layout.outputs(w.base, w.task, w.seed, w.plan),
         lock=LOCK,
     output:
         config=f"{STUDENT}/config.json",
@@ -24,7 +25,7 @@ rule specialise:
     benchmark:
         f"logs/benchmarks/specialise/{STUDENT}.tsv"
     wildcard_constraints:
-        plan=one_of(name for name, plan in study.plans.items() if plan.rule == "specialise"),
+        plan=plans_where(lambda plan: plan.rule == "specialise"),
     conda:
         "../../envs/espalier.yaml"
     threads: TRAINING_THREADS
@@ -43,6 +44,7 @@ rule specialise:
             --kept {input.kept:q} \
             --task {input.task:q} \
             --tokens {input.tokens:q} \
+            --outputs {input.outputs:q} \
             --work {params.work:q} \
             --config {output.config:q} \
             --weights {output.weights:q} \

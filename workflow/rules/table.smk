@@ -9,6 +9,7 @@ rule table:
         scores=[f"{folder}/scores.json" for folder in layout.students()],
         costs=[f"{folder}/cost.json" for folder in layout.students()],
         records=[f"{folder}/run.json" for folder in layout.runs()],
+        linear=layout.linear(),
         lock=LOCK,
     output:
         table=report(f"{RESULTS}/table.csv", caption="../report/table.rst", category="Results"),
@@ -21,7 +22,7 @@ rule table:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(job_specs.report_spec),
+        spec=lambda w: job_specs.report_spec(study).model_dump_json(exclude={"max_drop"}),
         code=code("table"),
     shell:
         r"""
@@ -30,6 +31,7 @@ rule table:
             --scores {input.scores:q} \
             --costs {input.costs:q} \
             --records {input.records:q} \
+            --linear {input.linear:q} \
             --table {output.table:q} \
             --metrics {output.metrics:q} >{log:q} 2>&1
         """

@@ -58,7 +58,7 @@ def run(folder: Path) -> None:
 
     written = {name: out / "student" / file for name, file in PRUNED.items()}
     teacher = inside(out / "teacher", *MODEL)
-    lists = {"teacher": teacher, "start": teacher, "tokens": both, "latency": []}
+    lists = {"teacher": teacher, "start": teacher, "tokens": both, "latency": [], "outputs": []}
     stage("compress", job_specs.compress_spec(config, TASK, PLAN, SEED, PERCENT), lists, written | work)
 
     scored = {"scores": out / "scores.json", "predictions": out / "predictions.parquet"}

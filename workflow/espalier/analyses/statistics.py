@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+CONSTANT = 1e-9
+"""A feature whose standard deviation is at most this fraction of its largest value is constant: what is left is rounding."""
+
 
 def class_separability(vectors: Float[Tensor, "rows hidden"], labels: Int[Tensor, " rows"]) -> Float[Tensor, ""]:
     """R² = 1 - d_within / d_total of cosine distances, classes weighted equally; at most 1, larger is better separated.
@@ -74,7 +77,7 @@ def on_scale_of(student: Float[Tensor, "rows hidden"], teacher: Float[Tensor, "r
     # Standardise, then take on the teacher's scale and mean.
     centred = student - student.mean(dim=0)
     spread = student.std(dim=0, correction=0)
-    standard = torch.where(spread > 0, centred / spread, 0.0)
+    standard = torch.where(spread > CONSTANT * student.abs().amax(dim=0), centred / spread, 0.0)
     return teacher.mean(dim=0) + standard * teacher.std(dim=0, correction=0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from espalier.config.project import TEACHER
+from espalier.config.project import LINEAR, TEACHER
 from espalier.config.targets import position
-from espalier.evaluation.linear import linear_floor
 from espalier.evaluation.metrics import score
 from espalier.results.findings import DIFFERENCES, GAPS, VALUE_COLUMNS
+from espalier.results.rivals import rival_sentences
 from espalier.results.summary import Group, Mean, groups, over_tasks, panels, smaller, target_label
 from espalier.results.table import NAMES, RUNTIMES
 from espalier.runtime.errors import UserError
-from espalier.runtime.files import atomic, read_json, write_json
+from espalier.runtime.files import atomic, copy_file, read_json, write_json
 
 EXPERIMENTS = Path("workflow/experiments")
 SHIPPED = "demo"
@@ -26,7 +25,15 @@ SHIPPED = "demo"
 LONGER = "four-papers"
 """Project of `make study`. The README shows its tables below those of the shipped configuration."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-COPIED = ("table.csv", "metrics.json", "analyses.json", "figures/*.svg", "prepared/*/task.json")
+COPIED = (
+    "table.csv",
+    "deploy.csv",
+    "metrics.json",
+    "analyses.json",
+    "figures/*.svg",
+    "prepared/*/task.json",
+    "prepared/*/linear.json",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,21 +61,12 @@ def copy_results(project: str) -> None:
 
     for pattern in COPIED:
         for path in sorted(source.glob(pattern)):
-            copy = target / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(copy) as temporary:
-                shutil.copyfile(path, temporary)
-
-    # The rival that needs no encoder. It is trained here because the study's rows are not committed.
-    for path in sorted(source.glob("prepared/*/task.json")):
-        floor = linear_floor(path)
-        if floor:
-            write_json(target / path.relative_to(source).with_name("linear.json"), floor)
+            copy_file(path, target / path.relative_to(source))
 
 
 def results_block() -> str:
-    """The README's results: the shipped configuration's tables, the longer study's scores, and links to all studies."""
-    parts = [tables(EXPERIMENTS / SHIPPED)]
+    """The README's results: scores of the shipped configuration and of the longer study, and links to all studies."""
+    parts = _score_tables(EXPERIMENTS / SHIPPED)
     longer = EXPERIMENTS / LONGER
     if (longer / "table.csv").is_file():
         parts += ["`make study`:", *_score_tables(longer)]
@@ -103,7 +101,7 @@ def tables(folder: Path) -> str:
             parts.append("\n".join(_speed_table(base, task, compact)))
 
     for (base, tasks), inside in panels(over_tasks(rows)):
-        head = f"**Mean over tasks** with {base} ({tasks}), each with its own metric:"
+        head = f"**Mean over tasks** with {base} ({tasks}), each with its own metric{_updates_said(inside)}:"
         parts.append("\n".join([head, "", *_score_grid(inside)]))
 
     return "\n\n".join([*parts, *_gap_tables(folder)])
@@ -130,7 +128,7 @@ def best_students(folder: Path) -> dict[str, str]:
     rows = _committed_table(folder)
     students: list[Group] = []
     for _, inside in panels(groups(rows)):
-        students += [group for group in smaller(inside) if group.means["score"]]
+        students += [group for group in smaller(inside) if group.means["score"] and not group.is_rival]
 
     # ascending, so that in the dictionary the best student of a task replaces the others
     students.sort(key=lambda group: group.means["score"].mean)
@@ -156,22 +154,34 @@ def _committed_table(folder: Path) -> pd.DataFrame:
 
 
 def _task_table(base: str, task: str, inside: list[Group], card: dict, linear: Path) -> list[str]:
-    """One base and task: a heading with its rows and rivals, and a grid of scores."""
+    """One base and task: a heading with its rows and what needs no encoder, a grid of scores, and how the rivals did."""
     rows = card["rows"]
     metric = inside[0].metric
     counted = "texts, packed" if card.get("kind") == "text" else "rows"
-    rivals = [words for words in (_guess(card, metric), _linear(card, metric, linear)) if words]
+    in_table = any(group.plan == LINEAR for group in inside)
+    rivals = [words for words in (_guess(card, metric), "" if in_table else _linear(card, metric, linear)) if words]
     head = (
-        f"**{task}** with {base}: {metric}, mean ± standard deviation (seeds); "
+        f"**{task}** with {base}: {metric}, mean ± standard deviation (seeds){_updates_said(inside)}; "
         f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation {counted}"
     )
     head = "; ".join([head, ", ".join(rivals)]) if rivals else head
     head += "."
-    return [head, "", *_score_grid(inside)]
+    said = rival_sentences(inside)
+    return [head, "", *_score_grid(inside), *([""] if said else []), *said]
 
 
 def _score_grid(inside: list[Group]) -> list[str]:
-    return _grid({(group.plan, group.percent): _cell(group.means["score"]) for group in inside})
+    """Scores, each with the updates of all training that led to it, where the study's table has them."""
+    cells = {}
+    for group in inside:
+        cell, updates = _cell(group.means["score"]), group.means.get("updates")
+        cells[group.plan, group.percent] = f"{cell} · {updates.mean:,.0f}" if cell and updates else cell
+    return _grid(cells)
+
+
+def _updates_said(inside: list[Group]) -> str:
+    """Words for the heading of such scores; empty for tables of studies that were run before updates were counted."""
+    return " · updates of all training that led to it" if any(group.means.get("updates") for group in inside) else ""
 
 
 def _speed_table(base: str, task: str, students: list[Group]) -> list[str]:

@@ -39,6 +39,7 @@ _NEEDED = {
     "model_attributes_type": _BLOCK,
     "string_type": "a text",
     "int_type": "a whole number",
+    "float_type": "a number",
     "bool_type": "true or false",
 }
 """Kind of pydantic's error → what is needed, in the words of YAML rather than Python."""
@@ -73,7 +74,7 @@ def printable(text: str) -> str:
 def nearest(word: object, known: Sequence[str]) -> str:
     """`; did you mean 'x'?` with the most similar known name, or an empty text if none is similar."""
     match = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.6)
-    return f"; did you mean '{match[0]}'?" if match else ""
+    return f"; did you mean '{printable(match[0])}'?" if match else ""
 
 
 def problem_lines(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -106,11 +107,11 @@ def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
         return f"{place}: missing; this key is required"
     if kind == "literal_error":
         allowed = [word.strip().strip("'") for word in context["expected"].replace(" or ", ", ").split(",")]
-        return f"{place}: got {got!r}; allowed: {', '.join(allowed)}{nearest(got, allowed)}"
+        return f"{place}: got {short_yaml(got)}; allowed: {', '.join(allowed)}{nearest(got, allowed)}"
     if kind == "union_tag_invalid":
         allowed = [word.strip().strip("'") for word in context["expected_tags"].split(",")]
         key = context["discriminator"].strip("'")
-        return f"{place}.{key}: got {context['tag']!r}; allowed: {', '.join(allowed)}{nearest(context['tag'], allowed)}"
+        return f"{place}.{key}: got {short_yaml(got[key])}; allowed: {', '.join(allowed)}{nearest(got[key], allowed)}"
     if kind == "union_tag_not_found":
         return f"{place}.{context['discriminator'].strip(chr(39))}: missing; this key is required"
     if kind == "string_pattern_mismatch":
@@ -119,17 +120,49 @@ def _line(details: ErrorDetails, model: type[BaseModel], prefix: str) -> str:
         return f"{place}: {context['error']}".removeprefix("(top level): ")
     if kind == "float_type" and isinstance(got, str):
         return f"{place}: got the text {got!r}; a number is needed"
+    return f"{place}: got {short_yaml(got)}; needed: {_needed(details)}"
+
+
+def _needed(details: ErrorDetails) -> str:
+    """What is needed instead of what was got."""
+    kind, got, context = details["type"], details.get("input"), details.get("ctx", {})
     if kind == "tuple_type":
-        return (
-            f"{place}: got {_short(got)}; needed: a list{'' if got is None or isinstance(got, dict) else f', such as [{got}]'}"
-        )
-    message = _NEEDED.get(kind) or details["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{place}: got {_short(got)}; needed: {message}"
+        return "a list" if got in (None, "") or isinstance(got, dict) else f"a list, such as [{in_yaml(got)}]"
+    if kind == "string_type" and isinstance(got, int | float):
+        return f"a text, in quotes: '{in_yaml(got)}'"
+    if kind.endswith(("too_short", "too_long")):
+        least, most = context.get("min_length"), context.get("max_length")
+        what = "character" if kind.startswith("string") else "entry" if isinstance(got, dict) else "item"
+        return f"at least {_counted(least, what)}" if least is not None else f"at most {_counted(most, what)}"
+    return _NEEDED.get(kind) or details["msg"].removeprefix("Input should be ").removeprefix("a valid ")
 
 
-def _short(value: object) -> str:
-    text = repr(value)
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what.removesuffix('y')}{'ies' if what.endswith('y') else 's'}"
+
+
+def shortened(value: object) -> str:
+    """A value as Python writes it, cut where it is long."""
+    return _cut(repr(value))
+
+
+def short_yaml(value: object) -> str:
+    """A value as it stands in a YAML file, cut where it is long, and "nothing" for null."""
+    return _cut("nothing" if value is None else in_yaml(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def in_yaml(value: object) -> str:
+    """A value as it stands in a YAML file, on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {in_yaml(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(in_yaml, value))}]"
+    words = {"None": "null", "True": "true", "False": "false", "inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
+    return words.get(repr(value), repr(value))
 
 
 def _locate(location: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[str], list[str]]:

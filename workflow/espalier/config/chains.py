@@ -26,7 +26,12 @@ class Student(NamedTuple):
 
 def tasks_for(config: Config, plan: str) -> list[str]:
     """Tasks that a plan runs on: tasks of its kinds, and only tasks with a student to start from if it starts from one."""
-    return [task for task in config.tasks if _runs_on(config, plan, task, ())]
+    return [task for task in config.tasks if runs_on(config, plan, task)]
+
+
+def runs_on(config: Config, plan: str, task: str) -> bool:
+    """Whether a plan runs on a task."""
+    return _runs_on(config, plan, task, ())
 
 
 def students_of(config: Config) -> list[Student]:
@@ -74,7 +79,7 @@ def student_before(config: Config, student: Student) -> Student | None:
     """Student that a stage starts from, of the stage before or of another plan; None for the base and the teacher."""
     plan = config.plan_for(student.plan, student.task)
     _, before = stage_of(plan.path, student.percent)
-    if before is not None and plan.is_chain:
+    if before is not None and plan.chain:
         return student._replace(percent=percent_of(before))
     return source_of(config, student)
 
@@ -82,7 +87,7 @@ def student_before(config: Config, student: Student) -> Student | None:
 def epochs_to(config: Config, student: Student, *, included: bool) -> int:
     """Passes over the rows that a plan's path has begun when a stage begins, or, with `included`, when the stage ends."""
     plan = config.plan_for(student.plan, student.task)
-    before = [percent_of(target) for target in plan.path].index(student.percent) if plan.is_chain else 0
+    before = [percent_of(target) for target in plan.path].index(student.percent) if plan.chain else 0
     return math.ceil(sum(sum(plan.parts(first_stage=not stage)) for stage in range(before + included)))
 
 
@@ -109,6 +114,8 @@ def _start_problems(config: Config, place: str, plan: Plan, start: Source, task:
     if start.plan not in config.plans:
         known = list(config.plans)
         yield f"{place}.start.plan: got '{start.plan}'; allowed: {', '.join(known)}{nearest(start.plan, known)}"
+    elif config.plans[start.plan].rule == "adopt":
+        yield f"{place}.start.plan: got '{start.plan}'; its students are made from another base, so nothing goes on from them"
     elif circle := _circle(config, place.removeprefix("plans."), task):
         yield f"{place}.start.plan: plans start from each other: {' → '.join(circle)}"
     elif problem := _task_problem(config, place, plan, start, task):
@@ -200,6 +207,17 @@ def _shape_problems(config: Config) -> Iterator[str]:
                 yield f"{place}: its students are smaller than the teacher, whose hidden states {_method_said(plan)} compares"
             if plan.removes == "structure" and {"weights", "structure"} <= removed:
                 yield f"{place}: single weights were removed from a smaller model, so it is not known what is left of the base"
+            if plan.removes == "structure" and plan.keeps_layers_alike and (unlike := _of_unlike_layers(config, name, task)):
+                yield f"{place}: layers: equal goes on from layers that are alike; those of plan {unlike} may differ in size"
+
+
+def _of_unlike_layers(config: Config, plan: str, task: str) -> str | None:
+    """The plan among those whose students a plan starts from that gives every layer a size of its own."""
+    while isinstance(start := config.plan_for(plan, task).start, Source):
+        plan, task = start.plan, source_task(config, start, task)
+        if not config.plan_for(plan, task).keeps_layers_alike:
+            return plan
+    return None
 
 
 def _method_said(plan: Plan) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from espalier.config.blocks import Block
-from espalier.config.chains import Student, epochs_to, source_of, student_before, students_of, target_of
+from espalier.config.chains import Student, epochs_to, runs_on, source_of, student_before, students_of, target_of
 from espalier.config.data import Base, Task
 from espalier.config.kinds import Kind, Metric, ReportedMetric
 from espalier.config.methods import HISTORY_COLUMNS, SCORE_CURVES, AnyPlan
 from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
 from espalier.config.targets import Target, stage_of
+from espalier.config.teacher_outputs import NumberFormat, Reads
 from espalier.config.training import Plan, Pretrain, Teacher
+
+SERVING = "espalier"
+"""Section of an exported model's config.json that holds a `Serving`."""
 
 
 class FetchSpec(Block):
@@ -88,6 +92,25 @@ class PretrainSpec(TrainingSpec):
     settings: Pretrain
 
 
+class TeachSpec(Block):
+    """Compute a teacher's outputs for all training rows."""
+
+    kind: Kind
+    machine: Machine
+    reads: Reads
+    precision: NumberFormat | None
+    """Number format of outputs of layers; None where none are read."""
+
+
+class Storing(Block):
+    """What decides whether the outputs of layers are stored. No result depends on it but by rounding."""
+
+    store: Literal["auto", "always"]
+    budget_gib: float
+    passes: float
+    """How often all jobs together read the outputs of layers for every row."""
+
+
 class CompressSpec(TrainingSpec):
     """Run one stage of a path, or recover its student."""
 
@@ -112,10 +135,23 @@ class LatencySpec(Block):
     length: int
 
 
-class ExportSpec(Block):
-    """Write a model that others can open."""
+class Serving(Block):
+    """What whoever asks a model must know. It travels in config.json of the exported folder."""
 
+    task: str
     kind: Kind
+    text: tuple[str, ...]
+    """Names of the text columns, as the task's files have them."""
+    max_length: int
+    """Tokens of a row; longer texts are cut, longer contexts are read in windows."""
+    stride: int | None = None
+    """Kind span: tokens by which windows overlap."""
+    max_answer_length: int | None = None
+    """Kind span: longest answer, in tokens."""
+
+
+class ExportSpec(Serving):
+    """Write a model that others can open."""
 
 
 class EvaluateSpec(Block):
@@ -124,7 +160,7 @@ class EvaluateSpec(Block):
     kind: Kind
     metrics: tuple[Metric | ReportedMetric, ...]
     """The first one is the score."""
-    machine: Machine
+    device: Device
 
 
 class AnalyseSpec(Block):
@@ -144,6 +180,13 @@ class MeasureSpec(Block):
     measure: Measure
 
 
+class LinearSpec(Block):
+    """Fit, score and time a linear model."""
+
+    batch_sizes: tuple[int, ...]
+    repeats: int
+
+
 class CardSpec(Block):
     """Describe a model to whoever takes it away."""
 
@@ -154,13 +197,25 @@ class CardSpec(Block):
     task: str
     kind: Kind
     max_length: int
+    pair: bool = False
+    """Whether a row is a pair of texts."""
+    stride: int | None = None
+    """Kind span: tokens by which windows overlap."""
+    max_answer_length: int | None = None
+    """Kind span: longest answer, in tokens."""
     plan: str
     method: str
     seed: int
     target: Target | None
     """None for a teacher."""
+    taught_by: str | None = None
+    """Base of the teacher, where the model is made from another base."""
     start: str | None = None
     """Student of another plan that the path began with."""
+    max_drop: float = 0.01
+    """Largest loss of score with which a format passes."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Split → the user's file; what other jobs read does not hold these paths, so files may move."""
 
 
 class ReportSpec(Block):
@@ -171,10 +226,14 @@ class ReportSpec(Block):
     """Plan → method."""
     starts: dict[str, str] = Field(default_factory=dict)
     """Student → student of another plan that its path began with, where there is one; both as task/plan/percent."""
+    before: dict[str, str] = Field(default_factory=dict)
+    """Student → student that its own stage started from, where there is one; both as task/plan/percent."""
     columns: dict[str, tuple[HistoryColumn, ...]] = Field(default_factory=dict)
     """Method → the columns that it logs, for the methods of this study."""
     score_curves: list[ScoreCurve] = Field(default_factory=list)
     """Pictures of scores that methods of this study declare."""
+    max_drop: float = 0.01
+    """Loss of score beyond which a format is marked as failed."""
 
 
 def _goal(task: Task) -> TaskGoal:
@@ -225,6 +284,38 @@ def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
     return FinetuneSpec(**_training(config, task, seed), settings=config.teacher_for(task))
 
 
+def readers(config: Config, task: str) -> dict[str, Reads]:
+    """The plans that read the stored outputs of a task's teachers, and what they read.
+
+    Text is masked anew in every epoch, so outputs for it are not stored.
+    """
+    if config.teacher_outputs.store == "never" or not config.tasks[task].rules.labelled:
+        return {}
+    plans = {plan: config.plan_for(plan, task).reads for plan in config.plans if runs_on(config, plan, task)}
+    return {plan: reads for plan, reads in plans.items() if reads is not None}
+
+
+def teach_spec(config: Config, task: str, part: str) -> TeachSpec:
+    """What `teach` reads, but for what decides whether layers are stored."""
+    reads = next(reads for reads in readers(config, task).values() if reads.name == part)
+    precision = None if reads.layers is None else config.teacher_outputs.precision
+    return TeachSpec(kind=config.tasks[task].kind, machine=_machine(config), reads=reads, precision=precision)
+
+
+def storing(config: Config, task: str, part: str) -> Storing:
+    """What decides whether `teach` stores outputs of layers."""
+    passes = 0.0
+    for name, reads in readers(config, task).items():
+        if reads.name == part:
+            plan = config.plan_for(name, task)
+            firsts = [not (stage and plan.chain) for stage in range(len(plan.path))]
+            passes += sum(sum(plan.parts(first_stage=first)) + plan.recover.epochs for first in firsts)
+
+    settings = config.teacher_outputs
+    store: Any = settings.store  # never "never": then there is no such job
+    return Storing(store=store, budget_gib=settings.budget_gib, passes=passes)
+
+
 def compress_spec(config: Config, task: str, plan: str, seed: int, percent: str) -> CompressSpec:
     """What `compress` and `specialise` read. How the student is recovered afterwards is not their business."""
     return _student_spec(config, Student(task, plan, percent), seed, unread={"chain", "per_task", "recover"})
@@ -264,13 +355,21 @@ def latency_spec(config: Config, batch: str, length: str) -> LatencySpec:
 
 def export_spec(config: Config, task: str) -> ExportSpec:
     """What `export` reads."""
-    return ExportSpec(kind=config.tasks[task].kind)
+    block = config.tasks[task]
+    return ExportSpec(
+        task=task,
+        kind=block.kind,
+        text=block.text,
+        max_length=block.max_length,
+        stride=block.stride,
+        max_answer_length=block.max_answer_length,
+    )
 
 
 def evaluate_spec(config: Config, task: str) -> EvaluateSpec:
     """What `evaluate` reads."""
     block = config.tasks[task]
-    return EvaluateSpec(kind=block.kind, metrics=block.metrics, machine=_machine(config))
+    return EvaluateSpec(kind=block.kind, metrics=block.metrics, device=config.device)
 
 
 def analyse_spec(config: Config, task: str, plan: str) -> AnalyseSpec:
@@ -285,27 +384,41 @@ def measure_spec(config: Config, task: str) -> MeasureSpec:
     return MeasureSpec(kind=config.tasks[task].kind, machine=_machine(config), measure=config.measure)
 
 
+def linear_spec(config: Config) -> LinearSpec:
+    """What `linear` reads."""
+    return LinearSpec(batch_sizes=config.measure.batch_sizes, repeats=config.measure.repeats)
+
+
 def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percent: str) -> CardSpec:
     """What `card` reads."""
     block, settings = config.tasks[task], config.plans.get(plan)  # a teacher has no plan
+    made_from = config.ready_made.get(plan, base)
     return CardSpec(
         project=config.project,
-        base=base,
-        licence=config.bases[base].licence,
+        base=made_from,
+        licence=config.bases[made_from].licence,
+        taught_by=base if made_from != base else None,
         task=task,
         kind=block.kind,
         max_length=block.max_length,
+        pair=len(block.text) == 2,
+        stride=block.stride,
+        max_answer_length=block.max_answer_length,
         plan=plan,
         method=settings.method if settings else plan,
         seed=seed,
         target=stage_of(settings.path, percent)[0] if settings else None,
         start=str(source) if settings and (source := source_of(config, Student(task, plan, percent))) else None,
+        max_drop=config.deploy.max_drop,
+        files={"train": str(block.train), **block.evaluation_sets} if block.source == "files" else {},
     )
 
 
 def report_spec(config: Config) -> ReportSpec:
     """What `table` and `report` read."""
-    starts = {str(student): source_of(config, student) for student in students_of(config)}
+    students = students_of(config)
+    starts = {str(student): source_of(config, student) for student in students}
+    before = {str(student): student_before(config, student) for student in students}
 
     by_method: dict[str, dict[str, Plan]] = {}
     for name, plan in config.plans.items():
@@ -315,8 +428,10 @@ def report_spec(config: Config) -> ReportSpec:
         project=config.project,
         methods={name: plan.method for name, plan in config.plans.items()},
         starts={student: str(source) for student, source in starts.items() if source is not None},
+        before={student: str(earlier) for student, earlier in before.items() if earlier is not None},
         columns={method: HISTORY_COLUMNS[method] for method in by_method if method in HISTORY_COLUMNS},
         score_curves=[
             curve for method, plans in by_method.items() if method in SCORE_CURVES for curve in SCORE_CURVES[method](plans)
         ],
+        max_drop=config.deploy.max_drop,
     )

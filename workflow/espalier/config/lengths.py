@@ -35,6 +35,9 @@ def length_problems(config: Config) -> list[str]:
     """Problems of rows that are too long for a base at hand, which is in a folder of the user or fetched already."""
     wanted = {f"tasks.{name}.max_length": task.max_length for name, task in config.tasks.items()}
     wanted["measure.length"] = config.measure.length
+    for name, plan in config.plans.items():
+        lengths = {getattr(config.plan_for(name, task), "pad_to", None) or 0 for task in config.tasks_of(*plan.kinds)}
+        wanted[f"plans.{name}.pad_to"] = max(lengths, default=0)
     problems = []
     for name, base in config.bases.items():
         folder = base.path if isinstance(base, LocalBase) else f"results/{config.project}/bases/{name}"

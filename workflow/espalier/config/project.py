@@ -9,8 +9,11 @@ from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block, Many, Name
 from espalier.config.data import Base, Task
+from espalier.config.deployment.settings import Deploy
 from espalier.config.kinds import Kind
 from espalier.config.methods import AnyPlan
+from espalier.config.methods.ready_made import ReadyMadePlan
+from espalier.config.teacher_outputs import TeacherOutputs
 from espalier.config.training import Plan, Pretrain, Teacher
 
 Settings = TypeVar("Settings", bound=Teacher | Pretrain | Plan)
@@ -21,6 +24,12 @@ Analysis = Literal["representations", "errors", "weights"]
 RESERVED_BASES = ("bases", "prepared", "latency", "records")
 TEACHER = "teacher"
 """Name of the pseudo-plan under which teachers are stored; its percent is 0."""
+LINEAR = "linear"
+"""Name of the pseudo-plan, and of its method, under which a task's linear model stands in tables."""
+READY_MADE = "ready-made"
+"""Method of plans whose students are made from another base."""
+RIVALS = (LINEAR, READY_MADE)
+"""Methods whose models are no students of the base: what one could take instead of a smaller one."""
 
 
 class Measure(Block):
@@ -32,7 +41,17 @@ class Measure(Block):
     length: Annotated[int, Field(ge=8)] = 128
     """Tokens of every timed row, without padding. [tokens; ours]"""
     repeats: Annotated[int, Field(ge=3)] = 10
-    """Timed forward passes of each model in each runtime; student and dense teacher take turns. [passes; ours]"""
+    """Least number of timed forward passes of each model in each runtime. Student and dense teacher take turns. Short passes
+    are made more often, until their medians are certain to half a percent or both models took two seconds. [passes; ours]"""
+
+
+class Rivals(Block):
+    """What one could take instead of a smaller model; each rival has a row in the table and stands in the pictures. A small
+    encoder that others trained is a rival, too: a plan of method ready-made."""
+
+    linear: bool = True
+    """Fit a linear model on words and characters to the rows of every task of kind classification or regression. On 20,000
+    sentences that takes some minutes of one core. [ours]"""
 
 
 class Progress(Block):
@@ -54,7 +73,8 @@ class Config(Block):
     device: Device = "auto"
     """Where models compute; auto takes a GPU if there is one, and the CPU otherwise. [ours]"""
     precision: Precision = "auto"
-    """Number format of training and scoring; auto takes bf16 if the device computes it natively, and fp32 otherwise. [ours]"""
+    """Number format of training, of the evaluations inside it and of analyses; auto takes bf16 if the device computes it
+    natively, and fp32 otherwise. Scores of exported models are always computed in fp32. [ours]"""
     processes: Annotated[int, Field(ge=1)] = 1
     """Processes that share the batches of one training job, each with its own GPU if there are GPUs. Results depend on it only
     by rounding, so a change runs nothing again. [processes; ours]"""
@@ -66,6 +86,8 @@ class Config(Block):
     """Fine-tuning of the teachers. [ours]"""
     pretrain: Pretrain = Pretrain()
     """Training of the teachers of text tasks. [ours]"""
+    teacher_outputs: TeacherOutputs = TeacherOutputs()
+    """Whether teachers' outputs are stored once for all jobs that read them. [ours]"""
     plans: dict[Name, AnyPlan]
     """Compressions; a plan is a method with its settings and a path of targets. [name → plan]"""
     analyses: dict[Name, Annotated[tuple[Analysis, ...], Many, Field(min_length=1)]] = Field(default_factory=dict)
@@ -74,6 +96,10 @@ class Config(Block):
     students as deep and as wide as their teacher. weights: implicit sparsity and one-shot pruning. [plan → analyses; ours]"""
     measure: Measure = Measure()
     """How latency is measured. [ours]"""
+    rivals: Rivals = Rivals()
+    """What one could take instead of a smaller model. [ours]"""
+    deploy: Deploy = Deploy()
+    """In which formats models are served. [ours]"""
     progress: Progress = Progress()
     """How often a training run writes its history. [ours]"""
 
@@ -84,6 +110,8 @@ class Config(Block):
                 raise ValueError(f"bases.{base}: this name is taken by the project itself; choose another")
         if TEACHER in self.plans:
             raise ValueError(f"plans.{TEACHER}: this name is taken by the teacher itself; choose another")
+        if LINEAR in self.plans:
+            raise ValueError(f"plans.{LINEAR}: this name is taken by the linear model; choose another")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds: a seed occurs twice, got {list(self.seeds)}")
         return self
@@ -97,6 +125,22 @@ class Config(Block):
     def tasks_of(self, *kinds: Kind) -> list[str]:
         """Names of the tasks of these kinds."""
         return [name for name, task in self.tasks.items() if task.kind in kinds]
+
+    @property
+    def linear_tasks(self) -> list[str]:
+        """Names of the tasks that have a linear model beside their students."""
+        return [name for name, task in self.tasks.items() if self.rivals.linear and not task.rules.no_linear]
+
+    @property
+    def ready_made(self) -> dict[str, str]:
+        """Plan → the other base that its students are made from, for the plans that have one."""
+        return {name: plan.base for name, plan in self.plans.items() if isinstance(plan, ReadyMadePlan)}
+
+    @property
+    def compressed_bases(self) -> list[str]:
+        """Names of the bases that have teachers and plans: all but those that students are made from."""
+        others = self.ready_made.values()
+        return [base for base in self.bases if base not in others]
 
     def teacher_for(self, task: str) -> Teacher:
         """The teacher's settings for a task, with `per_task` applied."""

@@ -44,12 +44,13 @@ def parse(raw: dict[str, Any]) -> Config:
             problems + [line for line in problem_lines(error, Config) if not (reported and line.startswith(reported))]
         ) from None
 
+    problems += _other_bases(config)
     problems += (
         _not_built_in(config) + _per_task_problems(config) + _plans_without_task(config) + _speeds_without_measure(config)
     )
 
     # these checks look settings up by task and plan, which must be right first
-    problems += [] if problems else _train_scores_without_labels(config)
+    problems += [] if problems else _train_scores_without_labels(config) + _padding_below_rows(config)
     problems += _analyses_of_nothing(config)
     problems += [] if problems else chain_problems(config)
     if problems:
@@ -102,6 +103,20 @@ def _not_built_in(config: Config) -> list[str]:
     ]
 
 
+def _other_bases(config: Config) -> list[str]:
+    """Problems of plans whose students are made from another base: there must be that one, and one to compress."""
+    known, others = list(config.bases), config.ready_made
+    problems = [
+        f"plans.{name}.base: got '{base}'; allowed: {', '.join(known)}{nearest(base, known)}"
+        for name, base in others.items()
+        if base not in known
+    ]
+    if not config.compressed_bases:
+        names = ", ".join(others)
+        problems.append(f"bases: every base is the start of a ready-made plan ({names}), so there is none to compress")
+    return problems
+
+
 def _per_task_problems(config: Config) -> list[str]:
     """Problems of settings for single tasks: every combination of settings and task is checked."""
     problems = []
@@ -119,7 +134,7 @@ def _per_task_problems(config: Config) -> list[str]:
             if (kind := config.tasks[task].kind) not in kinds:
                 problems.append(f"{where}: {place} works on tasks of kind {', '.join(sorted(kinds))}; {task} is of kind {kind}")
                 continue
-            if fixed := {"path", "method"} & settings.per_task[task].keys():
+            if fixed := {"path", "method", "base"} & settings.per_task[task].keys():
                 problems.append(f"{where}: {', '.join(sorted(fixed))} cannot differ between tasks; make another plan")
                 continue
             try:
@@ -145,7 +160,10 @@ def _analyses_of_nothing(config: Config) -> list[str]:
     known, problems = list(config.plans), []
     for name in config.analyses:
         if name not in config.plans:
-            problems.append(f"analyses.{name}: no such plan{nearest(name, known)}; allowed: {', '.join(known)}")
+            there = f"no such plan{nearest(name, known)}; allowed: {', '.join(known)}" if known else "there are no plans"
+            problems.append(f"analyses.{name}: {there}")
+        elif name in config.ready_made:
+            problems.append(f"analyses.{name}: its students are made from another base; analyses compare layers of one base")
         elif not config.plans[name].kinds & set(ANALYSED) & {task.kind for task in config.tasks.values()}:
             problems.append(f"analyses.{name}: this plan runs on no task of kind {', '.join(ANALYSED)}")
     return problems
@@ -167,6 +185,20 @@ def _train_scores_without_labels(config: Config) -> list[str]:
             for place, run in settings.items()
             if run.evaluate_train
         ]
+    return problems
+
+
+def _padding_below_rows(config: Config) -> list[str]:
+    """Problems of batches that are to be padded to fewer tokens than a row of the task may have."""
+    problems = []
+    for name, plan in config.plans.items():
+        for task in config.tasks_of(*plan.kinds):
+            length, most = getattr(config.plan_for(name, task), "pad_to", None), config.tasks[task].max_length
+            if length is not None and length < most:
+                problems.append(
+                    f"plans.{name}.pad_to: got {length}, but rows of {task} have up to {most} tokens; allowed: {most} or more, "
+                    f"or null; or lower tasks.{task}.max_length"
+                )
     return problems
 
 

@@ -14,16 +14,19 @@ from pydantic import BaseModel
 
 from espalier.config.blocks import Block
 from espalier.config.data import KEYS_NEEDED, KEYS_REFUSED, HubBase, LocalBase, PackageBase, Task
+from espalier.config.deployment.embeddings import Factorise, KeptVocabulary
+from espalier.config.deployment.settings import Deploy
 from espalier.config.explanations import ORIGINS
 from espalier.config.kinds import KIND_RULES
 from espalier.config.known_tasks import KNOWN
 from espalier.config.methods import AnyPlan
 from espalier.config.methods.pruning import IterativePlan
 from espalier.config.methods.structured import GatePlan
-from espalier.config.project import Config, Measure, Progress
+from espalier.config.project import Config, Measure, Progress, Rivals
 from espalier.config.reference_tables import rows_of, slug, table
 from espalier.config.starts import SourceAt
 from espalier.config.targets import Latency, Parameters, Speedup
+from espalier.config.teacher_outputs import TeacherOutputs
 from espalier.config.training import Plan, Pretrain, PrunedPlan, Recover, Teacher
 
 PLANS: dict[str, type[Plan]] = {
@@ -48,7 +51,12 @@ BLOCK_SECTIONS: dict[type[Block], str] = {
     Task: "Tasks",
     Teacher: "Teacher",
     Pretrain: "Pretrain",
+    TeacherOutputs: "Teacher outputs",
     Measure: "Measure",
+    Rivals: "Rivals",
+    Deploy: "Deploy",
+    KeptVocabulary: "Vocabulary of deploy",
+    Factorise: "Factorise of deploy",
     Progress: "Progress",
 }
 """Blocks of the file → heading of their section."""
@@ -65,7 +73,9 @@ Snakemake reads `config.yaml` in the folder of the `Snakefile`.
 
 - **Another study:** `snakemake --configfile my-study.yaml` reads that file *instead of* `config.yaml`; the two are never
   merged. Complete examples are in [config-examples](config-examples/README.md).
-- **One value for one run:** `snakemake --config processes=2` sets a top-level key on top of the file.
+- **Some values for one run:** `snakemake --config 'seeds=[1, 2]' 'teacher={epochs: 9.0}'` writes values over the file. They are
+  read as YAML, so quotes make a number a text: `'project="2024"'`. Blocks are merged key by key; a list or a single value
+  replaces the one in the file. Only top-level keys can stand before the `=`.
 - **Values that are left out** take the default given below. Unknown keys, repeated keys and values of another type are errors.
 - **All problems are reported together,** before the first job: first everything that is wrong in the file, then all missing
   files. `snakemake --dry-run` only does these checks and says what would run.
@@ -240,7 +250,11 @@ def _aims(block: type[Plan]) -> list[str]:
 
 def _rest() -> Iterator[str]:
     yield f"## Analyses\n\n{table(rows_of(Config, ['analyses'], SECTIONS), 'study')}"
+    yield _section(2, "Teacher outputs", TeacherOutputs, list(TeacherOutputs.model_fields))
     yield _section(2, "Measure", Measure, list(Measure.model_fields))
+    yield _section(2, "Rivals", Rivals, list(Rivals.model_fields))
+    for level, block in ((2, Deploy), (3, KeptVocabulary), (3, Factorise)):
+        yield _section(level, BLOCK_SECTIONS[block], block, list(block.model_fields))
     yield _section(2, "Progress", Progress, list(Progress.model_fields))
 
 

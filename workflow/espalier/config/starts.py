@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, PlainValidator
 
-from espalier.config.blocks import Block, Name, nearest
+from espalier.config.blocks import Block, Name, nearest, short_yaml
 from espalier.config.targets import Target
 
 
@@ -37,7 +37,7 @@ def _reader(*words: str) -> Callable[[Any], Any]:
             return SourceAt.model_validate(item)
         if isinstance(item, SourceAt) or item in words:
             return item
-        raise ValueError(f"got {item!r}; allowed: {', '.join(allowed)}{nearest(item, words)}")
+        raise ValueError(f"got {short_yaml(item)}; allowed: {', '.join(allowed)}{nearest(item, words)}")
 
     return read
 

@@ -20,20 +20,21 @@ def check_syntax(paths: Iterable[Path]) -> None:
         ConfigError: a file is not YAML, or a key occurs twice in one block.
     """
     files = [path for path in paths if path.is_file() and path.suffix != ".json"]
-    if problems := [problem for path in files for problem in _syntax_problems(path)]:
+    if problems := [problem for path in files for problem in syntax_problems(path.read_bytes(), str(path))]:
         raise ConfigError(problems)
 
 
-def _syntax_problems(path: Path) -> list[str]:
+def syntax_problems(text: bytes | str, place: str) -> list[str]:
+    """What is wrong with a text as YAML, one line for each problem; `place` says where the text stands."""
     try:
-        top = yaml.compose(path.read_bytes(), Loader=yaml.SafeLoader)
+        top = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = "; ".join(filter(None, (error.context, error.problem)))
-        return [f"{path}, line {mark.line + 1}, column {mark.column + 1}: this is not YAML: {what}"]
+        return [f"{place}, line {mark.line + 1}, column {mark.column + 1}: this is not YAML: {what}"]
     except yaml.YAMLError as error:
-        return [f"{path}: this is not YAML: {error}"]
-    return [f"{path}, {problem}" for problem in _repeated(top, set())]
+        return [f"{place}: this is not YAML: {error}"]
+    return [f"{place}, {problem}" for problem in _repeated(top, set())]
 
 
 def _repeated(node: yaml.Node | None, seen: set[int]) -> Iterator[str]:

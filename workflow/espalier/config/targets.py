@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, StringConstraints, TypeAdapter
 
-from espalier.config.blocks import Block, nearest
+from espalier.config.blocks import Block, nearest, short_yaml
 
 Sparsity = Annotated[float, Field(ge=0.0, lt=1.0, strict=True)]
 TargetKind = Literal["sparsity", "parameters", "latency"]
@@ -33,7 +33,7 @@ def _whole_number(amount: object) -> object:
     good = len(amount) <= 2 * MOST_DIGITS and re.fullmatch(_AMOUNT, amount, re.ASCII)
     number = Decimal(amount.rstrip("kM")) * _UNITS.get(amount[-1], 1) if good else Decimal("0.5")
     if number % 1:
-        raise ValueError(f"got {amount!r}; allowed: a whole number such as 5000000, 800k or 5M")
+        raise ValueError(f"got {short_yaml(amount)}; allowed: a whole number such as 5000000, 800k or 5M")
     return int(number)
 
 

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from espalier.config.blocks import Block, Many
+from espalier.config.blocks import Block, Many, short_yaml
+from espalier.config.families import ENCODERS, STRUCTURED
 from espalier.config.kinds import LABELLED, Kind
 from espalier.config.starts import Start
 from espalier.config.targets import Target, TargetKind, check_path, target_key, target_kind
+from espalier.config.teacher_outputs import Reads
 
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Epochs = NonNegative
+ClipScope = Literal["trainable", "all"]
+"""Which gradients count in the norm that is clipped: those of parameters that are trained, or those of frozen ones too."""
 Removal = Literal["nothing", "weights", "structure"]
 """What a method removes: single weights, which leaves zeros in matrices of the same shape, or whole parts."""
 
@@ -24,7 +28,7 @@ def _rows_or_auto(value: object) -> object:
     """A value that may have three types, with one message instead of three."""
     if value is None or value == "auto" or (type(value) is int and value >= 1):
         return value
-    raise ValueError(f"got {value!r}; allowed: a whole number >= 1, auto, null")
+    raise ValueError(f"got {short_yaml(value)}; allowed: a whole number >= 1, auto, null")
 
 
 class Training(Block):
@@ -59,6 +63,11 @@ class Training(Block):
             raise ValueError(f"micro_batch_size {self.micro_batch_size} is larger than batch_size {self.batch_size}")
         return self
 
+    @property
+    def reads(self) -> Reads | None:
+        """What is read of the teacher's outputs that can be stored; None where nothing is, or where the teacher must run."""
+        return None
+
 
 class Teacher(Training):
     """Fine-tuning of a base on a task."""
@@ -92,6 +101,21 @@ class Recover(Block):
     """Passes over the training rows; 0 exports the stage's student as it is. [epochs; inferred: SDP, which has 3]"""
     learning_rate: Positive | None = None
     """Peak learning rate; null takes the plan's. [ours]"""
+    schedule: Literal["linear", "constant"] | None = None
+    """How the learning rate goes on after warm-up; null takes the plan's. [ours: constant in CoFi's paper]"""
+    warmup: Fraction | None = None
+    """Part of the recovery in which the rate rises from 0 to its peak; null takes the plan's. [fraction; ours]"""
+    int8: bool = False
+    """Let linear maps round as an int8 model does in the last epoch, so that weights learn to bear it: quantisation-aware
+    training, for models that lose more than deploy.max_drop in int8. [ours: Jacob et al. 2018]"""
+
+    @model_validator(mode="after")
+    def _has_an_epoch_to_round(self) -> Self:
+        if self.int8 and self.epochs < 1.0:
+            raise ValueError(
+                f"int8 rounds in the last of the recovery's epochs, so epochs must be at least 1; got {self.epochs}"
+            )
+        return self
 
 
 class Plan(Training):
@@ -103,7 +127,7 @@ class Plan(Training):
     """Kinds of target that the method can reach."""
     kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
     """Kinds of task that the method can work on."""
-    rule: ClassVar[Literal["compress", "specialise"]] = "compress"
+    rule: ClassVar[Literal["compress", "specialise", "adopt"]] = "compress"
     """Rule of the workflow that runs a stage."""
     removes: ClassVar[Removal] = "weights"
     """What the method removes."""
@@ -119,6 +143,9 @@ class Plan(Training):
     another plan, such as {plan: homodistil, at: 0.5}. [ours]"""
     recover: Recover = Recover()
     """Training after a stage at its final masks, before export. [inferred: SDP]"""
+    chain: bool = True
+    """Start each target from the student of the target before it. With false every target starts as the first one does, and its
+    run is as long as a first one: one run a target, as in the papers of CoFi and SPD. [ours]"""
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Other settings for single tasks, for example {rte: {recover: {epochs: 6.0}}}; path and method cannot differ. [task → keys
     of the plan; ours]"""
@@ -144,9 +171,14 @@ class Plan(Training):
         return target_kind(target) in cls.target_kinds
 
     @property
-    def is_chain(self) -> bool:
-        """Whether a stage starts from the student of the stage before; otherwise each starts as the first one does."""
-        return True
+    def families(self) -> tuple[str, ...]:
+        """Model types of the bases that the method works on."""
+        return STRUCTURED if self.removes == "structure" else ENCODERS
+
+    @property
+    def keeps_layers_alike(self) -> bool:
+        """Whether all layers of a student have one shape, which transformers' own classes can express."""
+        return self.removes != "structure"
 
     @property
     def needs_whole(self) -> bool:
@@ -172,6 +204,15 @@ class Plan(Training):
     def schedule_ends(self, bounds: Sequence[int]) -> list[int]:
         """Steps at which learning-rate schedules end, given the steps at which the parts of the stage end."""
         return list(bounds)
+
+    def decay_ends(self, bounds: Sequence[int]) -> list[int]:
+        """Steps at which a linear schedule would be 0, one for each of `schedule_ends`; later ones are cut off there."""
+        return self.schedule_ends(bounds)
+
+    def for_recovery(self) -> Self:
+        """These settings with what `recover` says of the learning rate in place of the plan's own."""
+        own = {"learning_rate": self.recover.learning_rate, "schedule": self.recover.schedule, "warmup": self.recover.warmup}
+        return self.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
 class PrunedPlan(Plan):

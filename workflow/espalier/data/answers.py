@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from espalier.config.blocks import shortened
 from espalier.config.data import Task
 from espalier.data.builtin.tasks import ANSWERS
+from espalier.data.files import python_values
 from espalier.data.labelled import SourceTable, column_of, refuse_first
 
 
@@ -15,7 +17,7 @@ def check_answers(source: SourceTable, task: Task, contexts: pa.ChunkedArray) ->
     Raises:
         UserError: a question has no answer, or an answer does not stand where it is said to.
     """
-    rows = column_of(source, task.label).to_pylist()
+    rows = python_values(source.place, task.label, column_of(source, task.label))
     problems = [answer_problem(answers, context) for answers, context in zip(rows, contexts.to_pylist(), strict=True)]
     refuse_first(source, task.label, pa.array([problem is not None for problem in problems]), problems.__getitem__)
     return pa.array([{field.name: answers[field.name] for field in ANSWERS} for answers in rows], ANSWERS)
@@ -25,10 +27,10 @@ def answer_problem(answers: object, context: str) -> str | None:
     """What is wrong with the answers to one question, if anything."""
     form = "{text: [...], answer_start: [...]}, two lists of equal length, starts in characters"
     if not isinstance(answers, dict) or not {"text", "answer_start"} <= answers.keys():
-        return f"got {answers!r}; needed: {form}"
+        return f"got {shortened(answers)}; needed: {form}"
     texts, starts = answers["text"], answers["answer_start"]
     if not (isinstance(texts, list) and isinstance(starts, list) and len(texts) == len(starts)):
-        return f"got {answers!r}; needed: {form}"
+        return f"got {shortened(answers)}; needed: {form}"
     if not texts:
         return "got no answer; every question needs one (SQuAD v1.1's form: questions without an answer are not supported)"
     problems = (_misplaced(text, start, context) for text, start in zip(texts, starts, strict=True))
@@ -37,14 +39,16 @@ def answer_problem(answers: object, context: str) -> str | None:
 
 def _misplaced(text: object, start: object, context: str) -> str | None:
     if not isinstance(text, str) or not text.strip():
-        return f"got the answer {text!r}; some text is needed; rows whose answers are kept secret score nothing"
-    if not isinstance(start, int) or not 0 <= start < len(context):
-        return f"got answer_start {start!r}; allowed: 0 to {len(context) - 1}, a character of the context"
+        return f"got the answer {shortened(text)}; some text is needed; rows whose answers are kept secret score nothing"
+    if not isinstance(start, int) or isinstance(start, bool) or not 0 <= start < len(context):
+        return f"got answer_start {shortened(start)}; allowed: 0 to {len(context) - 1}, a character of the context"
     there = context[start : start + len(text)]
     if there == text:
         return None
     if there.split() == text.split():
-        return f"the answer {text!r} differs from the context {there!r} at character {start} in white space; write it as there"
+        differs = f"differs from the context {shortened(there)} at character {start} in white space"
+        return f"the answer {shortened(text)} {differs}; write it as there"
     place = context.find(text)
     where = f"it stands at {place}" if place >= 0 else "it stands nowhere in the context"
-    return f"the answer {text!r} does not stand at character {start}, where the context has {there!r}; {where}"
+    instead = f"where the context has {shortened(there)}; {where}"
+    return f"the answer {shortened(text)} does not stand at character {start}, {instead}"

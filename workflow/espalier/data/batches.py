@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +26,8 @@ IGNORED = -100
 
 GROUP = 50
 """Batches that are sorted by length together: enough to save padding, few enough to keep the order random."""
+MULTIPLE = 8
+"""On a GPU batches are padded to a multiple of so many tokens."""
 SAMPLE_SEED = 0
 """Samples for scoring belong to the task, not to a run: every seed of a study is asked the same rows."""
 
@@ -55,7 +58,7 @@ class Batch:
         """The logits in the output of a model, as the losses read them."""
         return output.logits
 
-    def part(self, rows: slice) -> Batch:
+    def part(self, rows: slice | Int[Tensor, " some"]) -> Batch:
         """Some of the rows, padded like the whole batch."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         taken = {name: value[rows] for name, value in values.items() if value is not None}
@@ -98,6 +101,10 @@ class TaskRows(ABC):
     def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> Batch:
         """These rows, padded, as they are in this epoch."""
 
+    def widened(self, length: int) -> TaskRows:
+        """These rows in batches of at least so many tokens; rows that are all of one length stay as they are."""
+        return self
+
 
 @dataclass(frozen=True)
 class TokenisedRows(TaskRows):
@@ -109,16 +116,22 @@ class TokenisedRows(TaskRows):
     labels: np.ndarray
     sets: np.ndarray | None
     pad: int
+    least: int = field(default=0, kw_only=True)
+    """Tokens of a batch at least, padding included."""
 
     @classmethod
     def read(cls, path: Path, pad: int) -> TokenisedRows:
         """Read a parquet file that the tokenise stage wrote; `pad` is the tokenizer's padding id."""
         table = pq.read_table(path).combine_chunks()
-        return cls(**tokens_in(table), labels=table["label"].to_numpy().copy(), pad=pad)
+        return cls(labels=table["label"].to_numpy().copy(), pad=pad, **tokens_in(table))
 
     def sample(self, count: int, name: str) -> TokenisedRows:
         """So many rows at random, or all where there are fewer, as an evaluation set of this name."""
         return self._take(np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(self))[:count]), name)
+
+    def widened(self, length: int) -> TokenisedRows:
+        """These rows in batches of at least so many tokens."""
+        return replace(self, least=length)
 
     def of_set(self, name: str) -> TokenisedRows:
         """The rows of one evaluation set."""
@@ -143,14 +156,19 @@ class TokenisedRows(TaskRows):
         """Tokens of each row."""
         return np.diff(self.offsets)
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.lengths.max())
+
     def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> Batch:
-        """These rows, padded to the longest of them; the same in every epoch."""
+        """These rows, padded to the longest of them or to `least`; the same in every epoch."""
         return Batch(**self._padded(rows, device))
 
     def _padded(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor | None]:
         """The fields of a batch."""
         lengths = self.lengths[rows]
-        shape = (len(rows), int(lengths.max()))
+        shape = (len(rows), self._width(int(lengths.max()), device))
         real = np.arange(shape[1]) < lengths[:, None]
         flat = self._places(rows)
 
@@ -167,14 +185,29 @@ class TokenisedRows(TaskRows):
 
         return {
             "rows": torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-            "input_ids": torch.from_numpy(ids).to(device),
-            "attention_mask": torch.from_numpy(real.astype(np.int64)).to(device),
-            "token_type_ids": None if types is None else torch.from_numpy(types).to(device),
-            "labels": torch.from_numpy(labels).to(device),
+            "input_ids": on_device(ids, device),
+            "attention_mask": on_device(real.astype(np.int64), device),
+            "token_type_ids": None if types is None else on_device(types, device),
+            "labels": on_device(labels, device),
         }
 
+    def _width(self, longest: int, device: torch.device) -> int:
+        """Tokens of a batch. A GPU's matrix units work on multiples of 8; on a CPU that is padding and nothing else."""
+        width = max(longest, self.least)
+        if device.type == "cpu":
+            return width
 
-def tokens_in(table: pa.Table) -> dict[str, np.ndarray | None]:
+        # Never wider than the table, which may be as wide as the model has positions.
+        return min(-(-width // MULTIPLE) * MULTIPLE, max(self.longest, self.least))
+
+
+def on_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on a device; a GPU copies it while it computes what was asked for before."""
+    tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def tokens_in(table: pa.Table) -> dict[str, Any]:
     """The columns that every tokenised table has, as `TokenisedRows` holds them: ids, types, offsets and sets."""
     column = table["input_ids"].combine_chunks()
     types = table["token_type_ids"].combine_chunks().flatten().to_numpy() if "token_type_ids" in table.column_names else None

@@ -104,15 +104,17 @@ def _file(path: Path, column: str) -> TextPieces:
     if path.suffix == ".txt":
         check_column(str(path), [TXT_COLUMN], column)
         return _paragraphs(path)
-    return _table(str(path), read_file(path), column)
+    return _table(str(path), read_file(path, [column]), column)
 
 
 def _parquet(path: Path, column: str) -> TextPieces:
     with reading_parquet(path):
         file = pq.ParquetFile(path, pre_buffer=False)  # or it would hold the whole file in the end
         check_column(str(path), file.schema_arrow.names, column)
+        rows = 0
         for batch in file.iter_batches(batch_size=ROWS_IN_MEMORY, columns=[column]):
-            yield text_column(str(path), column, batch[column])
+            yield text_column(str(path), column, batch[column], before=rows)
+            rows += batch.num_rows
 
 
 def _paragraphs(path: Path) -> TextPieces:
@@ -134,8 +136,8 @@ def _paragraphs(path: Path) -> TextPieces:
                 if len(paragraphs) == ROWS_IN_MEMORY:
                     yield pa.array(paragraphs, pa.string())
                     paragraphs = []
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 ({error.reason}); save the file as UTF-8") from error
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
 
     # the last paragraph may have no blank line after it
     paragraphs += [" ".join(lines)] if lines else []
@@ -143,10 +145,24 @@ def _paragraphs(path: Path) -> TextPieces:
         yield pa.array(paragraphs, pa.string())
 
 
+def _not_utf8(path: Path) -> UserError:
+    """Which line of a text file is the first that is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                got = f"the byte 0x{line[error.start]:02x}"
+                return UserError(f"{path}, line {number}: got {got}, which is not UTF-8; save the file as UTF-8")
+    return UserError(f"{path}: is not UTF-8; save the file as UTF-8")
+
+
 def _table(place: str, table: pa.Table, column: str) -> TextPieces:
     check_column(place, table.column_names, column)
+    rows = 0
     for batch in table.select([column]).to_batches(max_chunksize=ROWS_IN_MEMORY):
-        yield text_column(place, column, batch[column])
+        yield text_column(place, column, batch[column], before=rows)
+        rows += batch.num_rows
 
 
 def write(path: Path, splits: dict[str, CorpusPart], *, named: bool, known: dict[str, set[int]]) -> dict[str, Count]:

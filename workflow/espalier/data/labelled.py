@@ -9,20 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from espalier.config.blocks import nearest
+from espalier.config.blocks import nearest, shortened
 from espalier.config.data import Task
 from espalier.data.builtin import tasks as builtin
-from espalier.data.files import check_column, class_names, decoded, files_of, read_file, text_column
-from espalier.data.labels import fraction_in, some, stated
+from espalier.data.files import (
+    Column,
+    check_column,
+    class_names,
+    files_of,
+    half_a_character,
+    plain,
+    python_values,
+    read_file,
+    text_column,
+)
+from espalier.data.labels import Label, find_places, fraction_in, in_order, mixed_in, name_of, some, stated
 from espalier.runtime.errors import UserError
-
-Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class LabelledTables:
     """Evaluation sets in the configured order."""
     classes: tuple[str, ...] | None
     sources: list[dict[str, str]]
-    """Where the rows come from: paths with digests, or a data set with its revision."""
+    """Where the rows come from: digests of files, or a data set with its revision."""
 
     @property
     def counted_classes(self) -> tuple[str, ...]:
@@ -56,6 +65,9 @@ class LabelledTables:
 @runtime_checkable
 class LabelReader(Protocol):
     """What reads the labels of one kind of task; `kinds.base.TaskKind` does."""
+
+    optional_columns: ClassVar[tuple[str, ...]]
+    """Columns that are read besides texts and labels, where a file has them."""
 
     def named_classes(self, task: Task, train: SourceTable) -> tuple[str, ...] | None:
         """Names of the classes in order; None where the labels are no classes."""
@@ -75,7 +87,7 @@ def read_tables(name: str, task: Task, reader: LabelReader) -> LabelledTables:
     if task.source == "builtin":
         return read_builtin(name, task)
 
-    splits, sources = _files(task) if task.source == "files" else read_hub(task)
+    splits, sources = _files(task, reader) if task.source == "files" else read_hub(task)
     classes = reader.named_classes(task, splits["train"])
     tables = {split: checked(source, task, reader, classes) for split, source in splits.items()}
 
@@ -103,9 +115,10 @@ def read_builtin(name: str, task: Task) -> LabelledTables:
     return LabelledTables(tables["train"], {"validation": tables["validation"]}, classes, sources)
 
 
-def _files(task: Task) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
+def _files(task: Task, reader: LabelReader) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
     paths, sources = files_of(task)
-    tables = {split: read_file(path) for split, path in paths.items()}
+    columns = [*task.text, *filter(None, [task.label])]
+    tables = {split: read_file(path, columns, reader.optional_columns) for split, path in paths.items()}
     splits = {split: SourceTable(str(paths[split]), table, class_names(table, task.label)) for split, table in tables.items()}
     return splits, sources
 
@@ -114,7 +127,7 @@ def read_hub(task: Task) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
     """The splits of a data set as they are, memory-mapped, and where they come from."""
     try:
         dataset = datasets.load_dataset(task.id, name=task.name, revision=task.revision)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise UserError(f"data set {task.id} at revision {task.revision}: {error}") from error
     splits = {}
     for split, source in {"train": task.train, **task.evaluation_sets}.items():
@@ -133,16 +146,21 @@ def classes_in(task: Task, train: SourceTable) -> tuple[str, ...]:
     """The configured class names, those that the training rows declare, or the distinct training labels, sorted."""
     names = task.classes or train.names
     if names is None:
-        labels = pc.unique(_labels(stated(column_of(train, task.label)))).drop_null()
-        if (part := fraction_in(labels)) is not None:
-            raise UserError(
-                f"{train.place}, column '{task.label}': the labels are fractions such as {part}; use kind: regression, "
-                "or write class names"
-            )
-        names = tuple(map(str, sorted(labels.to_pylist())))
+        names = _distinct(train, task)
     if train.table.num_rows and len(names) < 2:
         raise UserError(f"{train.place}, column '{task.label}': got {len(names)} class ({some(names)}); at least 2 are needed")
     return names
+
+
+def _distinct(train: SourceTable, task: Task) -> tuple[str, ...]:
+    """The classes that the training labels name, in order."""
+    names = list(dict.fromkeys(name_of(label) for label in labels_of(train, task) if label is not None))
+    place = f"{train.place}, column '{task.label}'"
+    if (part := fraction_in(names)) is not None:
+        raise UserError(f"{place}: the labels are fractions such as {part}; use kind: regression, or write class names")
+    if both := mixed_in(names):
+        raise UserError(f"{place}: the labels are truth values and numbers, such as {' and '.join(both)}; write one of both")
+    return in_order(names)
 
 
 def checked(source: SourceTable, task: Task, reader: LabelReader, classes: tuple[str, ...] | None) -> pa.Table:
@@ -152,20 +170,32 @@ def checked(source: SourceTable, task: Task, reader: LabelReader, classes: tuple
         UserError: a column is missing, the table is empty, a text is empty, or a label is not allowed.
     """
     # all columns before any row: a wrong name is the likelier mistake
-    columns = [column_of(source, name) for name in (*task.text, *filter(None, [task.label]))]
-    if source.table.num_rows == 0:
-        raise UserError(f"{source.place}: got 0 rows; at least 1 is needed")
+    for name in (*task.text, *filter(None, [task.label])):
+        column_of(source, name)
 
-    texts = {
-        f"text_{letter}": _text(source, name, column) for letter, name, column in zip("ab", task.text, columns, strict=False)
-    }
+    texts = checked_texts(source, task.text)
     return pa.table({**texts, **reader.label_columns(source, task, texts, classes)})
 
 
+def checked_texts(source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
+    """The columns text_a and, for pairs, text_b of a table.
+
+    Raises:
+        UserError: a column is missing, the table is empty, or a text is empty.
+    """
+    columns = [column_of(source, name) for name in names]
+    if source.table.num_rows == 0:
+        raise UserError(f"{source.place}: got 0 rows; at least 1 is needed")
+
+    return {f"text_{letter}": _text(source, name, column) for letter, name, column in zip("ab", names, columns, strict=False)}
+
+
 def ids_of(source: SourceTable) -> Column:
-    """The column `id` where there is one, else the data rows' numbers."""
-    if "id" in source.table.column_names:
-        return column_of(source, "id").cast(pa.string())
+    """The column `id` where there is one with a text or a whole number in every row, else the data rows' numbers."""
+    if source.table.column_names.count("id") == 1:
+        values = python_values(source.place, "id", source.table["id"])
+        if all(type(value) in (str, int) and not half_a_character(value) for value in values):
+            return pa.array(map(str, values), pa.string())
     return pa.array([str(row + 1) for row in range(source.table.num_rows)])
 
 
@@ -176,71 +206,91 @@ def column_of(source: SourceTable, name: str) -> pa.ChunkedArray:
         UserError: there is none of this name, or several.
     """
     check_column(source.place, source.table.column_names, name)
-    return decoded(source.table[name])
+    return plain(source.table[name])
 
 
 def _text(source: SourceTable, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if column.null_count < len(column):  # a column without any value may be of any type
-        column = text_column(source.place, name, column)
+    column = text_column(source.place, name, column)
     refuse_first(source, name, pc.is_null(column), lambda row: "the text is missing; every row needs one")
     blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)
-    refuse_first(source, name, blank, lambda row: f"got the empty text {column[row].as_py()!r}; every row needs some text")
+    refuse_first(
+        source, name, blank, lambda row: f"got the empty text {shortened(column[row].as_py())}; every row needs some text"
+    )
     return column
 
 
-def class_indices(source: SourceTable, task: Task, classes: Sequence[str]) -> pa.ChunkedArray:
-    """Class indices: names are looked up; integers count from 0 when the order of the classes is declared.
+def labels_of(source: SourceTable, task: Task) -> list[Label | None]:
+    """The labels as Python has them, without the blanks around a text; None where one is missing.
+
+    Raises:
+        UserError: one is no text, number or truth value.
+    """
+    labels: list[Any] = [stated(value) for value in python_values(source.place, task.label, column_of(source, task.label))]
+    bad = [not isinstance(label, Label | None) or half_a_character(label) for label in labels]
+
+    def message(row: int) -> str:
+        got = f"{'half of a character in ' if half_a_character(labels[row]) else ''}{shortened(labels[row])}"
+        return f"got the label {got}; a text, a number, true or false is needed"
+
+    refuse_first(source, task.label, pa.array(bad, pa.bool_()), message)
+    return labels
+
+
+def class_indices(source: SourceTable, task: Task, classes: Sequence[str]) -> pa.Array:
+    """Class indices: names are looked up; numbers count from 0 when the order of the classes is declared.
 
     Raises:
         UserError: a label is missing or outside the classes, or the source's numbers stand for another order of them.
     """
-    if source.names and source.names != tuple(classes) and sorted(source.names) == sorted(classes):
-        raise UserError(
-            f"{source.place}, column '{task.label}': its numbers stand for {', '.join(source.names)} in this order, "
-            f"but the task's classes are {', '.join(classes)}; write them in one order"
-        )
-    column = stated(column_of(source, task.label))
-    refuse_first(source, task.label, pc.is_null(column), lambda row: f"the label is missing; {_allowed(classes)}")
-    labels = _labels(column)
-    counted = pa.types.is_integer(labels.type) and bool(task.classes or source.names)
-    allowed = list(range(len(classes))) if counted else list(classes)
-    index = pc.index_in(labels if counted else labels.cast(pa.string()), value_set=pa.array(allowed))
+    _same_order(source, task, classes)
+    labels = labels_of(source, task)
+    missing = pa.array([label is None for label in labels], pa.bool_())
+    refuse_first(source, task.label, missing, lambda row: f"the label is missing; {_allowed(classes)}")
+    index, counted = find_places(labels, classes, ordered=bool(task.classes or source.names), stored=bool(source.names))
 
     def message(row: int) -> str:
-        got = column[row].as_py()
+        got = labels[row]
         hint = "; -1 marks rows without a label, as in GLUE's test splits: use a labelled split" if str(got) == "-1" else ""
         place = f"0 to {len(classes) - 1} ({some(classes)})" if counted else some(classes)
-        return f"got the label {got!r}, which is outside the classes; allowed: {place}{nearest(got, classes)}{hint}"
+        near = nearest(shortened(str(got)).strip("'"), classes)
+        return f"got the label {shortened(got)}, which is outside the classes; allowed: {place}{near}{hint}"
 
-    refuse_first(source, task.label, pc.is_null(index), message)
-    return index.cast(pa.int64())
-
-
-def _labels(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whole numbers where all labels are such, also when written as text; otherwise text."""
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return column.cast(pa.string())
+    refuse_first(source, task.label, pa.array([place is None for place in index], pa.bool_()), message)
+    return pa.array(index, pa.int64())
 
 
-def finite_numbers(source: SourceTable, task: Task) -> pa.ChunkedArray:
+def _same_order(source: SourceTable, task: Task, classes: Sequence[str]) -> None:
+    """Refuse numbers that stand for a class which has another place in the task."""
+    moved = {name for place, name in enumerate(source.names or ()) if name in classes and place != classes.index(name)}
+    if moved:
+        raise UserError(
+            f"{source.place}, column '{task.label}': its numbers stand for {some(source.names or ())} in this order, "
+            f"but the task's classes are {some(classes)}; write them in one order"
+        )
+
+
+def finite_numbers(source: SourceTable, task: Task) -> pa.Array:
     """The labels as real numbers.
 
     Raises:
         UserError: one is no finite number.
     """
-    column = column_of(source, task.label)
+    values = python_values(source.place, task.label, column_of(source, task.label))
+    numbers = [_number(value) for value in values]
+    bad = pa.array([number is None for number in numbers], pa.bool_())
+    refuse_first(source, task.label, bad, lambda row: f"got the label {shortened(values[row])}; a finite number is needed")
+    return pa.array(numbers, pa.float64())
 
-    def finite(value: Any) -> bool:
-        try:
-            return math.isfinite(float(value))
-        except (TypeError, ValueError):
-            return False
 
-    bad = pa.array([not finite(value) for value in column.to_pylist()])
-    refuse_first(source, task.label, bad, lambda row: f"got the label {column[row].as_py()!r}; a finite number is needed")
-    return pa.chunked_array([pa.array([float(value) for value in column.to_pylist()], pa.float64())])
+def _number(value: object) -> float | None:
+    """A value as a finite number, if it is one; truth values are none, nor is 1_000, although Python reads it."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal) or "_" in str(value):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _every_class(place: str, tables: LabelledTables) -> None:

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from espalier.data.batches import IGNORED, Batch, TaskRows
+from espalier.data.batches import IGNORED, Batch, TaskRows, on_device
 
 CHUNK = 1024
 """Rows in a record batch."""
@@ -109,10 +109,10 @@ class PackedRows(TaskRows):
 
         return MaskedBatch(
             rows=torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-            input_ids=torch.from_numpy(inputs).to(device),
-            attention_mask=torch.from_numpy(real.astype(np.int64)).to(device),
+            input_ids=on_device(inputs, device),
+            attention_mask=on_device(real.astype(np.int64), device),
             token_type_ids=None,
-            labels=torch.from_numpy(labels).to(device),
+            labels=on_device(labels, device),
         )
 
 

@@ -61,7 +61,7 @@ class Window:
 def write_windows(encoder: PreTrainedTokenizerBase, cutting: Cutting, rows: Path, tokens: Path) -> tuple[int, int]:
     """Write the windows of a table of questions; returns the numbers of questions and of windows.
 
-    Columns: input_ids, token_type_ids (where the tokenizer gives them), start, end, and context_from and context_to, between
+    Columns: input_ids, token_type_ids (where the base reads them), start, end, and context_from and context_to, between
     which an answer may lie. A table with the column `set` is for evaluation and has besides: set, example, the question's
     number, offsets of the context's tokens, and in a question's first window its id, context and answers, to score by.
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from espalier.data.batches import Batch, TokenisedRows, tokens_in
+from espalier.data.batches import Batch, TokenisedRows, on_device, tokens_in
 
 OUT = -1.0e4
 """Logit of a place that cannot be the answer's: its probability is 0 in every precision, and two of them differ by 0."""
@@ -90,7 +90,7 @@ class SpanBatch(Batch):
         """Two lines a window: over its starts and over its ends."""
         return place_logits(output.start_logits, output.end_logits, self.allowed)
 
-    def part(self, rows: slice) -> Batch:
+    def part(self, rows: slice | Int[Tensor, " some"]) -> Batch:
         """Some of the windows, with both labels of each."""
         labels = self.labels.unflatten(0, (-1, 2))[rows].flatten()
         return replace(super().part(rows), labels=labels)
@@ -130,14 +130,14 @@ class SpanRows(TokenisedRows):
         return cls(**tokens_in(table), labels=labels, pad=pad, context=context, examples=examples)
 
     def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> SpanBatch:
-        """These windows, padded to the longest of them."""
+        """These windows, padded to the longest of them or to `least`."""
         values = self._padded(rows, device)
 
         places = np.arange(values["input_ids"].shape[1])
         begin, stop = self.context[rows].T[:, :, None]
         allowed = (places == 0) | ((begin <= places) & (places < stop))
 
-        return SpanBatch(**values, allowed=torch.from_numpy(allowed).to(device))
+        return SpanBatch(**values, allowed=on_device(allowed, device))
 
 
 def best_places(
@@ -157,16 +157,29 @@ def best_places(
     return best, at % width, at % width + at // width
 
 
+def best_windows(score: Float[np.ndarray, " windows"], examples: Examples) -> Int[np.ndarray, " questions"]:
+    """The window with the best answer to each question; the first of equal ones counts."""
+    # from the best window to the worst: the first one of a question is its best
+    windows: dict[int, int] = {}
+    for window in np.argsort(-score, kind="stable"):
+        windows.setdefault(int(examples.example[window]), int(window))
+
+    return np.array([windows[question] for question in range(len(examples.contexts))], dtype=np.int64)
+
+
 def answers_of(logits: Float[Tensor, "windows both"], examples: Examples) -> list[str]:
     """The answer to each question: the best one over all of its windows, as it stands in the context."""
     score, start, end = (values.numpy() for values in best_places(logits, examples.max_answer_length))
 
-    # from the best window to the worst: the first answer to a question is its best
-    texts: dict[int, str] = {}
-    for window in np.argsort(-score, kind="stable"):
-        question = int(examples.example[window])
-        if question not in texts:
-            offsets, first = examples.offsets[window], examples.first[window]
-            texts[question] = examples.contexts[question][offsets[start[window] - first, 0] : offsets[end[window] - first, 1]]
+    texts = []
+    for context, window in zip(examples.contexts, best_windows(score, examples), strict=True):
+        offsets, first = examples.offsets[window], examples.first[window]
+        texts.append(context[offsets[start[window] - first, 0] : offsets[end[window] - first, 1]].strip())
+    return texts
 
-    return [texts[question].strip() for question in range(len(examples.contexts))]
+
+def answer_probabilities(logits: Float[Tensor, "windows both"], examples: Examples) -> Float[np.ndarray, " questions"]:
+    """The probability of each question's best answer in its window: that of its start times that of its end."""
+    score, _, _ = best_places(logits, examples.max_answer_length)
+    normalisers = torch.stack([half.logsumexp(dim=1) for half in logits.chunk(2, dim=1)]).sum(dim=0)
+    return (score - normalisers).exp().numpy()[best_windows(score.numpy(), examples)]

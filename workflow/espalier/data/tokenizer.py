@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, List, Value
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from espalier.config.lengths import longest_row_in, too_long
 from espalier.provenance.job_environment import MEASURED_LENGTH
@@ -21,7 +22,7 @@ TOKEN_COLUMNS = {"input_ids": List(Value("int32")), "token_type_ids": List(Value
 
 
 def open_tokenizer(files: Sequence[Path], max_length: int) -> PreTrainedTokenizerBase:
-    """The tokenizer whose files these are.
+    """The tokenizer whose files these are; it gives what the base beside it reads.
 
     Raises:
         UserError: it, or the base beside it, does not take rows of `max_length` tokens; or the base does not take the rows
@@ -37,11 +38,27 @@ def open_tokenizer(files: Sequence[Path], max_length: int) -> PreTrainedTokenize
         raise UserError(
             f"max_length: got {max_length}; the tokenizer in {folder} takes at most {tokenizer.model_max_length} tokens"
         )
+    if (folder / "config.json").is_file():
+        config = AutoConfig.from_pretrained(folder)
+        give_what_is_read(tokenizer, config, AutoModel._model_mapping[type(config)])
     return tokenizer
 
 
+def reads_token_types(config: PreTrainedConfig, model: Any) -> bool:
+    """Whether a model, or a class of models, reads token types: it has more than one of them."""
+    # models without types may take the argument and ignore it, and a configuration may hold keys that no model reads
+    return (getattr(config, "type_vocab_size", 0) or 0) > 1 and "token_type_ids" in inspect.signature(model.forward).parameters
+
+
+def give_what_is_read(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, model: Any) -> None:
+    """Let a tokenizer give the inputs of a model, whatever its own class gives, now and after it was saved."""
+    types = ["token_type_ids"] if reads_token_types(config, model) else []
+    tokenizer.model_input_names = ["input_ids", *types, "attention_mask"]
+    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
+
+
 def write_tokens(encoder: PreTrainedTokenizerBase, max_length: int, rows: Path, tokens: Path) -> None:
-    """Write input_ids (and token_type_ids, where the tokenizer gives them) in place of the texts, without padding.
+    """Write input_ids (and token_type_ids, where the base reads them) in place of the texts, without padding.
 
     All other columns, such as label and set, stay as they are.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,10 @@ WARMUP = 3
 """Untimed forward passes of each model before the timed ones."""
 WARMUP_SECONDS = 0.5
 """After this time no further warm-up begins: a long pass is warm after one."""
+TIMED_SECONDS = 2.0
+"""After this time no further round of passes begins, once there were `repeats` of them."""
+UNCERTAINTY = 0.005
+"""Rounds end before that time where the standard error of each model's median is at most this fraction of it."""
 
 
 class Candidate(NamedTuple):
@@ -96,25 +100,48 @@ def eager_runner(model: PreTrainedModel, device: torch.device) -> Runner:
 
 
 @torch.inference_mode()
-def latencies_ms(runners: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of a call: name → median and quartiles.
+def latencies_ms(runners: Mapping[str, Callable[[], object]], repeats: int, pause: float = 0.0) -> dict[str, dict[str, float]]:
+    """Milliseconds of a call: name → median, quartiles, 95th percentile and the number of calls, which is `repeats` or more.
 
-    The runners take turns, so that a drift of the machine's speed touches all alike.
+    The runners take turns, so that a drift of the machine's speed touches all alike. Short calls are made more often: a median
+    of three calls of 5 ms is off by some 10 %.
+
+    Args:
+        runners: what to call, by name.
+        repeats: least number of calls of each.
+        pause: seconds before each call, in which threads of the runtime before can fall asleep.
     """
     _warm_up(runners)
 
     times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(repeats):
+    while not _enough(times, repeats, pause):
         for name, run in runners.items():
+            time.sleep(pause)
             began = time.perf_counter()
             run()
             times[name].append(1000.0 * (time.perf_counter() - began))
 
     latencies = {}
     for name, values in times.items():
-        median, q25, q75 = np.percentile(values, [50, 25, 75]).tolist()
-        latencies[name] = {"median": median, "q25": q25, "q75": q75}
+        median, q25, q75, p95 = np.percentile(values, [50, 25, 75, 95]).tolist()
+        latencies[name] = {"median": median, "q25": q25, "q75": q75, "p95": p95, "passes": len(values)}
     return latencies
+
+
+def _enough(times: Mapping[str, Sequence[float]], repeats: int, pause: float) -> bool:
+    """Whether the medians are known well enough, or took the time that there is for them."""
+    if min(map(len, times.values())) < repeats:
+        return False
+    spent = sum(sum(values) / 1000.0 + pause * len(values) for values in times.values())
+    if spent >= TIMED_SECONDS:
+        return True
+
+    for values in times.values():
+        median, q25, q75 = np.percentile(values, [50, 25, 75])
+        # of normally distributed times: sd = interquartile range / 1.349, that of their median = 1.253 x sd / sqrt(n)
+        if 1.253 * (q75 - q25) / 1.349 / len(values) ** 0.5 > UNCERTAINTY * median:
+            return False
+    return True
 
 
 def _warm_up(runners: Mapping[str, Callable[[], object]]) -> None:
@@ -127,14 +154,19 @@ def _warm_up(runners: Mapping[str, Callable[[], object]]) -> None:
             return
 
 
-def _both_timed(student: Runner | None, dense: Runner | None, batches: Mapping[str, Inputs], repeats: int) -> dict[str, Any]:
-    """Latencies of student and dense model in one runtime at every batch size; empty where it cannot run one of them."""
+def _both_timed(
+    student: Runner | None, dense: Runner | None, batches: Mapping[str, tuple[Inputs, Inputs]], repeats: int
+) -> dict[str, Any]:
+    """Latencies of student and dense model in one runtime at every batch size; empty where it cannot run one of them.
+
+    A batch is that of the student and that of the dense model, which may have other inputs and another vocabulary.
+    """
     result: dict[str, dict[str, Any]] = {"latency_ms": {}, "dense_latency_ms": {}, "speedup": {}}
     if student is None or dense is None:
         return result
 
-    for size, inputs in tqdm(batches.items(), unit="batch size", mininterval=5.0):
-        times = latencies_ms({"student": partial(student, inputs), "dense": partial(dense, inputs)}, repeats)
+    for size, (own, other) in tqdm(batches.items(), unit="batch size", mininterval=5.0):
+        times = latencies_ms({"student": partial(student, own), "dense": partial(dense, other)}, repeats)
         result["latency_ms"][size] = times["student"]
         result["dense_latency_ms"][size] = times["dense"]
         result["speedup"][size] = times["dense"]["median"] / times["student"]["median"]
@@ -148,8 +180,9 @@ def cost_of(student: Candidate, dense: Candidate, settings: Measure, device: tor
 
     batches = {}
     for size in settings.batch_sizes:
-        batch = full_batch(student.model, size, settings.length)
-        batches[str(size)] = {name: value.to(device) for name, value in batch.items()}
+        pair = (full_batch(candidate.model, size, settings.length) for candidate in (student, dense))
+        own, other = ({name: value.to(device) for name, value in batch.items()} for batch in pair)
+        batches[str(size)] = (own, other)
 
     # One runtime after the other: threads that wait in one would disturb the times of the other.
     in_eager = _both_timed(eager_runner(student.model, device), eager_runner(dense.model, device), batches, settings.repeats)

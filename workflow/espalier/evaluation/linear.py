@@ -1,4 +1,4 @@
-"""A linear model on TF-IDF features: the score that an encoder has to beat to be worth its cost.
+"""A linear model on TF-IDF features: the rival that an encoder has to beat to be worth its cost.
 
 Features of a text: words and word pairs (1- to 2-grams), and characters (2- to 5-grams, across word boundaries), both with
 logarithmic counts, inverse document frequency and length 1. Features of a pair: those of both texts, their product, their
@@ -9,10 +9,11 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,7 +22,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
+from espalier.config.kinds import KIND_RULES
 from espalier.evaluation.metrics import score
+from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
 
 WORD_NGRAMS, CHARACTER_NGRAMS = (1, 2), (2, 5)
@@ -32,9 +35,10 @@ INVERSE_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
 """What cross-validation chooses from: C of logistic regression; ridge regression's alpha is 1 / C."""
 FOLDS = 5
 MOST_ITERATIONS = 2000
-
-FLOOR_METRICS = {"classification": ("accuracy", "f1", "macro-f1", "matthews"), "regression": ("spearman", "pearson")}
-"""Kind of task → metrics of its floor; other kinds have no linear floor. F1 is that of two classes."""
+MOST_VALIDATED = 20_000
+"""Rows, evenly spaced, on which the strength is chosen where there are more; the model itself is fitted to all rows."""
+FLOAT_BYTES = 4
+"""A stored number: single precision is enough for its predictions."""
 
 TextRows = Sequence[tuple[str, ...]]
 """Rows of one text or of two."""
@@ -54,6 +58,18 @@ class LinearModel:
             return 1.0 / self.estimator.alpha
         return self.estimator.C
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that the model consists of: coefficients, intercepts, and an inverse document frequency for each term."""
+        terms = sum(len(vectoriser.idf_) for vectoriser in self.vectorisers)
+        return terms + np.size(self.estimator.coef_) + np.size(self.estimator.intercept_)
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of a plain file with the model: its numbers in single precision, and its terms as UTF-8, one a line."""
+        terms = [term for vectoriser in self.vectorisers for term in vectoriser.vocabulary_]
+        return FLOAT_BYTES * self.parameters + sum(len(term.encode()) + 1 for term in terms)
+
     def predict(self, texts: TextRows) -> np.ndarray:
         """One value a row, shape (rows,): the most probable of the labels that `fit` saw, or a real number."""
         return self.estimator.predict(features(self.vectorisers, texts))
@@ -72,52 +88,81 @@ def fit(texts: TextRows, labels: Sequence[int | float], kind: Literal["classific
             texts hold nothing to count, such as no word of two letters.
     """
     values = np.asarray(labels)
-    smallest = int(np.unique(values, return_counts=True)[1].min()) if kind == "classification" else len(values)
-    if smallest < 2:
+    if (smallest := _smallest(values, kind)) < 2:
         raise ValueError(f"cross-validation needs two rows of each class, or two rows in all; the fewest are {smallest}")
 
     vectorisers = _vectorisers()
     for vectoriser in vectorisers:
         vectoriser.fit([text for row in texts for text in row])
+    rows = features(vectorisers, texts)
 
-    folds = min(FOLDS, smallest)
+    estimator = _chosen(rows, values, kind)
+    return LinearModel(vectorisers, estimator.fit(rows, values))
+
+
+def _smallest(values: np.ndarray, kind: str) -> int:
+    """Rows of the rarest class, or of all where there are no classes."""
+    return int(np.unique(values, return_counts=True)[1].min()) if kind == "classification" else len(values)
+
+
+def _chosen(rows: sp.csr_matrix, values: np.ndarray, kind: str) -> LogisticRegression | Ridge:
+    """The model with the strength that cross-validation prefers; not fitted yet."""
+    picked = np.linspace(0, len(values) - 1, min(len(values), MOST_VALIDATED)).astype(int)
+    folds = max(2, min(FOLDS, _smallest(values[picked], kind)))
+
     if kind == "classification":
         estimator = LogisticRegression(max_iter=MOST_ITERATIONS)
         grid, splitter = {"C": list(INVERSE_STRENGTHS)}, StratifiedKFold(folds)
     else:
         estimator = Ridge(solver="sparse_cg", max_iter=MOST_ITERATIONS)
         grid, splitter = {"alpha": [1.0 / value for value in INVERSE_STRENGTHS]}, KFold(folds)
+
     # A tie is won by the first value, which is the strongest regularisation.
-    search = GridSearchCV(estimator, grid, cv=splitter).fit(features(vectorisers, texts), values)
-    return LinearModel(vectorisers, search.best_estimator_)
+    search = GridSearchCV(estimator, grid, cv=splitter, refit=False).fit(rows[picked], values[picked])
+    return estimator.set_params(**search.best_params_)
 
 
-def linear_floor(task: Path) -> dict[str, Any] | None:
-    """Scores of a linear model on a prepared task, trained on the rows that the task's teacher is trained on.
+class PreparedRows(NamedTuple):
+    """What a linear model reads of a prepared task: the rows that its teacher is trained and scored on."""
 
-    Args:
-        task: task.json, beside train.parquet and evaluation.parquet.
+    card: dict[str, Any]
+    """task.json."""
+    train: dict[str, list[Any]]
+    evaluation: dict[str, list[Any]]
 
-    Returns:
-        `inverse_strength`, and `sets`: evaluation set → metric → score. None where the kind of task has no linear floor.
-    """
-    card = read_json(task)
-    if card.get("kind") not in FLOOR_METRICS:
-        return None
+    @classmethod
+    def read(cls, task: Path, train: Path, evaluation: Path) -> PreparedRows:
+        """Read task.json, train.parquet and evaluation.parquet.
 
-    train = pq.read_table(task.with_name("train.parquet")).to_pydict()
-    evaluation = pq.read_table(task.with_name("evaluation.parquet")).to_pydict()
-    model = fit(_texts_of(train), train["label"], card["kind"])
+        Raises:
+            UserError: the task is of a kind that no linear model can answer.
+        """
+        card = read_json(task)
+        if reason := KIND_RULES[card["kind"]].no_linear:
+            raise UserError(f"{task}: got a task of kind {card['kind']}; {reason}, so there is no linear model for it")
+        return cls(card, pq.read_table(train).to_pydict(), pq.read_table(evaluation).to_pydict())
 
-    predictions = model.predict(_texts_of(evaluation))
-    labels = np.array(evaluation["label"])
-    names = np.array(evaluation["set"])
-    metrics = [name for name in FLOOR_METRICS[card["kind"]] if name != "f1" or len(card["classes"]) == 2]
-    sets = {
-        name: {metric: score(metric, labels[names == name], predictions[names == name]) for metric in metrics}
-        for name in card["sets"]
-    }
-    return {"inverse_strength": model.inverse_strength, "sets": sets}
+    def fit(self) -> LinearModel:
+        """A model of the training rows."""
+        return fit(_texts_of(self.train), self.train["label"], self.card["kind"])
+
+    def scores(self, model: LinearModel) -> dict[str, dict[str, float]]:
+        """Evaluation set → metric → score, for all metrics of the kind; F1 is that of two classes."""
+        predictions = model.predict(_texts_of(self.evaluation))
+        labels, names = np.array(self.evaluation["label"]), np.array(self.evaluation["set"])
+
+        known = KIND_RULES[self.card["kind"]].metrics
+        metrics = [name for name in known if name != "f1" or len(self.card["classes"]) == 2]
+        return {
+            name: {metric: score(metric, labels[names == name], predictions[names == name]) for metric in metrics}
+            for name in self.card["sets"]
+        }
+
+    def batches(self, size: int) -> Iterator[list[tuple[str, ...]]]:
+        """Evaluation rows in batches of this size, from the first row on and again without end."""
+        rows = cycle(_texts_of(self.evaluation))
+        while True:
+            yield list(islice(rows, size))
 
 
 def _texts_of(table: dict[str, list[str]]) -> list[tuple[str, ...]]:

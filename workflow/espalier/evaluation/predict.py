@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from espalier.config.data import SELECTION
-from espalier.data.batches import TaskRows, in_length_order
+from espalier.data.batches import Batch, TaskRows, in_length_order
 from espalier.models.forward import forward
 from espalier.models.outputs import Outputs, Representation
 from espalier.runtime.distributed import everyones, is_main, own_of
@@ -35,25 +37,55 @@ def all_outputs(
     model: nn.Module, rows: TaskRows, accelerator: Accelerator, representation: Representation | None, progress: str
 ) -> Outputs:
     """Logits and, if asked for, representations of every row, in the table's order, fp32 on the CPU."""
-    training = model.training
-    model.eval()
-
     order, logits, vectors = [], [], []
-    batches = list(in_length_order(rows.lengths, BATCH))
     longest = int(rows.lengths.max())
-    for picked in tqdm(own_of(batches), progress, unit="batch", mininterval=5.0, disable=not (progress and is_main())):
-        batch = rows.batch(picked, accelerator.device)
-        with accelerator.autocast():
-            outputs = forward(model, batch, representation)
-        order.append(picked)
+    for batch, outputs in outputs_by_batch(model, rows, accelerator, progress, representation):
+        order.append(batch.rows.numpy())
         logits.append(batch.to_store(outputs.logits, longest).float().cpu())
         vectors += [] if outputs.representation is None else [outputs.representation.float().cpu()]
-    model.train(training)
 
     # batches went by length and by process; `back` brings their rows into the order of the table
     order, logits, vectors = everyones(order), everyones(logits), everyones(vectors)
-    back = torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))
+    back = table_order(order)
     return Outputs(torch.cat(logits)[back], torch.cat(vectors)[back] if vectors else None)
+
+
+def outputs_by_batch(
+    model: nn.Module,
+    rows: TaskRows,
+    accelerator: Accelerator,
+    progress: str,
+    representation: Representation | None = None,
+    hidden_states: bool = False,
+    widths: Int[np.ndarray, " rows"] | None = None,
+) -> Iterator[tuple[Batch, Outputs]]:
+    """Run a model over this process's batches of all rows, shortest rows first; the model is in eval mode meanwhile.
+
+    Args:
+        model: with a head.
+        rows: the table.
+        accelerator: device and precision.
+        progress: name of the bar; empty for none.
+        representation: which vector of each row to give, if any.
+        hidden_states: give the outputs of all encoder layers.
+        widths: tokens for which each row's outputs are wanted, padding included; its own where nothing is said.
+    """
+    training = model.training
+    model.eval()
+
+    batches = list(in_length_order(rows.lengths, BATCH))
+    for picked in tqdm(own_of(batches), progress, unit="batch", mininterval=5.0, disable=not (progress and is_main())):
+        wide = rows if widths is None else rows.widened(int(widths[picked].max()))
+        batch = wide.batch(picked, accelerator.device)
+        with torch.no_grad(), accelerator.autocast():
+            outputs = forward(model, batch, representation, hidden_states)
+        yield batch, outputs
+    model.train(training)
+
+
+def table_order(order: list[np.ndarray]) -> Int[Tensor, " rows"]:
+    """What brings rows that went by in this order into the order of their table."""
+    return torch.from_numpy(np.argsort(np.concatenate(order), kind="stable"))
 
 
 def set_names(rows: TaskRows) -> list[str]:

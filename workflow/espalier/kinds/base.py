@@ -33,6 +33,7 @@ from espalier.data.tokenizer import write_tokens
 from espalier.evaluation.predict import Scores
 from espalier.losses.terms import class_divergence
 from espalier.models.outputs import Outputs
+from espalier.runtime.errors import UserError
 from espalier.runtime.files import reading
 
 RowsOfKind = TypeVar("RowsOfKind", bound=TaskRows)
@@ -52,6 +53,8 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
     """Whether outputs are numbers that are compared by their squares, rather than distributions over classes."""
     width_varies: ClassVar[bool] = False
     """Whether a line of logits is as wide as its batch, so that a mean over it would depend on the padding."""
+    optional_columns: ClassVar[tuple[str, ...]] = ()
+    """Columns that are read besides texts and labels, where a file has them."""
 
     # From the user's files to rows of token ids.
 
@@ -132,7 +135,35 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
 
     @abstractmethod
     def predictions(self, measured: Measured, rows: RowsOfKind) -> pd.DataFrame:
-        """A line for everything that is scored by itself, with the column `set`: for paired comparisons of models."""
+        """A line for everything that is scored by itself, with the columns `set` and `prediction`: for paired comparisons."""
+
+    def agreement(self, predictions: pd.DataFrame, reference: pd.DataFrame) -> float:
+        """How far two models, asked the same, predict the same, in [-1, 1]; 1 where they do everywhere.
+
+        Args:
+            predictions: what `predictions` gave for one model.
+            reference: what it gave for the other model.
+        """
+        return float((predictions["prediction"].to_numpy() == reference["prediction"].to_numpy()).mean())
+
+    # Answers to texts whose labels nobody knows.
+
+    def unknown_labels(self, count: int) -> dict[str, list[Any]]:
+        """Label columns for rows without labels: name → values that no answer depends on."""
+        return {"label": [0] * count}
+
+    def answers(self, measured: Measured, rows: RowsOfKind, classes: Sequence[str]) -> pd.DataFrame:
+        """What a user reads: a line for each row of text, in order.
+
+        Args:
+            measured: what `measure` gave.
+            rows: of a table without labels.
+            classes: names of the classes in order; empty where there are none.
+
+        Raises:
+            UserError: models of this kind do not answer texts.
+        """
+        raise UserError(f"{type(self).__name__}: models of this kind of task have no answer to a text")
 
 
 @cache

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from espalier.config.data import Task
 from espalier.config.kinds import classification
+from espalier.data.batches import TokenisedRows
 from espalier.data.labelled import Column, SourceTable, class_indices
 from espalier.kinds.one_label import OneLabel
 from espalier.losses.terms import class_loss
@@ -33,3 +35,10 @@ class Classification(OneLabel):
     def predicted(self, logits: Float[Tensor, "rows classes"]) -> np.ndarray:
         """The class with the largest logit."""
         return logits.argmax(dim=-1).numpy()
+
+    def answers(self, measured: Float[Tensor, "rows classes"], rows: TokenisedRows, classes: Sequence[str]) -> pd.DataFrame:
+        """The likeliest class, its probability, and the probability of every class."""
+        probabilities = measured.softmax(dim=-1).numpy()
+        labels = [classes[index] for index in self.predicted(measured)]
+        columns = {f"probability_{name}": probabilities[:, index] for index, name in enumerate(classes)}
+        return pd.DataFrame({"label": labels, "probability": probabilities.max(axis=1), **columns})

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
 from espalier.config.data import Task
 from espalier.config.kinds import regression
+from espalier.data.batches import TokenisedRows
 from espalier.data.labelled import Column, SourceTable, finite_numbers
+from espalier.evaluation.metrics import score
 from espalier.kinds.one_label import OneLabel
 from espalier.losses.terms import value_difference, value_loss
 
@@ -40,3 +43,11 @@ class Regression(OneLabel):
     def predicted(self, logits: Float[Tensor, "rows 1"]) -> np.ndarray:
         """The output itself."""
         return logits.squeeze(-1).numpy()
+
+    def answers(self, measured: Float[Tensor, "rows 1"], rows: TokenisedRows, classes: Sequence[str]) -> pd.DataFrame:
+        """The predicted number."""
+        return pd.DataFrame({"prediction": self.predicted(measured)})
+
+    def agreement(self, predictions: pd.DataFrame, reference: pd.DataFrame) -> float:
+        """Pearson's correlation of the predicted numbers; 0 where one model predicts a constant."""
+        return score("pearson", reference["prediction"].to_numpy(), predictions["prediction"].to_numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from espalier.config.kinds import span
 from espalier.data.answers import check_answers
 from espalier.data.labelled import Column, SourceTable, ids_of
 from espalier.data.span_windows import Cutting, write_windows
-from espalier.data.spans import SpanRows, answers_of, by_place
+from espalier.data.spans import SpanRows, answer_probabilities, answers_of, by_place
 from espalier.evaluation.predict import Scores, all_logits, set_names
 from espalier.evaluation.squad import SPAN_METRICS, best_score
 from espalier.kinds.base import TaskKind, Teach
@@ -41,6 +41,7 @@ class Span(TaskKind[SpanRows, Answered]):
 
     rules = span.RULES
     width_varies = True
+    optional_columns = ("id",)
 
     def label_columns(
         self, source: SourceTable, task: Task, texts: Mapping[str, Column], classes: tuple[str, ...] | None
@@ -87,6 +88,14 @@ class Span(TaskKind[SpanRows, Answered]):
         examples = rows.examples
         columns = {"set": examples.sets, "id": examples.ids, "prediction": measured.answers, "gold": examples.answers}
         return pd.DataFrame(columns | marks_of(measured.answers, rows, list(SPAN_METRICS)))
+
+    def unknown_labels(self, count: int) -> dict[str, list[Any]]:
+        """Answers that stand nowhere, and the rows' numbers."""
+        return {"answers": [{"text": [""], "answer_start": [0]}] * count, "id": [str(row + 1) for row in range(count)]}
+
+    def answers(self, measured: Answered, rows: SpanRows, classes: Sequence[str]) -> pd.DataFrame:
+        """The best answer in words, and its probability among all places of its window."""
+        return pd.DataFrame({"answer": measured.answers, "score": answer_probabilities(measured.logits, rows.examples)})
 
 
 def answered(logits: Float[Tensor, "windows both"], rows: SpanRows) -> Answered:

@@ -44,6 +44,8 @@ class MaskedSums:
     """Number of these tokens that were guessed."""
     loss: Float[np.ndarray, " rows"]
     """Sum of the cross-entropies, in nats."""
+    guessed: Int[np.ndarray, " tokens"]
+    """The guess at each masked token, one row after the other."""
     discrepancy: Float[np.ndarray, " rows"] | None = None
     """Sum of KL(teacher || model), in nats; None without a teacher (docs/methods/homodistil.md §6)."""
 
@@ -86,8 +88,15 @@ class Text(TaskKind[PackedRows, MaskedSums]):
         return masked_scores(measured, rows)
 
     def predictions(self, measured: MaskedSums, rows: PackedRows) -> pd.DataFrame:
-        """A line a row: the number of masked tokens, how many of them were guessed, and the sum of their losses in nats."""
-        return pd.DataFrame({"set": rows.sets, "masked": measured.masked, "correct": measured.correct, "loss": measured.loss})
+        """A line a row: the number of masked tokens, how many of them were guessed, their losses in nats, and all guesses."""
+        columns = {"set": rows.sets, "masked": measured.masked, "correct": measured.correct, "loss": measured.loss}
+        guesses = np.split(measured.guessed, np.cumsum(measured.masked)[:-1])
+        return pd.DataFrame(columns).assign(prediction=guesses)
+
+    def agreement(self, predictions: pd.DataFrame, reference: pd.DataFrame) -> float:
+        """Fraction of the masked tokens at which both guess the same."""
+        own, other = (np.concatenate(table["prediction"].tolist()) for table in (predictions, reference))
+        return float((own == other).mean())
 
 
 @torch.no_grad()
@@ -101,10 +110,14 @@ def masked_sums(model: nn.Module, rows: PackedRows, accelerator: Accelerator, te
         with accelerator.autocast():
             logits = forward(model, batch).logits.float()
         taught = teacher(batch).logits.float() if teacher else None
-        parts.append((start, _row_sums(logits, batch.labels, taught).cpu()))
+        guesses = logits.argmax(dim=-1).int().cpu()
+        parts.append((start, _row_sums(logits, batch.labels, taught).cpu(), guesses))
     model.train(training)
-    masked, correct, loss, *discrepancy = torch.cat([part for _, part in sorted(everyones(parts))], dim=1).numpy()
-    return MaskedSums(masked.astype(np.int64), correct.astype(np.int64), loss, *discrepancy)
+
+    # no two parts start at the same row, so tensors are never compared
+    _, sums, guessed = zip(*sorted(everyones(parts)), strict=True)
+    masked, correct, loss, *discrepancy = torch.cat(sums, dim=1).numpy()
+    return MaskedSums(masked.astype(np.int64), correct.astype(np.int64), loss, torch.cat(guessed).numpy(), *discrepancy)
 
 
 def _row_sums(

@@ -124,15 +124,31 @@ def pairs(
         exists: student layers that count.
         padding: mask of real tokens; None where padding counts, too.
     """
-    layers = list(teacher)
     if how == "fixed":
-        return same_index(layers, exists)
+        return same_index(list(teacher), exists)
+    return matched(how, layer_distances(teacher, student, padding), list(teacher), exists)
 
-    # One row for each teacher layer, one column for each student layer; one transfer for all of them.
+
+def layer_distances(
+    teacher: Mapping[int, Float[Tensor, "batch length width"]],
+    student: Sequence[Float[Tensor, "batch length width"]],
+    padding: Int[Tensor, "batch length"] | None,
+) -> Float[Tensor, "teacher student"]:
+    """Error of every student layer from every teacher layer: one row for each layer of the teacher."""
     rows = []
     for teacher_states in teacher.values():
         rows.append(torch.stack([distance(student_states, teacher_states, padding) for student_states in student]))
-    distances = torch.stack(rows).cpu()
+    return torch.stack(rows)
 
+
+def matched(
+    how: Literal["unrestricted", "ordered", "random"],
+    distances: Float[Tensor, "teacher student"],
+    teacher: Sequence[int],
+    exists: Sequence[bool],
+) -> Pairs:
+    """Pairs by their distance; the arguments are those of `pairs` and `ordered`."""
     rule = ordered if how == "ordered" else unrestricted
-    return rule(distances, layers, exists)
+
+    # One transfer from the device for all distances.
+    return rule(distances.cpu(), teacher, exists)

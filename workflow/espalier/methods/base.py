@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -42,6 +42,8 @@ class Stage:
     """Fraction of the base's weights that the student came without, in [0, 1), where masks are over single weights."""
     first_epoch: int = 0
     """Passes over the rows that earlier stages of the path have begun: order and masks of each pass are its own."""
+    decay_ends: tuple[int, ...] = ()
+    """Steps at which the intervals of `bounds` would end by their schedules, where one is cut off before; else none."""
 
     @property
     def steps(self) -> int:
@@ -54,12 +56,17 @@ class Stage:
         return self.target > self.sparsity_before
 
 
+Piece = tuple[Batch, Outputs, Outputs | None]
+"""A micro-batch, the student's outputs for it, and the teacher's where a teacher runs."""
+
+
 class Method:
     """The contract with the training loop, with empty answers; a method overrides what it needs.
 
     A stage that removes calls `cut` first. The loop then calls, in this order: `begin` and `parameter_groups`; for each
-    step `before_step`, for each micro-batch of it `around_forward` and `loss_terms`, then `after_backward` and
-    `after_step`. At last `end`, `structure` and `shrink` say what is left.
+    step `before_step`, where it runs in several micro-batches `look_ahead`, for each micro-batch of it `around_forward` and
+    `loss_terms`, then `after_backward`, `after_clipping` and `after_step`. At last `end`, `structure`, `shrink` and `hand_on`
+    say what is left.
     """
 
     settings: Training
@@ -79,6 +86,9 @@ class Method:
         # The loop sets the teacher before `begin`, where the method needs one.
         self.teacher: nn.Module | None = None
 
+        # The stage sets what the student that it starts from was handed on with.
+        self.handed_on: dict[str, Tensor] = {}
+
         # Every random draw of a method comes from here, so that a resumed run goes on with the same numbers.
         self.generator = torch.Generator().manual_seed(stage.seed)
 
@@ -95,6 +105,11 @@ class Method:
     @property
     def relations(self) -> Recording | None:
         """What `loss_terms` compares of attention and embeddings, if anything; the teacher then runs beside the student."""
+        return None
+
+    @property
+    def pad_to(self) -> int | None:
+        """Tokens of every row in training, padding included; None pads to the longest row of the batch."""
         return None
 
     @property
@@ -124,12 +139,29 @@ class Method:
         """What surrounds every forward pass of the student in training."""
         return nullcontext()
 
+    def look_ahead(self, pieces: Iterable[Piece]) -> None:
+        """Gather what the loss terms have to know of a batch that runs in several micro-batches.
+
+        Each micro-batch runs, without gradients, when the iteration comes to it; a method that needs nothing asks for none.
+        Where memory runs out, the batch is looked at again in smaller micro-batches.
+        """
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """How many members of a batch or micro-batch each loss term is a mean over: a term counts by its share of them.
+
+        Lines of logits, unless a method says otherwise: rows, or masked tokens where these are asked for.
+        """
+        return dict.fromkeys(self.loss_weights, batch.lines([len(batch)])[0])
+
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Float[Tensor, ""]]:
-        """Named, unweighted terms, each a mean over rows."""
+        """Named, unweighted terms, each a mean over what `counts` says."""
         return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
 
     def after_backward(self, step: int) -> None:
         """Read or change gradients, before they are clipped."""
+
+    def after_clipping(self, step: int) -> None:
+        """Read or change gradients as the optimiser is to see them."""
 
     def gradients_to_read(self) -> Iterable[Tensor]:
         """Tensors besides the parameters whose gradients `after_backward` reads."""
@@ -139,9 +171,18 @@ class Method:
         """What to log besides the losses: the columns that `HISTORY_COLUMNS` in config/methods declares for the method."""
         return {}
 
+    def standing(self) -> dict[str, float]:
+        """What to log besides, once for each row of history: for what would cost too much in every step."""
+        return {}
+
     def at_target(self, steps: int) -> bool:
         """Whether an evaluation after so many steps is one at the target, so that the best checkpoint may be there."""
         return steps > max(self.stage.removals, default=-1)
+
+    @property
+    def misses_target(self) -> bool:
+        """Whether the student is not yet, or no longer, near its target: then an earlier best checkpoint is not replaced."""
+        return False
 
     def end(self) -> Masks:
         """The masks, final; empty where nothing is masked."""
@@ -155,6 +196,10 @@ class Method:
         """The student that the next stage starts from: itself where removed weights are zeros."""
         return student
 
+    def hand_on(self) -> dict[str, Tensor]:
+        """What the recovery and the next stage take over besides the student and its masks; there it is `handed_on`."""
+        return {}
+
     @property
     def sparsity(self) -> float:
         """Fraction of the weights removed so far, in [0, 1)."""
@@ -167,3 +212,15 @@ class Method:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
         self.generator.set_state(state["generator"])
+
+
+def counted(frozen: list[nn.Parameter]) -> list[dict[str, Any]]:
+    """A parameter group in which frozen parameters stay as they are, but their gradients count in the norm that is clipped.
+
+    Public code often clips over all parameters, also over those that its optimiser does not have.
+    """
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+
+    # At a rate of 0 the optimiser leaves them as they are, to the bit.
+    return [{"params": frozen, "lr": 0.0, "weight_decay": 0.0}] if frozen else []

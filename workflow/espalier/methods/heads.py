@@ -12,6 +12,7 @@ Left out: importance on a separate pass over the data without training.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,9 +22,10 @@ from transformers import PreTrainedModel
 from espalier.config.methods.structured import HeadsPlan
 from espalier.methods.base import Method
 from espalier.pruning.budget import SizeBudget, check_reach, close_until
+from espalier.pruning.equal_layers import equal_shape, highest
 from espalier.pruning.gates import attach
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import full_masks, heads_of, masks_of, part_counts, prunable_shape, units_of, within
+from espalier.pruning.parts import full_masks, heads_of, masks_of, part_counts, prunable_shape, sizes, units_of, within
 from espalier.pruning.shrink import shrink
 
 
@@ -75,12 +77,20 @@ class Heads(Method):
         if step not in self.stage.removals:
             return
 
-        values = {name: mask.float() for name, mask in self.open.items()}
-        kept = close_until(values, values, self._ranking(), self.shape, self.budget, self.stage.removals[step])
-        self.open = {name: value != 0 for name, value in kept.items()}
+        self.open = {name: value != 0 for name, value in self._kept(self.stage.removals[step]).items()}
 
         # What was gathered before a removal belongs to another network.
         self.importance = {name: torch.zeros_like(gate) for name, gate in self.importance.items()}
+
+    def _kept(self, target: float) -> dict[str, Tensor]:
+        """What stays, 1 or 0, at a sparsity: by one ranking over all layers, or equally many units in every layer."""
+        values = {name: mask.float() for name, mask in self.open.items()}
+        if self.settings.layers == "free":
+            return close_until(values, values, self._ranking(), self.shape, self.budget, target)
+
+        counts = sizes(equal_shape(replace(self.budget, target=target), self.settings.parts_to_prune))
+        scores = {name: total.masked_fill(~self.open[name], -torch.inf) for name, total in self.importance.items()}
+        return {name: highest(score, counts[name]) for name, score in scores.items()}
 
     def _ranking(self) -> list[tuple[str, int]]:
         """Parts in the order in which they go: what is gone already, then the least importance a weight.

@@ -21,12 +21,14 @@ widths at fraction r leave r^2 of the matrices; `pruning.widths.final_sizes` say
 
 Left out: removing whole heads; staged losses; heads in the ranking over all layers (`allocation: global` ranks FFN units,
 since all layers of a stock model have heads of one width). Choices that the paper leaves open: docs/methods/homodistil.md §7.
+Departures from PLATON's code, docs/methods/homodistil.md §7.1: scores read gradients before they are clipped, there after
+(`score_gradients: clipped`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -37,7 +39,7 @@ from transformers import PreTrainedModel
 from espalier.config.methods.homodistil import HomodistilPlan
 from espalier.data.batches import Batch
 from espalier.kinds.base import soft_label_loss, task_loss
-from espalier.losses.terms import projected_loss, relation_loss
+from espalier.losses.terms import masked_token_terms, projected_loss, relation_loss
 from espalier.methods.base import Method
 from espalier.models.attention import Embedding
 from espalier.models.outputs import Outputs
@@ -221,6 +223,13 @@ class Homodistil(Method):
         counts = {name: int(mask.sum()) for name, mask in self.widths.kept.items()}
         return {name: torch.rand(count, generator=self.generator) for name, count in counts.items()}
 
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """L_MLM and L_pred are means over masked tokens, L_hidn and L_emb over real ones, L_attn over pairs of real ones."""
+        # n real tokens of a row make n^2 pairs of queries and keys.
+        lengths = batch.attention_mask.sum(dim=1)
+        real = int(lengths.sum())
+        return {**super().counts(batch), "hidden": real, "embedding": real, "attention": int(lengths.square().sum())}
+
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs, step: int) -> dict[str, Float[Tensor, ""]]:
         """L_MLM, L_pred, L_hidn, L_emb and L_attn; sums over layers are divided by their number.
 
@@ -231,9 +240,12 @@ class Homodistil(Method):
         terms: dict[str, Tensor] = {}
 
         # What the student says of the masked tokens: against the text, and against the teacher's distribution.
-        if "mlm" in on:
+        # Where both are on and nothing is softened, one softmax of the student's logits serves both.
+        if {"mlm", "prediction"} <= on.keys() and settings.temperature == 1.0:
+            terms["mlm"], terms["prediction"] = masked_token_terms(student.logits, teacher.logits, batch.labels)
+        elif "mlm" in on:
             terms["mlm"] = task_loss(student.logits, batch.labels, kind)
-        if "prediction" in on:
+        if "prediction" in on and "prediction" not in terms:
             terms["prediction"] = soft_label_loss(student.logits, teacher.logits, temperature=settings.temperature, kind=kind)
 
         # What it computes on the way: narrower states are projected to the teacher's width before they are compared.
@@ -254,6 +266,21 @@ class Homodistil(Method):
         return terms
 
     def after_backward(self, step: int) -> None:
+        """Read gradients before they are clipped, unless settings ask otherwise.
+
+        Source: docs/methods/homodistil.md §3.1.
+        Differs from the authors' code: PLATON's reads them after clipping (`score_gradients: clipped`).
+        """
+        # |w dL/dw| of the loss itself; clipping would weigh steps by the norm of all gradients.
+        if self.settings.score_gradients == "raw":
+            self._gather()
+
+    def after_clipping(self, step: int) -> None:
+        """Read gradients after they are clipped, where settings ask for it."""
+        if self.settings.score_gradients == "clipped":
+            self._gather()
+
+    def _gather(self) -> None:
         """Gather scores while they are needed; before a one-shot cut nothing is updated."""
         if self.importance is None:
             return

@@ -25,6 +25,9 @@ Objectives (section 2 of the specification), weights from `loss_weights`:
     cc       L_task + beta L_CC / d
     cc+kld   (1 - alpha) L_task + alpha tau^2 KL + beta L_CC / d
 
+Ours: targets of a path are a chain of stages, each from the student before (`chain: false` gives one run a target);
+gradients of removed weights are masked before the norm is clipped.
+
 Left out: token tasks; gradient-based criteria (section 7.2 b).
 """
 

@@ -16,8 +16,9 @@ from espalier.config.methods.structured import SmallDensePlan
 from espalier.losses.layer_matching import evenly_spaced
 from espalier.methods.logit_distillation import LogitDistillation
 from espalier.pruning.budget import SizeBudget
+from espalier.pruning.equal_layers import equal_shape, with_narrow_head
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import full_masks, heads_of, part_counts, prunable_shape, units_of, within
+from espalier.pruning.parts import full_masks, heads_of, part_counts, prunable_shape, sizes, units_of, within
 from espalier.pruning.shrink import shrink
 
 
@@ -34,7 +35,8 @@ class SmallDense(LogitDistillation):
 
         # Masks are over the model that the path began with, the cut is in the student that came.
         self.kept = within(before, chosen)
-        return shrink(student, chosen)
+        small = shrink(student, chosen)
+        return with_narrow_head(small, small.config.hidden_size) if self.settings.layers == "equal" else small
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Nothing is left to remove."""
@@ -44,6 +46,9 @@ class SmallDense(LogitDistillation):
 
     def _choose(self, budget: SizeBudget) -> Masks:
         """Heads and units at random; their numbers differ by at most one between layers."""
+        if self.settings.layers == "equal":
+            return self._choose_equal(budget)
+
         shape = budget.shape
         layers = [index for index, sizes in enumerate(shape.layers) if sizes != (0, 0)]
 
@@ -64,6 +69,14 @@ class SmallDense(LogitDistillation):
         masks["hidden"][:] = True
         self._spread(masks, heads_of, heads, {index: shape.layers[index][0] for index in layers})
         self._spread(masks, units_of, units, {index: shape.layers[index][1] for index in layers})
+        return masks
+
+    def _choose_equal(self, budget: SizeBudget) -> Masks:
+        """Equally many heads and units of every layer at random, and hidden dimensions as many as the heads have."""
+        shape = equal_shape(budget, ("heads", "units", "hidden"))
+        masks = {name: torch.zeros_like(mask) for name, mask in full_masks(budget.shape).items()}
+        for name, count in sizes(shape).items():
+            masks[name][torch.randperm(len(masks[name]), generator=self.generator)[:count]] = True
         return masks
 
     def _spread(self, masks: Masks, name: Any, count: int, sizes: dict[int, int]) -> None:

@@ -19,10 +19,16 @@ Choices (docs/methods/spd.md §7): 1 the probability reaches 1, `constant` is th
 schedules follow the parts; 5 twelve removals; 7 attention before dropout; 10 the teacher is a plain model. The teacher's
 layers have no dropout in G either. A step is one draw, micro-batches share it. H_0, which has no gradient while embeddings
 are frozen, is left out, and so are data augmentation and a head that is trained in part 3 alone.
+
+Departures from the public code that change numbers, each with what takes it back: batches are padded to their longest row,
+not to 128 tokens, which makes L_att larger and turns the gradient (`pad_to: 128`); gradients of removed weights are masked
+before the norm is clipped, where the public code masks weights after the step (no option; without clipping they are one);
+targets of a path are a chain of stages, where the paper has one run a target (`chain: false`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -35,6 +41,7 @@ from espalier.config.methods.spd import SpdPlan
 from espalier.data.batches import Batch
 from espalier.kinds.base import task_kind, task_loss
 from espalier.losses.terms import distance, map_loss, soft_cross_entropy
+from espalier.methods.base import Piece, counted
 from espalier.methods.pruning import WeightPruning
 from espalier.models.attention import Recording
 from espalier.models.encoder import embedding_parameters, encoder_layers
@@ -77,6 +84,11 @@ class Spd(WeightPruning):
         return "maps" if self.settings.attention_weight > 0 else None
 
     @property
+    def pad_to(self) -> int | None:
+        """As the settings say, where a term is a mean over padding too (docs/methods/spd.md §2.2); without one it is wasted."""
+        return self.settings.pad_to if self.needs_hidden_states or self.relations else None
+
+    @property
     def loss_weights(self) -> dict[str, float]:
         """Weights of the terms that are on."""
         settings = self.settings
@@ -98,9 +110,10 @@ class Spd(WeightPruning):
         self.grafts = None if self.teacher is None else Grafts(student, self.teacher)
         self.bits = torch.ones(student.config.num_hidden_layers, dtype=torch.bool)
 
-        # For the look at divergence: rows and hidden-state term of each micro-batch, what it is compared with, and for how
-        # many steps on end it was too high.
+        # For the look at divergence: count and hidden-state term of each micro-batch, the teacher's mean squares in the first
+        # step, what the term is compared with, and for how many steps on end it was too high.
         self.hidden: list[tuple[int, Tensor]] = []
+        self.squares: list[tuple[int, Tensor]] = []
         self.reference = torch.zeros((), device=student.device)
         self.too_high = torch.zeros((), dtype=torch.int64, device=student.device)
         self._freeze(student)
@@ -125,9 +138,7 @@ class Spd(WeightPruning):
         frozen = [parameter for parameter in self.student.parameters() if not parameter.requires_grad] + theirs
 
         # The public code's norm counts frozen parameters, so here they get gradients too (docs/methods/spd.md §7.3).
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        return [{"params": frozen, "lr": 0.0, "weight_decay": 0.0}] if frozen else []
+        return counted(frozen)
 
     @property
     def ramp_begin(self) -> int:
@@ -176,6 +187,21 @@ class Spd(WeightPruning):
         """The grafted network; evaluation, which is outside, sees the student's layers alone."""
         return nullcontext() if self.grafts is None else self.grafts.grafted(self.bits)
 
+    def look_ahead(self, pieces: Iterable[Piece]) -> None:
+        """Forget what an attempt at this step remembered that ran out of memory."""
+        self.hidden.clear()
+        self.squares.clear()
+
+    def counts(self, batch: Batch) -> Mapping[str, int]:
+        """L_hid and L_att are means over rows of one length, or over real tokens and pairs of them."""
+        rows = pairs = len(batch)
+
+        # n real tokens of a row make n^2 pairs of queries and keys.
+        if self.settings.mask_padding:
+            lengths = batch.attention_mask.sum(dim=1)
+            rows, pairs = int(lengths.sum()), int(lengths.square().sum())
+        return {**super().counts(batch), "hidden": rows, "attention": pairs}
+
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Float[Tensor, ""]]:
         """L_hid and L_att, sums over layers; L_pred; the task's own loss.
 
@@ -201,19 +227,19 @@ class Spd(WeightPruning):
             terms["task"] = task_loss(student.logits, batch.labels, self.stage.kind)
 
         if "hidden" in on:
-            self._remember(len(batch), terms["hidden"].detach(), teacher, step)
+            self._remember(batch, terms["hidden"].detach(), teacher, step)
 
         # Where no student layer was drawn nothing has a gradient; the loss needs a graph all the same.
         if not any(term.requires_grad for term in terms.values()):
             terms[next(iter(on))] += 0.0 * self.layers[-1].sum()
         return terms
 
-    def _remember(self, rows: int, value: Float[Tensor, ""], teacher: Outputs, step: int) -> None:
+    def _remember(self, batch: Batch, value: Float[Tensor, ""], teacher: Outputs, step: int) -> None:
         """Keep a micro-batch's hidden-state term for the look at divergence; its least reference comes from the teacher."""
-        self.hidden.append((rows, value))
+        self.hidden.append((self.counts(batch)["hidden"], value))
         if step == 0:
             squares = (states.detach().float().square().mean() for states in teacher.hidden_states)
-            self.reference = LEAST * sum(squares, start=torch.zeros((), device=self.reference.device))
+            self.squares.append((len(batch), sum(squares, start=torch.zeros_like(value))))
 
     def _prediction(
         self, batch: Batch, student: Float[Tensor, "rows classes"], teacher: Float[Tensor, "rows classes"]
@@ -265,12 +291,13 @@ class Spd(WeightPruning):
         Raises:
             UserError: there were `PATIENCE` such steps on end.
         """
-        # The mean over the rows of the batch, from its micro-batches.
-        value = sum(rows * term for rows, term in self.hidden) / sum(rows for rows, _ in self.hidden)
+        # The mean over the batch, from its micro-batches.
+        value = _mean_over(self.hidden)
 
         # A term grows about as the number of student layers in the draw.
         if step == 0:
-            self.reference = torch.maximum(self.reference, value * (len(self.bits) + 1) / (self.bits.sum() + 1))
+            least = LEAST * _mean_over(self.squares) if self.squares else self.reference
+            self.reference = torch.maximum(least, value * (len(self.bits) + 1) / (self.bits.sum() + 1))
 
         # Counted on the device; reading the count would make every step wait for it.
         self.too_high = torch.where(value > factor * self.reference, self.too_high + 1, 0)
@@ -289,6 +316,12 @@ class Spd(WeightPruning):
         """Take up what `state_dict` gave."""
         super().load_state_dict(state)
         self.reference, self.too_high = (state[name].to(self.student.device) for name in ("reference", "too_high"))
+
+
+def _mean_over(pieces: list[tuple[int, Tensor]]) -> Float[Tensor, ""]:
+    """The mean over a batch, from means over its micro-batches and what these count."""
+    total = torch.stack([count * mean for count, mean in pieces]).sum()
+    return total / sum(count for count, _ in pieces)
 
 
 def grafting_probability(step: int, *, first: float, begin: int, end: int, ramp: Ramp, jump: float) -> float:

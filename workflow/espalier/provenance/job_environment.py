@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from espalier.config.families import ENCODERS, BaseUses
 from espalier.provenance.code_digest import ROOT
+from espalier.runtime.fork_server import start
 
 PROCESSES = "ESPALIER_PROCESSES"
 """Name of the variable that tells jobs the number of processes."""
 MEASURED_LENGTH = "ESPALIER_MEASURED_LENGTH"
 """Name of the variable that tells jobs the length, in tokens, of the rows that `measure` will time."""
+BASE_USES = "ESPALIER_BASE_USES"
+"""Name of the variable that tells `fetch` what is to be done with each base, and with which families, as JSON."""
+IMPORTED = (
+    *("espalier.stages.export", "espalier.stages.measure", "espalier.stages.analyse", "espalier.stages.report"),
+    *("transformers.models.bert.modeling_bert", "datasets", "scipy.stats", "sklearn.metrics"),
+)
+"""What takes time to import in stages that do not train."""
 
 
 def run_this_clone() -> None:
@@ -26,13 +37,26 @@ def run_this_clone() -> None:
         os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
 
 
-def tell_jobs(processes: int, measured_length: int) -> None:
+def tell_jobs(processes: int, measured_length: int, needs: Mapping[str, BaseUses]) -> None:
     """Set the environment variables that jobs read.
 
-    No result depends on either, so neither is among a job's parameters.
+    No result depends on them, so none is among a job's parameters.
 
     Args:
         processes: number of processes of each training stage.
         measured_length: tokens in a row that `measure` will time; a base that takes no rows of this length is refused.
+        needs: base → what is to be done with it → families with which it can be done; a base of another family is refused.
     """
-    os.environ.update({PROCESSES: str(processes), MEASURED_LENGTH: str(measured_length)})
+    told = {PROCESSES: str(processes), MEASURED_LENGTH: str(measured_length), BASE_USES: json.dumps(needs)}
+    os.environ.update(told)
+
+
+def serve_short_stages() -> None:
+    """Let stages that do not train be children of one process, which has imported their libraries and ends with this one."""
+    start("espalier.__main__:status_of", IMPORTED)
+
+
+def told_needs(base: str) -> BaseUses:
+    """What is to be done with a base of this name, as `tell_jobs` said; where nothing was said, a teacher."""
+    told = json.loads(os.environ.get(BASE_USES, "{}")).get(base, {})
+    return {what: tuple(families) for what, families in told.items()} or {"teacher": ENCODERS}

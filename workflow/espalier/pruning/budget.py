@@ -142,8 +142,9 @@ def check_reach(budget: Budget, gated: Parts) -> None:
 def land(values: Parts, soft: Parts, shape: Shape, budget: Budget) -> dict[str, Tensor]:
     """Close or open the parts nearest to the decision until the budget is met as nearly as single parts allow.
 
-    FFN units come first, because they are small; where all units are gone, heads follow. Where all are open and the model
-    is still too small, the parts that were nearest to staying come back: sublayers, then heads, then hidden dimensions.
+    FFN units come first, because they are small. Where all units would not do, heads follow as a whole, then hidden
+    dimensions, then sublayers whose parts have no gates; units make up the remainder. Where all are open and the model is
+    still too small, the parts that were nearest to staying come back: sublayers, then heads, then hidden dimensions.
 
     Source: ours; docs/methods/cofi.md §3.5, step 5.
     Differs from the authors' code: they accept a deviation of 0.01 instead.
@@ -200,6 +201,9 @@ def close_until(
 ) -> dict[str, Tensor]:
     """Close parts from the beginning of `order`, as many as bring the saving nearest to the target; open the others.
 
+    Where the part at the limit is larger than others of the order, it is closed or open as a whole, and the smaller parts,
+    first ones first, make up the remainder.
+
     Args:
         values: gates, 0 = closed; parts that `order` leaves out stay as they are.
         soft: value of a part that is open.
@@ -224,25 +228,69 @@ def close_until(
 
     # One part fewer may be nearer to the target.
     candidates = [_with_closed(values, soft, order, count) for count in (max(low - 1, 0), low)]
+
+    # With the larger parts decided either way, the smaller ones come nearer.
+    smaller, ways = _decided_either_way(values, soft, order, low)
+    candidates += [close_until(way, soft, smaller, shape, budget, target) for way in ways]
     return min(candidates, key=lambda gates: abs(saving(gates) - target))
 
 
+def _decided_either_way(
+    values: Parts, soft: Parts, order: Sequence[tuple[str, int]], count: int
+) -> tuple[list[tuple[str, int]], list[dict[str, Tensor]]]:
+    """Parts that are smaller than the one at place `count` of an order, and the gates without and with that one closed.
+
+    There are no such gates where no part is smaller. Of the larger parts those that come before are closed.
+    """
+    limit = _rank(order[count - 1]) if count else 0
+    smaller = [part for part in order if _rank(part) < limit]
+    if not smaller:
+        return smaller, []
+
+    larger = [part for part in order if _rank(part) >= limit]
+    place = larger.index(order[count - 1])
+    return smaller, [_with_closed(values, soft, larger, closed) for closed in (place, place + 1)]
+
+
+def _rank(part: tuple[str, int]) -> int:
+    """Units, heads, hidden dimensions, sublayers: from the parts that save least to those that save most."""
+    name = part[0]
+    if name.endswith(".ffn"):
+        return 0
+    if name.endswith(".heads"):
+        return 1
+    return 2 if name == HIDDEN else 3
+
+
 def _closing_order(values: Parts, soft: Parts, shape: Shape) -> list[tuple[str, int]]:
-    """FFN units of open sublayers in the order in which they are closed, then the open heads of open sublayers."""
+    """Units of open sublayers in the order in which they are closed, then open heads, hidden dimensions and sublayers."""
     ranked: dict[Sublayer, list[tuple[bool, float, str, int]]] = {kind: [] for kind in SUBLAYERS}
     for kind in SUBLAYERS:
         for layer in range(len(shape.layers)):
             name = parts_in(kind, layer)
             # Parts of a closed sublayer are gone already: closing them would save nothing.
-            if name not in values or (kind in values and values[kind][layer] == 0):
-                continue
-            for index, (value, score) in enumerate(zip(values[name].tolist(), soft[name].tolist(), strict=True)):
-                ranked[kind].append((value != 0, score, name, index))
+            if name in values and not (kind in values and values[kind][layer] == 0):
+                ranked[kind] += _gates_of(name, values, soft)
 
     # Sorting puts what is closed already first, then the lowest soft value.
     units = sorted(ranked["ffn"])
     open_heads = [head for head in sorted(ranked["attention"]) if head[0]]
-    return [(name, index) for _, _, name, index in (*units, *open_heads)]
+
+    # One hidden dimension stays. Sublayers go as a whole where nothing inside them may go.
+    hidden = [dimension for dimension in sorted(_gates_of(HIDDEN, values, soft)) if dimension[0]][:-1]
+    whole = []
+    for kind in SUBLAYERS:
+        sublayers = [gate for gate in _gates_of(kind, values, soft) if gate[0]]
+        whole += [gate for gate in sublayers if parts_in(kind, gate[3]) not in values]
+    return [(name, index) for _, _, name, index in (*units, *open_heads, *hidden, *sorted(whole))]
+
+
+def _gates_of(name: str, values: Parts, soft: Parts) -> list[tuple[bool, float, str, int]]:
+    """Whether it is open, soft value, name and index of every gate of a vector; none where there is no such vector."""
+    if name not in values:
+        return []
+    pairs = zip(values[name].tolist(), soft[name].tolist(), strict=True)
+    return [(value != 0, score, name, index) for index, (value, score) in enumerate(pairs)]
 
 
 def _with_closed(values: Parts, soft: Parts, order: Sequence[tuple[str, int]], count: int) -> dict[str, Tensor]:

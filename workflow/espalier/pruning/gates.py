@@ -8,28 +8,31 @@ Source: CoFi (Xia, Zhong, Chen 2022, arXiv 2204.00408; docs/methods/cofi.md §2,
 LN_z normalises over the dimensions whose gate is open. A sublayer that is closed, or of which all heads or all units
 are closed, is an identity, its LayerNorm included.
 
-Heads are gated in an attention function of our own, which is registered with its mask function (without that, padding
-would be attended to) and calls torch's kernel; families without that registry are gated where the output projection reads.
+Gates multiply weights, not activations: z (x W + b) = x (z W) + z b, and a matrix has far fewer numbers than a batch has. A
+head or unit whose gate is exactly 0 adds nothing to the output and gets no gradient, so this pass leaves its rows and columns
+out. The results are those of the whole model up to rounding, at the cost of a small one. The next pass may open the part
+again: parameters, their gradients and the optimiser's moments keep their shapes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from torch.autograd.function import FunctionCtx
+from transformers import PreTrainedModel
 
-from espalier.models.modeling_espalier import Family, check_covered, family_of, find, shape_of
-from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, heads_of, parts_in, units_of
+from espalier.models.modeling_espalier import Family, Shape, check_covered, family_of, find, head_sizes, shape_of
+from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, in_blocks, parts_in
 
-GATED = "espalier_gated"
-"""Name of the attention function."""
+GRAIN: dict[Sublayer, int] = {"attention": 1, "ffn": 16}
+"""Heads and units are computed in multiples of these: the kernels of matrix products like whole vectors of numbers."""
+WORTH = 0.9
+"""Where more than this fraction of a sublayer's parts is open, it is computed whole: copying its weights would cost more."""
 
 
 def sublayer_gate(values: Parts, kind: Sublayer, layer: int) -> Float[Tensor, ""] | None:
@@ -48,44 +51,138 @@ def sublayer_gate(values: Parts, kind: Sublayer, layer: int) -> Float[Tensor, ""
     return gate
 
 
+@dataclass(frozen=True)
+class Computed:
+    """What a forward pass computes of a sublayer."""
+
+    count: int
+    """Heads or FFN units that are computed."""
+    chosen: Int[Tensor, " _"] | None = None
+    """Their indices; None where all are computed."""
+
+
+class Chosen(torch.autograd.Function):
+    """Rows or columns of a weight; the gradient of the others is 0.
+
+    As `index_select`, whose gradient is added up number by number; here no index comes twice, so it is copied.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, weight: Tensor, axis: int, indices: Int[Tensor, " _"]) -> Tensor:
+        """The rows (axis 0) or columns (axis 1) with these indices, in order."""
+        ctx.axis, ctx.indices, ctx.shape = axis, indices, weight.shape
+        return weight.index_select(axis, indices)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Zeros, with the gradient where it belongs."""
+        whole = gradient.new_zeros(ctx.shape)
+        return whole.index_copy_(ctx.axis, ctx.indices, gradient), None, None
+
+
 class GateState:
     """What the modules of one model read during a forward pass."""
 
-    def __init__(self, source: Callable[[], Parts]) -> None:
+    def __init__(self, source: Callable[[], Parts], shape: Shape) -> None:
         self.source = source
+        self.shape = shape
         self.values: Parts = {}
         """Gates of the forward pass that runs now."""
         self.present: dict[tuple[Sublayer, int], bool] = {}
         """Sublayer → whether it is open; only sublayers that the model has."""
-        self.hidden_kept: Tensor | None = None
+        self.computed: dict[tuple[Sublayer, int], Computed] = {}
+        """Sublayer → what is computed of it; only sublayers that the model has."""
+        self.hidden_kept: int | None = None
         """Number of open hidden dimensions; None where all are open."""
 
-    def refresh(self, layers: Sequence[tuple[int, int]]) -> None:
-        """Take the gates of this forward pass.
-
-        Args:
-            layers: number of heads and of FFN units in each layer; 0 where the layer has no such sublayer.
-        """
+    def refresh(self) -> None:
+        """Take the gates of this forward pass."""
         self.values = self.source()
 
-        gates: dict[tuple[Sublayer, int], Tensor | None] = {}
-        for layer, sizes in enumerate(layers):
+        # One transfer from the device for all gates: Python needs to know which are closed to leave them out.
+        is_open: dict[str, Tensor] = {}
+        if self.values:
+            every = torch.cat([gate.detach() for gate in self.values.values()]).ne(0).cpu()
+            is_open = dict(zip(self.values, every.split([len(gate) for gate in self.values.values()]), strict=True))
+
+        for layer, sizes in enumerate(self.shape.layers):
             for kind, size in zip(SUBLAYERS, sizes, strict=True):
                 if size:
-                    gates[kind, layer] = sublayer_gate(self.values, kind, layer)
-
-        # One transfer from the device for all sublayers: Python needs the values to skip sublayers that are closed.
-        self.present = dict.fromkeys(gates, True)
-        gated = {place: gate for place, gate in gates.items() if gate is not None}
-        if gated:
-            is_open = torch.stack(list(gated.values())).ne(0).tolist()
-            self.present |= zip(gated, is_open, strict=True)
+                    self._choose(kind, layer, size, is_open)
 
         # None where every hidden dimension is open: then the ordinary LayerNorm serves.
-        hidden = self.values.get(HIDDEN)
-        self.hidden_kept = None
-        if hidden is not None and not bool((hidden != 0).all()):
-            self.hidden_kept = (hidden != 0).sum()
+        hidden = is_open.get(HIDDEN)
+        self.hidden_kept = None if hidden is None or bool(hidden.all()) else int(hidden.sum())
+
+    def _choose(self, kind: Sublayer, layer: int, size: int, is_open: dict[str, Tensor]) -> None:
+        """Decide whether a sublayer is there, and which of its parts are computed."""
+        parts = is_open.get(parts_in(kind, layer), torch.ones(size, dtype=torch.bool))
+        gate = is_open.get(kind)
+        present = bool(parts.any()) and (gate is None or bool(gate[layer]))
+        self.present[kind, layer] = present
+
+        # Of a closed sublayer the least is computed that its modules can bear; its output is 0.
+        wanted = int(parts.sum()) if present else 1
+        wanted = -(-wanted // GRAIN[kind]) * GRAIN[kind]
+        if wanted > WORTH * size:
+            self.computed[kind, layer] = Computed(size)
+            return
+
+        # Open parts first; closed ones fill up the last multiple, their weights are multiplied by 0.
+        chosen = parts.logical_not().to(torch.uint8).argsort(stable=True)[:wanted].sort().values
+        self.computed[kind, layer] = Computed(wanted, chosen)
+
+
+class GatedLinear(nn.Linear):
+    """A matrix of a gated sublayer. It takes a Linear's place without changing the names of its parameters."""
+
+    state: GateState
+    place: tuple[Sublayer, int]
+    """The sublayer that it belongs to."""
+    writes: bool
+    """Whether it writes to the residual stream from the sublayer's parts; otherwise it reads the stream into them."""
+    blocks: int
+    """Stacked matrices in it, each with rows for all parts."""
+    width: int
+    """Rows or columns of one part in a block."""
+
+    def forward(self, states: Float[Tensor, "*batch _"]) -> Float[Tensor, "*batch _"]:
+        """The product with the rows or columns of the parts that are computed, gates multiplied in."""
+        chosen = self.state.computed[self.place].chosen
+        return self._written(states, chosen) if self.writes else self._read(states, chosen)
+
+    def _read(self, states: Tensor, chosen: Tensor | None) -> Tensor:
+        if chosen is None:
+            return super().forward(states)
+
+        parts = self.out_features // (self.blocks * self.width)
+        rows = in_blocks(_spread(chosen, self.width), self.blocks, parts * self.width).to(self.weight.device)
+        bias = None if self.bias is None else self.bias[rows]
+        return F.linear(states, Chosen.apply(self.weight, 0, rows), bias)
+
+    def _written(self, states: Tensor, chosen: Tensor | None) -> Tensor:
+        kind, layer = self.place
+        values, weight, bias = self.state.values, self.weight, self.bias
+        gate = values.get(parts_in(kind, layer))
+
+        if chosen is not None:
+            chosen = chosen.to(weight.device)
+            weight = Chosen.apply(weight, 1, _spread(chosen, self.width))
+            gate = None if gate is None else gate[chosen]
+
+        # Gates of heads or units scale columns; those of the sublayer and of hidden dimensions scale rows and bias.
+        if gate is not None:
+            weight = weight * gate.repeat_interleave(self.width)
+        for factor in (sublayer_gate(values, kind, layer), values.get(HIDDEN)):
+            if factor is not None:
+                weight = weight * factor.reshape(-1, 1)
+                bias = None if bias is None else bias * factor
+        return F.linear(states, weight, bias)
+
+
+def _spread(parts: Int[Tensor, " _"], width: int) -> Int[Tensor, " _"]:
+    """Indices of rows or columns from those of parts, each of which has `width` neighbouring ones."""
+    return (parts[:, None] * width + torch.arange(width, device=parts.device)).flatten()
 
 
 class GatedNorm(nn.LayerNorm):
@@ -123,15 +220,16 @@ class GatedNorm(nn.LayerNorm):
 def open_layer_norm(
     states: Float[Tensor, "*batch hidden"],
     gate: Float[Tensor, " hidden"],
-    kept: Tensor,
+    kept: int,
     weight: Float[Tensor, " hidden"],
     bias: Float[Tensor, " hidden"] | None,
     epsilon: float,
 ) -> Float[Tensor, "*batch hidden"]:
     """LayerNorm over the open dimensions, times the gate.
 
-    Mean and variance over the k open ones of d dimensions follow from mean and variance over all d, because the closed
-    dimensions are 0: mean_k = (d / k) mean, var_k = (d / k) (var + mean^2) - mean_k^2.
+    The closed dimensions, which are 0, are set to the mean m of the k open ones of d dimensions. The mean over all is then
+    m, too, and the variance k/d of that over the open ones, so that torch's own LayerNorm serves:
+    (x - m) / sqrt(var + epsilon) = sqrt(k/d) (x - m) / sqrt(k/d var + k/d epsilon).
 
     Source: docs/methods/cofi.md §2 (LN_z).
 
@@ -143,43 +241,21 @@ def open_layer_norm(
         bias: bias of the LayerNorm.
         epsilon: added to the variance.
     """
-    # At least fp32: the difference of squares below loses too many digits in half precision.
+    # At least fp32: the sum below loses too many digits in half precision.
     states = states.to(torch.promote_types(states.dtype, torch.float32))
-    variance, mean = torch.var_mean(states, dim=-1, correction=0, keepdim=True)
+    mean = states.sum(dim=-1, keepdim=True) / kept
+    filled = torch.addcmul(states, mean, (gate == 0).to(states.dtype))
 
-    ratio = states.shape[-1] / kept  # d / k
-    open_mean = ratio * mean
-    open_variance = ratio * (variance + mean.square()) - open_mean.square()
-
-    # Rounding can leave a variance just below 0.
-    scale = torch.rsqrt(open_variance.clamp_min(0.0) + epsilon)
-    normal = states * scale - open_mean * scale
-    return normal * (weight * gate) if bias is None else torch.addcmul(bias * gate, normal, weight * gate)
-
-
-def gated_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **keywords: Any
-) -> tuple[Float[Tensor, "batch length heads head_size"], None]:
-    """Torch's attention with each head's context multiplied by the head's gate."""
-    context, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **keywords)
-
-    # Contexts are [batch, length, heads, head_size]: one gate for each head, before the output matrix mixes heads.
-    state, index = module.gate
-    gate = state.values.get(heads_of(index))
-    if gate is not None:
-        context = context * gate.to(context.dtype)[:, None]
-    return context, None
-
-
-AttentionInterface.register(GATED, gated_attention)
-AttentionMaskInterface.register(GATED, sdpa_mask)
+    ratio = kept / states.shape[-1]
+    scaled = weight * gate * ratio**0.5
+    return F.layer_norm(filled, gate.shape, scaled, None if bias is None else bias * gate, ratio * epsilon)
 
 
 def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
     """Gate a model's parts.
 
-    The class of the model's LayerNorms changes, and hooks are set, so a gated model is for training; `pruning.shrink`
-    makes the model to keep.
+    The class of the model's matrices and LayerNorms changes, and hooks are set, so a gated model is for training;
+    `pruning.shrink` makes the model to keep.
 
     Args:
         model: the model to gate, in place.
@@ -193,60 +269,45 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
     base = model.base_model
     check_covered(base, family)
 
-    state = GateState(source)
-    model.register_forward_pre_hook(lambda module, inputs: state.refresh(shape.layers))
-
     layers = find(base, family.layers)
+    state = GateState(source, shape)
+    model.register_forward_pre_hook(lambda module, inputs: _refresh(state, family, layers))
+
     for index, (layer, (heads, units)) in enumerate(zip(layers, shape.layers, strict=True)):
         if heads:
-            _gate_heads(layer, family, state, index, shape.head_dim)
-            _gate_output(find(layer, family.from_heads), state, ("attention", index))
+            for path in family.to_heads:
+                _gate_linear(layer, path, state, ("attention", index), family.head_blocks, shape.head_dim)
+            _gate_linear(layer, family.from_heads, state, ("attention", index), 1, shape.head_dim, writes=True)
         if units:
-            down = find(layer, family.ffn_out)
-            _gate_input(down, state, units_of(index))
-            _gate_output(down, state, ("ffn", index))
+            _gate_linear(layer, family.ffn_in, state, ("ffn", index), family.ffn_blocks, 1)
+            _gate_linear(layer, family.ffn_out, state, ("ffn", index), 1, 1, writes=True)
 
         # In a pre-norm family the LayerNorm comes before the sublayer, off the residual path: it need not be skipped.
         for kind, path, size in zip(SUBLAYERS, family.norms, (heads, units), strict=True):
             if size and isinstance(norm := find(layer, path), nn.LayerNorm):
                 _gate_norm(norm, state, None if family.pre_norm else (kind, index))
 
-    if family.dispatches:
-        model.set_attn_implementation(GATED)
     _gate_stream(base, family, state)
     return state
 
 
-def _gate_heads(layer: nn.Module, family: Family, state: GateState, index: int, head_dim: int) -> None:
-    """Scale the heads of a layer: in our attention function, or where the output matrix reads them."""
-    if family.dispatches:
-        find(layer, family.attention).gate = (state, index)
-    else:
-        _gate_input(find(layer, family.from_heads), state, heads_of(index), head_dim)
+def _refresh(state: GateState, family: Family, layers: nn.ModuleList) -> None:
+    """Take the gates of a forward pass, and tell attention modules how many heads they compute."""
+    state.refresh()
+    for index, (heads, _) in enumerate(state.shape.layers):
+        if heads:
+            sizes = head_sizes(state.computed["attention", index].count, state.shape.head_dim)
+            for attribute in family.refresh:
+                setattr(find(layers[index], family.attention), attribute, sizes[attribute])
 
 
-def _gate_input(module: nn.Module, state: GateState, name: str, repeats: int = 1) -> None:
-    """Scale what a matrix reads; each gate stands for `repeats` neighbouring inputs."""
-
-    def read(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        gate = state.values.get(name)
-        if gate is None:
-            return inputs
-        return (inputs[0] * gate.repeat_interleave(repeats).to(inputs[0].dtype),)
-
-    module.register_forward_pre_hook(read)
-
-
-def _gate_output(module: nn.Module, state: GateState, place: tuple[Sublayer, int]) -> None:
-    """Scale what a sublayer writes to the residual stream, by its own gate and by the hidden gates."""
-
-    def write(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        for gate in (sublayer_gate(state.values, *place), state.values.get(HIDDEN)):
-            if gate is not None:
-                output = output * gate.to(output.dtype)
-        return output
-
-    module.register_forward_hook(write)
+def _gate_linear(
+    layer: nn.Module, path: str, state: GateState, place: tuple[Sublayer, int], blocks: int, width: int, writes: bool = False
+) -> None:
+    """Change the class of a matrix, where the layer has one; the module, its parameters and their names stay."""
+    if (module := find(layer, path)) is not None:
+        module.__class__ = GatedLinear
+        module.state, module.place, module.writes, module.blocks, module.width = state, place, writes, blocks, width
 
 
 def _gate_norm(norm: nn.LayerNorm, state: GateState, sublayer: tuple[Sublayer, int] | None, scales_input: bool = False) -> None:

@@ -136,10 +136,18 @@ class HardConcreteGates(nn.Module):
         return {name: kept_probability(vector) for name, vector in self.items()}
 
     @torch.no_grad()
-    def decided(self) -> dict[str, Float[Tensor, " _"]]:
-        """Deterministic gates; in a vector of sublayers every sublayer is decided by itself."""
+    def decided(self, counts: Mapping[str, int] | None = None) -> dict[str, Float[Tensor, " _"]]:
+        """Deterministic gates; in a vector of sublayers every sublayer is decided by itself.
+
+        Args:
+            counts: name of a vector → gates that stay open, in the place of the expected number.
+        """
         gates: dict[str, Tensor] = {}
         for name, vector in self.items():
+            if counts is not None:
+                gates[name] = deterministic(vector, removed=len(vector) - counts[name])
+                continue
+
             # n0 is counted in each vector; one sublayer is a vector with N = 1, closed where q < 0.5.
             if name in SUBLAYERS:
                 gates[name] = torch.cat([deterministic(sublayer) for sublayer in vector.split(1)])

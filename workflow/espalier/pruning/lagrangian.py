@@ -81,12 +81,12 @@ def ramped(before: float, target: float, step: int, ramp_steps: int) -> float:
 
 
 def lagrangian(
-    deviation: Float[Tensor, ""],
-    linear: Float[Tensor, ""],
-    quadratic: Float[Tensor, ""],
+    deviation: Float[Tensor, "*constraints"],
+    linear: Float[Tensor, "*constraints"],
+    quadratic: Float[Tensor, "*constraints"],
     form: Literal["signed", "absolute"],
-) -> Float[Tensor, ""]:
-    """lambda_1 d + lambda_2 d^2, minimised over the gates and maximised over both multipliers.
+) -> Float[Tensor, "*constraints"]:
+    """lambda_1 d + lambda_2 d^2 of each constraint, minimised over the gates and maximised over the multipliers.
 
     Source: docs/methods/cofi.md §2, with d = expected sparsity - target.
     Differs from the authors' code: `absolute` puts |d| in the linear term (a user's remedy, section 7, point 17).

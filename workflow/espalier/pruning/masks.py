@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,8 +30,9 @@ class Pruner:
     """Removes the lowest-ranked weights, exactly as many as asked for, and keeps them at zero.
 
     Masks nest: a removed weight never comes back. With gradients masked before the optimiser reads them and Adam's
-    moments masked at each removal, the update of a removed weight is exactly zero, so weights need no masking after
-    each step: theta <- M theta would change nothing.
+    moments masked at each removal, the update of a removed weight is exactly zero, so here theta <- M theta after each
+    step would change nothing. Masking the weights alone, as public code does, is another run: there the gradients of
+    removed weights count in the norm that is clipped, and so shorten the steps of the weights that are kept.
     """
 
     def __init__(
@@ -119,9 +120,16 @@ def _keep_highest_of_all(scores: Mapping[str, Float[Tensor, "..."]], removed: fl
     return {name: part.view_as(scores[name]) for name, part in zip(scores, by_matrix, strict=True)}
 
 
-def write_masks(path: Path, masks: Masks) -> None:
-    """Write masks as safetensors, one bit a weight; their shapes stand in the file's metadata."""
+def write_masks(path: Path, masks: Masks, handed_on: Mapping[str, Tensor] | None = None) -> None:
+    """Write masks as safetensors, one bit a weight; their shapes stand in the file's metadata.
+
+    Args:
+        path: where to.
+        masks: what is kept.
+        handed_on: tensors of the method's own for later stages, under names that no mask has.
+    """
     packed = {name: np.packbits(mask.cpu().numpy()) for name, mask in masks.items()}
+    packed |= {name: tensor.contiguous().cpu().numpy() for name, tensor in (handed_on or {}).items()}
 
     # One key for all shapes: safetensors does not always write several keys in the same order.
     shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
@@ -133,7 +141,7 @@ def read_masks(path: Path) -> Masks:
     """Read masks; `Pruner.load` checks that they fit the model."""
     with reading(path, SafetensorError), safe_open(path, framework="numpy") as file:
         shapes = json.loads(file.metadata()["shapes"])
-        packed = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        packed = {name: file.get_tensor(name) for name in file.keys() if name in shapes}  # noqa: SIM118
 
     # Bits are packed into bytes, so the last byte may hold more of them than the mask has.
     masks = {}
@@ -141,6 +149,22 @@ def read_masks(path: Path) -> Masks:
         shape = shapes[name]
         masks[name] = torch.from_numpy(np.unpackbits(bits, count=math.prod(shape)).astype(bool)).view(shape)
     return masks
+
+
+def read_handed_on(start: Sequence[Path]) -> dict[str, Tensor]:
+    """What the method of the stage before handed on beside its masks; nothing where a model comes without a file of masks.
+
+    Args:
+        start: files of the model that a stage starts from.
+    """
+    path = next((path for path in start if path.name == "masks.safetensors"), None)
+    if path is None:
+        return {}
+
+    # What has no shape among the masks is no mask.
+    with reading(path, SafetensorError), safe_open(path, framework="pt") as file:
+        shapes = json.loads(file.metadata()["shapes"])
+        return {name: file.get_tensor(name) for name in file.keys() if name not in shapes}  # noqa: SIM118
 
 
 def structure_of(masks: Masks) -> dict[str, Any]:

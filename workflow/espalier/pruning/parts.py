@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
@@ -59,6 +59,11 @@ def units_of(layer: int) -> str:
 def parts_in(kind: Sublayer, layer: int) -> str:
     """Name of the parts that a sublayer holds: a layer's heads, or its FFN units."""
     return heads_of(layer) if kind == "attention" else units_of(layer)
+
+
+def in_blocks(indices: Int[Tensor, " _"], blocks: int, size: int) -> Int[Tensor, " _"]:
+    """The indices in each of several stacked blocks, such as queries, keys and values in one matrix."""
+    return torch.cat([indices + block * size for block in range(blocks)])
 
 
 def sizes(shape: Shape) -> dict[str, int]:

@@ -11,7 +11,7 @@ A unit's score is the sum over its row or column of every matrix that it belongs
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import torch
@@ -22,6 +22,9 @@ from espalier.pruning.widths import Axes
 
 Criterion = Literal["platon", "averaged-sensitivity", "sensitivity", "magnitude", "random"]
 """The score, in the symbols above: I U; I alone; S of the last step alone; |w|; a number drawn for every unit."""
+
+PIECE = 1 << 18
+"""Numbers that are worked on at once: 1 MiB."""
 
 
 def sensitivity(weight: Float[Tensor, "..."], gradient: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -100,13 +103,15 @@ class Importance:
 
     @torch.no_grad()
     def gather(self) -> None:
-        """Read the gradients of a step."""
+        """Read the gradients of a step, as they are now: the caller decides whether before or after clipping."""
         if not self.reads:
             return
 
+        # Piece by piece, so that what one operation leaves in the cache is there for the next one.
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
-                self.stores["sum"][name] += sensitivity(parameter, parameter.grad)
+                for total, weight, gradient in _pieces(self.stores["sum"][name], parameter.detach(), parameter.grad):
+                    total += sensitivity(weight, gradient)
 
         self.filled += 1
         if self.filled == self.window:
@@ -157,6 +162,12 @@ class Importance:
         for kind, store in self.stores.items():
             for name, parameter in self.parameters.items():
                 store[name] = state[f"{kind}/{name}"].to(parameter.device, copy=True)
+
+
+def _pieces(*tensors: Float[Tensor, "..."]) -> Iterator[tuple[Float[Tensor, "..."], ...]]:
+    """Views of the same rows of tensors of one shape, of about `PIECE` numbers each."""
+    rows = max(1, PIECE * len(tensors[0]) // max(1, tensors[0].numel()))
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
 
 
 def unit_scores(scores: Mapping[str, Float[Tensor, "..."]], axes: Axes, *, divided: bool) -> dict[str, Float[Tensor, " _"]]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from espalier.models.classes import auto_class, model_class
 from espalier.models.modeling_espalier import Family, Shape, compact_config, family_of, shape_of
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import HIDDEN, heads_of, masked_shape, units_of
+from espalier.pruning.parts import HIDDEN, heads_of, in_blocks, masked_shape, units_of
 
 
 @torch.no_grad()
@@ -50,8 +50,8 @@ def _axes(
 
         # Head j holds the dimensions j d_h … (j + 1) d_h - 1.
         columns = (kept[heads_of(index)][:, None] * shape.head_dim + torch.arange(shape.head_dim)).flatten()
-        head_rows = _in_blocks(columns, family.head_blocks, heads * shape.head_dim)
-        unit_rows = _in_blocks(kept[units_of(index)], family.ffn_blocks, units)
+        head_rows = in_blocks(columns, family.head_blocks, heads * shape.head_dim)
+        unit_rows = in_blocks(kept[units_of(index)], family.ffn_blocks, units)
 
         # Matrices that write heads or units lose rows and entries of the bias.
         rows = dict.fromkeys(family.to_heads, head_rows) | {family.ffn_in: unit_rows}
@@ -63,11 +63,6 @@ def _axes(
         axes[f"{place}.{family.from_heads}.weight"] = {1: columns}
         axes[f"{place}.{family.ffn_out}.weight"] = {1: kept[units_of(index)]}
     return axes
-
-
-def _in_blocks(indices: Int[Tensor, " _"], blocks: int, size: int) -> Int[Tensor, " _"]:
-    """The indices in each of several stacked blocks, such as queries, keys and values in one matrix."""
-    return torch.cat([indices + block * size for block in range(blocks)])
 
 
 def _select_kept(weight: Tensor, shape: torch.Size, axes: dict[int, Tensor], hidden: Tensor) -> Tensor:

@@ -10,9 +10,14 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from espalier.config.deployment.formats import EXPORTED, FORMATS, Format
 from espalier.config.job_specs import CardSpec
 from espalier.config.kinds import KIND_RULES
-from espalier.config.targets import Latency, Parameters, Speedup, Target
+from espalier.config.methods import PAPERS
+from espalier.config.targets import Latency, Parameters, Speedup, Target, percent_of
+from espalier.report.snippets import TextInputs, snippet
+from espalier.results.formats import batch_words, passes
+from espalier.results.landings import missed_target
 from espalier.results.table import RUNTIMES
 
 HUB_METRICS = {
@@ -24,6 +29,10 @@ HUB_METRICS = {
     "spearman": "spearmanr",
 }
 """Our name of a metric → its name on the Hugging Face hub, where the two differ."""
+HUB_TAGS = {"onnxruntime": "onnx"}
+"""A runtime → the hub's tag for models in its format, where the two differ."""
+ENGLISH = ("nyu-mll/glue", "rajpurkar/squad")
+"""Known data sets of the hub whose rows are English."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>&#|~$])")
 """Characters that Markdown, or a table in it, would not print as they are."""
 
@@ -44,6 +53,10 @@ class Facts(NamedTuple):
     task: Mapping[str, Any]
     config: Mapping[str, Any]
     """config.json of the compact model."""
+    deployment: Mapping[str, Any] | None = None
+    """What `deploy` wrote of the model's formats; None where it is served in none."""
+    trimmed: Mapping[str, Any] | None = None
+    """trim.json of a model with smaller embeddings, whose other files tell of the model before that; else None."""
 
 
 class Timing(NamedTuple):
@@ -58,40 +71,144 @@ class Timing(NamedTuple):
     speedup: float
 
 
+class FormatLine(NamedTuple):
+    """One line of the table of formats."""
+
+    name: str
+    file: str
+    values: Mapping[str, Any]
+    """Score, loss, agreement and sizes."""
+    latencies: list[float]
+    """Median milliseconds, one for each kind of batch."""
+    passed: bool
+
+
 def render(spec: CardSpec, facts: Facts) -> str:
     """The card as Markdown; the same facts give the same text."""
+    facts = _own_scores(facts)
     front = yaml.safe_dump(front_matter(spec, facts), sort_keys=False)
     page = _environment().get_template("card.md.j2")
     return page.render(
         spec=spec,
+        pair=spec.pair,
+        taught_by=spec.taught_by,
         front_matter=Markup(front.strip()),
         aim=aim(spec.target),
         timings=timings(facts.cost),
-        needs_code=facts.config["model_type"].startswith("compact-"),
-        opened_by=KIND_RULES[spec.kind].auto_class,
+        format_lines=format_lines(facts.deployment, spec.max_drop) if facts.deployment else [],
+        batches=[batch_words(kind) for kind in timed_kinds(facts.deployment)] if facts.deployment else [],
+        needs_code="auto_map" in facts.config,
+        snippets=snippets(spec, facts),
+        languages=languages(facts),
+        paper=PAPERS.get(spec.method),
         new_head=any(record.get("head") == "new" for record in facts.records),
         chosen_by_score=chosen_by_score(facts),
+        missed=missed_target(facts.structure or {}),
+        sources=[_located(source, spec.files) for source in facts.task["sources"]],
         **facts._asdict(),
     )
 
 
+def _own_scores(facts: Facts) -> Facts:
+    """The facts of a trimmed model with its own scores, which stand among its formats: PyTorch's, or else the first one's."""
+    if facts.trimmed is None or facts.deployment is None:
+        return facts
+    formats = facts.deployment["formats"]
+    values = formats.get("torch") or next(iter(formats.values()))
+    return facts._replace(scores={**facts.scores, "score": values["score"], "sets": values["sets"]})
+
+
+def _located(source: Mapping[str, str], files: Mapping[str, str]) -> dict[str, str]:
+    """Where rows come from, with the path of the file."""
+    path = files.get(source.get("split", ""))
+    return {**({"path": path} if path else {}), **source}
+
+
 def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
-    """Metadata for the Hugging Face hub; unknown entries, such as the language, are left out."""
+    """Metadata for the Hugging Face hub; unknown entries are left out."""
     data = [source["id"] for source in facts.task["sources"] if "id" in source]
-    metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *_other_metrics(facts))]
+    metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *_metrics_of(facts.scores))]
+    base = {"base_model": facts.source["id"], "base_model_relation": "finetune"} if "id" in facts.source else {}
+    paper, spoken = PAPERS.get(spec.method), languages(facts)
+    formats = dict.fromkeys(FORMATS[name].runtime.lower() for name in _formats(facts) if name != "torch")
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
+        **({"language": spoken} if spoken else {}),
         "library_name": "transformers",
         "pipeline_tag": KIND_RULES[spec.kind].pipeline,
-        **({"base_model": facts.source["id"]} if "id" in facts.source else {}),
+        **base,
         **({"datasets": data} if data else {}),
         "metrics": list(dict.fromkeys(metrics)),
-        "tags": ["espalier", *(["pruning", spec.method] if spec.target else []), "onnx"],
+        "tags": [
+            "espalier",
+            *(["pruning", spec.method] if spec.target else []),
+            *(HUB_TAGS.get(name, name) for name in formats),
+            *([f"arxiv:{paper}"] if paper else []),
+        ],
+        "model-index": [{"name": _model_name(spec), "results": _results(spec, facts)}],
     }
 
 
-def _other_metrics(facts: Facts) -> list[str]:
-    return [name for name in facts.scores["sets"][facts.scores["set"]] if name not in ("rows", "loss")]
+def _model_name(spec: CardSpec) -> str:
+    """A name that tells the models of a study apart."""
+    place = spec.plan if spec.target is None else f"{spec.plan}-{percent_of(spec.target)}"
+    return f"{spec.base}-{spec.task}-{place}"
+
+
+def _results(spec: CardSpec, facts: Facts) -> list[dict[str, Any]]:
+    """What the hub shows beside the model: the scores on every evaluation set, in fp32."""
+    results = []
+    for split, values in facts.scores["sets"].items():
+        metrics = [
+            {"type": HUB_METRICS.get(name, name), "value": round(values[name], 6), "name": name}
+            for name in (facts.scores["metric"], *_metrics_of(facts.scores))
+        ]
+        results.append(
+            {
+                "task": {"type": KIND_RULES[spec.kind].pipeline},
+                "dataset": _data_set(spec, facts.task) | {"split": split},
+                "metrics": list({metric["name"]: metric for metric in metrics}.values()),
+            }
+        )
+    return results
+
+
+def _data_set(spec: CardSpec, task: Mapping[str, Any]) -> dict[str, str]:
+    """The data set that the rows come from, in the hub's words; the task itself where they come from files."""
+    known = [source for source in task["sources"] if "id" in source]
+    if not known:
+        return {"type": spec.task, "name": spec.task}
+
+    source = known[0]
+    part = {"config": source["name"]} if source.get("name") else {}
+    fixed = {"revision": source["revision"]} if "revision" in source else {}
+    return {"type": source["id"], "name": spec.task, **part, **fixed}
+
+
+def languages(facts: Facts) -> list[str]:
+    """Languages of the rows, where the task says what they are: built-in tasks and known data sets of the hub."""
+    return sorted({"en" for source in facts.task["sources"] if "builtin" in source or source.get("id") in ENGLISH})
+
+
+def _metrics_of(scores: Mapping[str, Any]) -> list[str]:
+    return [name for name in scores["sets"][scores["set"]] if name not in ("rows", "loss")]
+
+
+def _formats(facts: Facts) -> list[Format]:
+    """The formats that a model has, those of the export first."""
+    served = [*facts.deployment["formats"]] if facts.deployment else []
+    return list(dict.fromkeys([*EXPORTED, *served]))
+
+
+def snippets(spec: CardSpec, facts: Facts) -> dict[str, Markup]:
+    """Runtime → lines that answer texts in it, in its fp32 format, or in the one that it has."""
+    inputs = TextInputs(
+        spec.kind, spec.pair, spec.max_length, spec.stride, spec.max_answer_length, needs_code="auto_map" in facts.config
+    )
+    lines: dict[str, Markup] = {}
+    for name in _formats(facts):
+        lines.setdefault(FORMATS[name].runtime, Markup(snippet(name, inputs, ".")))
+    return lines
 
 
 def aim(target: Target | None) -> str | None:
@@ -115,6 +232,21 @@ def timings(cost: Mapping[str, Any]) -> list[Timing]:
         for batch, own in times["latency_ms"].items():
             lines.append(Timing(runtime, batch, own, times["dense_latency_ms"][batch], times["speedup"][batch]))
     return lines
+
+
+def format_lines(deployment: Mapping[str, Any], max_drop: float) -> list[FormatLine]:
+    """Every format of a model, with what it costs and whether it loses no more score than it may."""
+    lines = []
+    for name, values in deployment["formats"].items():
+        latencies = [values["latency_ms"][kind]["median"] for kind in timed_kinds(deployment)]
+        file = FORMATS[name].weights[0]
+        lines.append(FormatLine(name, file, values, latencies, passes(values["drop"], max_drop)))
+    return lines
+
+
+def timed_kinds(deployment: Mapping[str, Any]) -> list[str]:
+    """The kinds of batches on which formats were timed, such as `b1_l64` and `b1_lrows`."""
+    return list(next(iter(deployment["formats"].values()))["latency_ms"])
 
 
 def chosen_by_score(facts: Facts) -> list[str]:

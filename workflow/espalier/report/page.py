@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from importlib.resources import files
 from typing import Any
 
 import jinja2
@@ -11,8 +14,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from espalier.config.job_specs import ReportSpec
+from espalier.config.kinds import KIND_RULES
 from espalier.config.pictures import ScoreCurve
-from espalier.config.project import TEACHER
+from espalier.config.project import LINEAR, TEACHER
 from espalier.report.ablation_figures import arms_figures, score_curve_figures
 from espalier.report.analysis_figures import (
     Picture,
@@ -23,6 +27,7 @@ from espalier.report.analysis_figures import (
     recovery_pictures,
     value_pictures,
 )
+from espalier.report.answer import answer_parts, fraction, majorities, number, signed, timed, times
 from espalier.report.quality_figures import quality_figures, quality_key
 from espalier.report.structure_figures import map_figure
 from espalier.report.study import Study, majority_of
@@ -33,8 +38,9 @@ from espalier.results.curves import Curves
 from espalier.results.findings import Findings
 from espalier.results.places import Place
 from espalier.results.quality import Quality
+from espalier.results.rivals import rival_sentences
 from espalier.results.structures import StructureMap
-from espalier.results.summary import Group, Mean, over_tasks, panels, selections, speeds, target_label
+from espalier.results.summary import Group, Mean, over_tasks, panels, selections, size_text, speeds, target_label
 from espalier.results.table import BATCHES, RUNTIMES
 
 DIGEST_SHOWN = 10
@@ -57,6 +63,12 @@ def environment() -> jinja2.Environment:
         "percent": _percent,
         "count": _count,
         "goal": target_label,
+        "mib": size_text,
+        "signed": signed,
+        "number": number,
+        "times": times,
+        "fraction": fraction,
+        "timed": timed,
     }
     return templates
 
@@ -91,7 +103,7 @@ def _count(number: float | int) -> str:
     return f"{number:,.0f}"
 
 
-def report_page(settings: ReportSpec, study: Study, timed: Any) -> str:
+def report_page(settings: ReportSpec, study: Study, conditions: Any) -> str:
     """The whole page as one HTML text."""
     look, qualities, compared = study.look, study.qualities, study.compared
     return (
@@ -103,6 +115,7 @@ def report_page(settings: ReportSpec, study: Study, timed: Any) -> str:
             key=_marked(quality_key(qualities, look)),
             has_majority=any(quality.majority is not None for quality in qualities),
             maps=[_map(shown, look) for shown in study.maps],
+            missed=study.missed,
             compared=[_comparison(shown, look) for shown in compared],
             compared_key=_marked(comparison_key(compared, look)),
             findings=[_finding(findings, look) for findings in study.findings],
@@ -110,12 +123,30 @@ def report_page(settings: ReportSpec, study: Study, timed: Any) -> str:
             findings_key=_marked(findings_key(study.findings, look)),
             curves=[_pictures(curves, look) for curves in study.curves],
             turns=_turns(settings),
-            conditions=timed,
+            conditions=conditions,
+            script=_script(),
             light=variables(dark=False),
             dark=variables(dark=True),
+            **_answers(settings, study),
             **_words(study),
         )
     )
+
+
+def _script() -> dict[str, Markup]:
+    """The page's script, and the digest by which the page's policy lets it run, and no other one."""
+    text = files("espalier.report").joinpath("templates/page.js").read_text(encoding="utf-8")
+    return {"text": Markup(text), "digest": Markup(f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}")}
+
+
+def _answers(settings: ReportSpec, study: Study) -> dict[str, Any]:
+    """Variables of the template that become the first section: which model to take."""
+    shares = majorities(study.answers, study.tasks)
+    return {
+        "answers": [answer_parts(answer, study.look, share) for answer, share in zip(study.answers, shares, strict=True)],
+        "own_rows": all(answer.timing is None or answer.timing.length == "rows" for answer in study.answers),
+        "max_drop": settings.max_drop,
+    }
 
 
 def _turns(settings: ReportSpec) -> list[str]:
@@ -138,7 +169,7 @@ def _words(study: Study) -> dict[str, Any]:
         "speeds": speeds(rows),
         "batches": BATCHES,
         "runtimes": _runtimes(rows),
-        "sets": _sets(study.scored),
+        "sets": _sets(study),
         "selections": selections(runs, {place: chosen for place, (chosen, _) in study.scoring.items()}),
         "heads": _heads(runs),
         "environments": _environments(runs),
@@ -214,13 +245,21 @@ def _summary(
         "rows": content["sets"].get(content["set"], {}).get("rows"),
         "majority": majority_of(task, content["set"]),
         "leaked": sum(task.get("leaked", {}).values()),
+        "rivals": [*rival_sentences(inside), *_no_linear(task)],
         "groups": inside,
+        "size": "total" if any(group.means.get("total_mib") for group in inside) else "size",
     }
+
+
+def _no_linear(task: Mapping[str, Any]) -> list[str]:
+    """Why no linear model stands beside the students of a task, where its kind allows none."""
+    reason = KIND_RULES[task["kind"]].no_linear if "kind" in task else ""
+    return [f"There is no linear model to compare with: {reason}."] if reason else []
 
 
 def _overview(rows: pd.DataFrame) -> dict[str, list[Any]]:
     """Bases, tasks, plans and seeds of the project, in the order of the table."""
-    plans = rows[rows["plan"] != TEACHER]
+    plans = rows[~rows["plan"].isin((TEACHER, LINEAR))]
     return {
         "bases": list(dict.fromkeys(rows["base"])),
         "tasks": list(dict.fromkeys(rows["task"])),
@@ -229,20 +268,33 @@ def _overview(rows: pd.DataFrame) -> dict[str, list[Any]]:
     }
 
 
-def _sets(scored: Mapping[Place, Any]) -> list[dict[str, Any]]:
-    """Every metric on every evaluation set, as means over seeds."""
+def _sets(study: Study) -> list[dict[str, Any]]:
+    """Every metric on every evaluation set, as means over seeds; of linear models behind the teachers of their task."""
     keys = ["base", "task", "plan", "percent", "set", "metric"]
     lines = []
-    for place, content in scored.items():
-        for name, numbers in content["sets"].items():
-            own = (place.base, place.task, place.plan, place.percent, name)
-            lines += [(*own, metric, value, numbers.get("rows")) for metric, value in numbers.items() if metric != "rows"]
+    rows_of: dict[tuple[str, str], Any] = {}
+    for place, content in study.scored.items():
+        lines += _set_lines((place.base, place.task, place.plan, place.percent), content["sets"])
+        rows_of |= {(place.task, name): numbers.get("rows") for name, numbers in content["sets"].items()}
+
+    # a linear model answers the rows that encoders answer
+    for base, task in study.groups:
+        sets = {name: {"rows": rows_of.get((task, name))} | scores for name, scores in study.linear.get(task, {}).items()}
+        lines += _set_lines((base, task, LINEAR, "0"), sets)
 
     means = []
     for key, inside in pd.DataFrame(lines, columns=[*keys, "value", "rows"]).groupby(keys, sort=False):
         entry = dict(zip(keys, key, strict=True))
         means.append(entry | {"mean": Mean.of(pd.to_numeric(inside["value"])), "rows": inside["rows"].iloc[0]})
-    return means
+    return sorted(means, key=lambda entry: (entry["base"], entry["task"], entry["plan"] not in (TEACHER, LINEAR)))
+
+
+def _set_lines(own: tuple[str, ...], sets: Mapping[str, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """A line for each set and metric: what the scores belong to, set, metric, value, rows of the set."""
+    lines: list[tuple[Any, ...]] = []
+    for name, numbers in sets.items():
+        lines += [(*own, name, metric, value, numbers.get("rows")) for metric, value in numbers.items() if metric != "rows"]
+    return lines
 
 
 def _heads(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Pictures of score against what compression changes: sparsity, stored size, measured speed."""
+"""Pictures of score against what compression changes: sparsity, stored size, measured speed. Rivals stand among students."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from espalier.config.project import TEACHER
+from espalier.config.project import LINEAR, TEACHER
 from espalier.report.style import (
     ERROR_BARS,
     GUESS_LINE,
@@ -24,7 +24,7 @@ from espalier.report.style import (
     place_labels,
 )
 from espalier.results.quality import Quality
-from espalier.results.summary import SAME_SPEED, Mean, smaller, target_label
+from espalier.results.summary import SAME_SPEED, Mean, smaller
 from espalier.results.table import RUNTIMES
 
 LOG_SPAN = 4.0
@@ -44,7 +44,9 @@ class Against(NamedTuple):
 
 
 SPARSITY = Against("sparsity_encoder", 0.01, "encoder sparsity, measured (%)")
-STORED_SIZE = Against("params_total", 1e6, "parameters stored (millions)")
+STORED_SIZE = Against("size_mib", 1.0, "size stored (MiB)")
+TOTAL_SIZE = Against("total_mib", 1.0, "total size in PyTorch (MiB)")
+"""Weights, tokenizer and all else that is needed to serve the model."""
 SPEEDS = tuple(
     Against(f"{prefix}speedup_b32", 1.0, f"speed-up at batch 32, {runtime}", "×", 2.0) for runtime, prefix in RUNTIMES.items()
 )
@@ -70,33 +72,41 @@ def points(quality: Quality, against: Against) -> list[Point]:
         score = group.means["score"]
         if x and score:
             scaled = Mean(x.mean / against.scale, None if x.sd is None else x.sd / against.scale, x.n)
-            drawn.append(Point(group.plan, target_label(group.percent), scaled, score, group in compact))
+            drawn.append(Point(group.plan, group.label, scaled, score, group in compact))
     return drawn
 
 
 def measured(quality: Quality) -> list[Against]:
-    """Size, and the speed of each runtime in which a student was timed."""
-    speeds = [against for against in SPEEDS if any(point.plan != TEACHER for point in points(quality, against))]
-    return [STORED_SIZE, *speeds]
+    """Size, in all where that is known, and the speed of each runtime in which a student was timed."""
+    speeds = [against for against in SPEEDS if _has_students(quality, against)]
+    return [TOTAL_SIZE if _has_students(quality, TOTAL_SIZE) else STORED_SIZE, *speeds]
+
+
+def _has_students(quality: Quality, against: Against) -> bool:
+    return any(point.plan != TEACHER for point in points(quality, against))
 
 
 def draw_quality(axes: Axes, quality: Quality, against: Against, look: dict[str, Look]) -> None:
-    """A line for each plan with error bars over seeds, a line for the teacher, and one for the most frequent class."""
+    """A line for each plan with error bars over seeds, one for the teacher, and for what needs no encoder: the linear model and
+    the most frequent class."""
     drawn = points(quality, against)
     for plan in dict.fromkeys(point.plan for point in drawn if point.plan != TEACHER):
         _draw_plan(axes, [point for point in drawn if point.plan == plan], look[plan], against is SPARSITY)
     for point in drawn:
         if point.plan == TEACHER:
             _draw_teacher(axes, point, against)
+    if against is SPARSITY:
+        _draw_linear(axes, quality, look)
 
     axes.set_xlabel(against.label)
     axes.set_ylabel(quality.metric)
-    axes.margins(x=0.06)
+    # room for labels above and below the outermost points
+    axes.margins(x=0.06, y=0.1)
     # limits are final only after the scale and the line of the most frequent class, so labels are placed last
     if against is not SPARSITY:
-        _scale(axes, [point.x.mean for point in drawn], against)
+        scale_axis(axes, [point.x.mean for point in drawn], against)
     if quality.majority is not None:
-        _draw_majority(axes, quality.majority, drawn)
+        draw_majority(axes, quality.majority, drawn)
     if against is not SPARSITY:
         _label(axes, drawn, look)
 
@@ -105,8 +115,16 @@ def _draw_teacher(axes: Axes, teacher: Point, against: Against) -> None:
     """A line at its score, and where sparsity is not the axis, one at its size or at its speed, which is 1."""
     axes.axhline(teacher.score.mean, **TEACHER_LINE)
     if against is not SPARSITY:
-        dense = teacher.x.mean if against is STORED_SIZE else 1.0
+        dense = teacher.x.mean if against in (STORED_SIZE, TOTAL_SIZE) else 1.0
         axes.axvline(dense, **TEACHER_LINE | {"linewidth": 0.7, "label": "_dense"})
+
+
+def _draw_linear(axes: Axes, quality: Quality, look: dict[str, Look]) -> None:
+    """A line at the score of the linear model, which has no encoder and so no sparsity."""
+    for group in quality.groups:
+        if group.plan == LINEAR and group.means["score"]:
+            style: dict[str, Any] = {"color": look[LINEAR].colour, "linestyle": "-.", "linewidth": 1.2, "label": LINEAR}
+            axes.axhline(group.means["score"].mean, **style)
 
 
 def _draw_plan(axes: Axes, own: Sequence[Point], look: Look, sparsity: bool) -> None:
@@ -135,7 +153,7 @@ def _label(axes: Axes, drawn: Sequence[Point], look: dict[str, Look]) -> None:
     place_labels(axes, labels, lines)
 
 
-def _draw_majority(axes: Axes, share: float, drawn: Sequence[Point]) -> None:
+def draw_majority(axes: Axes, share: float, drawn: Sequence[Point]) -> None:
     """A line at the score of guessing the most frequent class.
 
     Where the line would lie so far under the results that it would flatten them, its value is written in a corner instead.
@@ -158,7 +176,7 @@ def _draw_majority(axes: Axes, share: float, drawn: Sequence[Point]) -> None:
     axes.text(0.015 if left else 0.985, 0.025, f"↓ {GUESS_LINE['label']}: {share:.3f}", **style)
 
 
-def _scale(axes: Axes, values: Sequence[float], against: Against) -> None:
+def scale_axis(axes: Axes, values: Sequence[float], against: Against) -> None:
     """A logarithmic axis where the values span a large factor, and an axis from zero where they hardly differ.
 
     Without zero, a difference within the noise of timings would fill the picture.
@@ -177,12 +195,13 @@ def _scale(axes: Axes, values: Sequence[float], against: Against) -> None:
 
 
 def quality_figures(quality: Quality, look: dict[str, Look]) -> list[str]:
-    """Pictures for the page: scores against sparsity, size and speeds. They are single, so that they wrap on narrow screens."""
+    """Pictures for the page: scores against size, sparsity and speeds. They are single, so that they wrap on narrow screens."""
+    size, *speeds = measured(quality)
     figures = []
-    for against in (SPARSITY, *measured(quality)):
+    for against in (size, SPARSITY, *speeds):
         with canvas((4.6, 3.3)) as figure:
             draw_quality(figure.subplots(), quality, against, look)
-            name = against.label.split(",")[0].split(" (")[0] if against in (SPARSITY, STORED_SIZE) else against.label
+            name = against.label if against in SPEEDS else against.label.split(",")[0].split(" (")[0]
             label = f"{quality.metric} against {name}, {quality.title}"
             figures.append(inline(figure, f"quality {against.column} {quality.title}", label))
     return figures

@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from espalier.config.job_specs import ReportSpec
-from espalier.config.project import TEACHER
+from espalier.config.project import LINEAR, READY_MADE, TEACHER
 from espalier.report.style import Look, looks
+from espalier.results.answers import Answer, answers
 from espalier.results.comparisons import Comparison
 from espalier.results.curves import Curves, read_curves
 from espalier.results.findings import Findings, read_findings
+from espalier.results.formats import LINEAR_FORMAT, read_formats
 from espalier.results.fractions import Fractions, read_fractions
+from espalier.results.landings import read_missed
 from espalier.results.places import Place, files_by_place, is_recovery, place_of, read_fields
 from espalier.results.quality import Quality
 from espalier.results.structures import StructureMap, read_maps
@@ -34,6 +37,10 @@ class Study(NamedTuple):
     rows: pd.DataFrame
     runs: list[dict[str, Any]]
     scored: dict[Place, Any]
+    linear: dict[str, Any]
+    """Task → evaluation set → metric → score of its linear model."""
+    answers: list[Answer]
+    """Which model to take, one item for each task; empty where models were not served in formats."""
     tasks: dict[str, Any]
     groups: dict[tuple[str, str], list[Group]]
     """(base, task) → its plans and targets."""
@@ -43,6 +50,8 @@ class Study(NamedTuple):
     findings: list[Findings]
     fractions: list[Fractions]
     maps: list[StructureMap]
+    missed: dict[Place, str]
+    """Student → how far its gates were from the target, where they missed it."""
     look: dict[str, Look]
     """Plan → colour and marker."""
     qualities: list[Quality]
@@ -60,24 +69,25 @@ def read_study(
     structures: list[Path],
     analyses: list[Path],
     tasks: list[Path],
+    linear: list[Path],
+    formats: list[Path],
 ) -> Study:
-    """Read the table and the files of every stage, as the report gets them; `settings` name methods and their columns."""
-    rows = read_results(table)
-    runs = _records(records)
+    """Read the tables and the files of every stage, as the report gets them; `settings` name methods and their columns."""
+    served, runs = [read_formats(path) for path in formats], _records(records)
+    rows = _with_total(read_results(table), served)
     scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in files_by_place(scores).items()}
-    cards = [read_fields(path, ("name",)) for path in tasks]
-    known = {card["name"]: card for card in cards}
+    known = {card["name"]: card for card in (read_fields(path, ("name",)) for path in tasks)}
     scoring = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
 
-    steps = {run["place"]: run["steps"] for run in runs if not run["recovery"]}
-    columns = {plan: settings.columns.get(method, ()) for plan, method in settings.methods.items()}
-    curves = read_curves(histories, steps, scoring, columns)
+    curves = read_curves(histories, _steps(runs), scoring, _columns(settings))
     findings = read_findings(analyses, curves, rows, scoring)
     grouped = dict(panels(groups(rows)))
     return Study(
         rows=rows,
         runs=runs,
         scored=scored,
+        linear={path.parent.name: read_fields(path, ("sets",))["sets"] for path in linear},
+        answers=_answers(settings, served),
         tasks=known,
         groups=grouped,
         scoring=scoring,
@@ -85,10 +95,41 @@ def read_study(
         findings=findings,
         fractions=read_fractions(findings, known),
         maps=read_maps(structures),
-        look=looks(list(dict.fromkeys(rows["plan"]))),
+        missed=read_missed(structures),
+        look=_looks(rows),
         qualities=[_quality(place, inside, scoring[place][0], known) for place, inside in grouped.items()],
         compared=_comparisons(curves, scored),
     )
+
+
+def _steps(runs: list[dict[str, Any]]) -> dict[Place, int]:
+    """Steps of every stage, recoveries left out."""
+    return {run["place"]: run["steps"] for run in runs if not run["recovery"]}
+
+
+def _columns(settings: ReportSpec) -> dict[str, Any]:
+    """Plan → the columns that its method logs."""
+    return {plan: settings.columns.get(method, ()) for plan, method in settings.methods.items()}
+
+
+def _looks(rows: pd.DataFrame) -> dict[str, Look]:
+    """The linear model comes last, so that plans have the same colours with and without it."""
+    return looks(sorted(dict.fromkeys(rows["plan"]), key=lambda plan: plan == LINEAR))
+
+
+def _answers(settings: ReportSpec, served: list[pd.DataFrame]) -> list[Answer]:
+    ready_made = [plan for plan, method in settings.methods.items() if method == READY_MADE]
+    return [answer for every in served for answer in answers(every, settings.max_drop, ready_made)]
+
+
+def _with_total(rows: pd.DataFrame, served: list[pd.DataFrame]) -> pd.DataFrame:
+    """table.csv with a column `total_mib`: all files that serve the model in PyTorch, where deploy.csv tells it."""
+    keys = ["base", "task", "plan", "seed", "stage"]
+    for every in served:
+        plain = (every["format"] == "torch") & (every["folder"] == "compact") | (every["format"] == LINEAR_FORMAT)
+        sizes = every[plain].rename(columns={"percent": "stage"})[[*keys, "total_mib"]]
+        rows = rows.merge(sizes, on=keys, how="left")
+    return rows
 
 
 def _records(paths: Iterable[Path]) -> list[dict[str, Any]]:

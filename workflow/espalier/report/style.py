@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.transforms import Affine2D, Bbox
 
 from espalier.config.project import TEACHER
@@ -70,6 +71,14 @@ class Look(NamedTuple):
 
     colour: str
     marker: str
+
+
+class Element(NamedTuple):
+    """What a group of an SVG is given: the page's script and style find it by its attributes."""
+
+    attributes: dict[str, str]
+    title: str = ""
+    """What it shows, in words; browsers show it under the pointer."""
 
 
 def looks(plans: Sequence[str]) -> dict[str, Look]:
@@ -150,37 +159,68 @@ def _legend_columns(names: Sequence[str], width: float) -> int:
 
 
 def place_labels(
-    axes: Axes, labels: Sequence[tuple[str, str, float, float]], lines: Sequence[Sequence[tuple[float, float]]]
-) -> None:
-    """Write texts beside points, on the side where least is drawn; a text that would cover another one is left out.
+    axes: Axes,
+    labels: Sequence[tuple[str, str, float, float]],
+    lines: Sequence[Sequence[tuple[float, float]]],
+    marks: Sequence[tuple[float, float]] = (),
+) -> dict[int, Annotation]:
+    """Write texts beside points, where least is drawn; what would cover a text or a mark, or leave the panel, is left out.
 
     Args:
         axes: with its final limits.
         labels: text, colour, x and y of each label.
         lines: the other things that are drawn: the corners of each line, as (x, y).
+        marks: points that no text may cover, as (x, y).
+
+    Returns:
+        Position of a label → its text in the picture, for those that were written.
     """
     # from data to points, 72 to the inch: text has its size in points
-    to_points = axes.transData + Affine2D().scale(72 / axes.get_figure(root=True).dpi)
+    points_per_pixel = Affine2D().scale(72 / axes.get_figure(root=True).dpi)
+    to_points = axes.transData + points_per_pixel
     drawn = np.concatenate([_points_along(to_points.transform(line)) for line in lines])
+    marked = [_around(mark) for mark in to_points.transform(marks)] if len(marks) else []
 
-    taken: list[Bbox] = []
-    for text, colour, *place in labels:
+    # a little more than the panel itself, whose right edge has some room before the end of the picture
+    panel = axes.get_window_extent().transformed(points_per_pixel).padded(4.0)
+    taken = marked
+    written = {}
+    for number, (text, colour, *place) in enumerate(labels):
         # about 4.8 points for a letter
-        boxes = _boxes(to_points.transform(place), 4.8 * len(text))
-        free = {side: box for side, box in boxes.items() if not box.count_overlaps(taken)}
+        boxes = _boxes(to_points.transform(place), 4.8 * len(text), _SIDES | _CORNERS if marked else _SIDES)
+        free = {side: box for side, box in boxes.items() if not box.count_overlaps(taken) and _inside(box, panel)}
         if not free:
             continue
 
         side = min(free, key=lambda side: free[side].count_contains(drawn))
         taken.append(free[side])
-        align = {0: "center", 7: "left", -7: "right"}[side[0]]
-        axes.annotate(text, (place[0], place[1]), side, textcoords="offset points", ha=align, fontsize=7.5, color=colour)
+        style: dict[str, Any] = {"ha": (_SIDES | _CORNERS)[side], "fontsize": 7.5, "color": colour}
+        written[number] = axes.annotate(text, (place[0], place[1]), side, textcoords="offset points", **style)
+    return written
 
 
-def _boxes(place: np.ndarray, width: float) -> dict[tuple[int, int], Bbox]:
-    """Offset in points → the box that a text of this width covers there: above, below, right and left of a place."""
-    begins = {(0, 6): -width / 2, (0, -13): -width / 2, (7, -3): 7.0, (-7, -3): -7.0 - width}
-    return {side: Bbox.from_bounds(place[0] + left, place[1] + side[1], width, 8.0) for side, left in begins.items()}
+def _inside(box: Bbox, panel: Bbox) -> bool:
+    return bool(box.x0 >= panel.x0 and box.x1 <= panel.x1 and box.y0 >= panel.y0 and box.y1 <= panel.y1)
+
+
+_SIDES = {(0, 6): "center", (0, -13): "center", (7, -3): "left", (-7, -3): "right"}
+"""Where a text can stand: above, below, right and left of a point. Offset in points → its alignment."""
+_CORNERS = {(5, 5): "left", (-5, 5): "right", (5, -12): "left", (-5, -12): "right"}
+"""Further places where marks have to be avoided."""
+
+
+def _boxes(place: np.ndarray, width: float, sides: Mapping[tuple[int, int], str]) -> dict[tuple[int, int], Bbox]:
+    """Offset in points → the box that a text of this width covers there."""
+    begins = {"center": -width / 2, "left": 0.0, "right": -width}
+    return {
+        side: Bbox.from_bounds(place[0] + side[0] + begins[align], place[1] + side[1], width, 8.0)
+        for side, align in sides.items()
+    }
+
+
+def _around(mark: np.ndarray) -> Bbox:
+    """The box that a marker covers, in points."""
+    return Bbox.from_bounds(mark[0] - 3.5, mark[1] - 3.5, 7.0, 7.0)
 
 
 def _points_along(corners: np.ndarray) -> np.ndarray:
@@ -196,22 +236,37 @@ def canvas(size: tuple[float, float], background: str = "none") -> Iterator[Figu
         yield Figure(figsize=size, layout="constrained", facecolor=background)
 
 
-def svg(figure: Figure, salt: str) -> str:
+def svg(figure: Figure, salt: str, elements: Mapping[str, Element] | None = None) -> str:
     """The figure as SVG text, without date and version, so that equal data give equal bytes.
 
     Args:
         figure: to be saved.
         salt: from which matplotlib makes ids; figures on one page need different ones.
+        elements: gid of an artist → what its group in the SVG is given.
     """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt}):
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Format", "Type", "Creator", "Date")))
-    return re.sub(r'(<g) id="[^"]*"', r"\1", buffer.getvalue())
+    given = elements or {}
+    return re.sub(r'<g id="([^"]*)"( [^>]*)?>', lambda group: _group(given.get(group[1]), group[2] or ""), buffer.getvalue())
 
 
-def inline(figure: Figure, salt: str, label: str) -> str:
-    """An svg element for the page: colours become CSS variables, and the page decides on the size."""
-    text = svg(figure, salt)
+def _group(element: Element | None, more: str) -> str:
+    """The beginning of a group, whose id is dropped."""
+    if element is None:
+        return f"<g{more}>"
+    attributes = "".join(f' {name}="{_attribute(value)}"' for name, value in element.attributes.items())
+    return f"<g{more}{attributes}>" + (f"<title>{_attribute(element.title)}</title>" if element.title else "")
+
+
+def inline(figure: Figure, salt: str, label: str, elements: Mapping[str, Element] | None = None) -> str:
+    """An svg element for the page: colours become CSS variables, and the page decides on the size.
+
+    Args:
+        figure, salt, elements: as `svg` takes them.
+        label: the picture in words, for readers who hear the page.
+    """
+    text = svg(figure, salt, elements)
 
     # the page has its own style and size: drop matplotlib's style sheet and everything in the head but the viewBox
     text = re.sub(r"<style[^>]*>.*?</style>", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from espalier.config.data import TEXT_METRICS
-from espalier.config.project import TEACHER
+from espalier.config.project import RIVALS, TEACHER
 from espalier.config.targets import percent_of
 from espalier.results.table import BATCHES, RUNTIMES, SPEED_COLUMNS
 from espalier.runtime.files import digits
 
 SUMMARISED = (
     *("score", "sparsity_encoder", "sparsity_total", "sparsity_relative", "params_total", "params_nonzero", "size_mib", "macs"),
-    *SPEED_COLUMNS,
+    *("total_mib", "updates", *SPEED_COLUMNS),
     *("train_seconds", "samples_per_second"),
 )
 SAME_SPEED = (0.9, 1.1)
@@ -73,6 +73,16 @@ class Group(NamedTuple):
     """Column → mean, None where there is no value; `gain` is the score minus the teacher's, seed by seed."""
     start: str | None = None
     """Student of another plan that the path began with, as task/plan/percent."""
+
+    @property
+    def is_rival(self) -> bool:
+        """Whether it is what one could take instead of a student of this base."""
+        return self.method in RIVALS
+
+    @property
+    def label(self) -> str:
+        """Its target as people read it; the name of a rival, which has none."""
+        return self.plan if self.is_rival else target_label(self.percent)
 
 
 def groups(table: pd.DataFrame) -> list[Group]:
@@ -135,8 +145,13 @@ def target_label(percent: str) -> str:
     return f"{percent} %"
 
 
+def size_text(mib: float) -> str:
+    """A size in MiB with one decimal; with two digits where it is smaller than 1, as a linear model may be."""
+    return f"{mib:.1f}" if mib >= 1.0 else f"{mib:.2g}"
+
+
 def smaller(grouped: list[Group]) -> list[Group]:
-    """Groups that store fewer parameters than their teacher.
+    """Groups that store fewer parameters than their teacher, rivals among them.
 
     Args:
         grouped: groups of one base and task; without a teacher's size, no group counts as smaller.
@@ -182,7 +197,8 @@ def speeds(table: pd.DataFrame) -> list[Speed]:
     teachers = table[table["plan"] == TEACHER].set_index(["base", "task", "seed"])["params_total"]
     own_teacher = pd.MultiIndex.from_frame(table[["base", "task", "seed"]])
     structured = table["params_total"].to_numpy() < teachers.reindex(own_teacher).to_numpy()
-    pruned = table.assign(structured=structured)[(table["plan"] != TEACHER) & (table["sparsity_encoder"] > 0)]
+    is_student = (table["plan"] != TEACHER) & ~table["method"].isin(RIVALS)
+    pruned = table.assign(structured=structured)[is_student & (table["sparsity_encoder"] > 0)]
 
     # one long table: a line for each student, runtime and batch size
     tables = []
@@ -209,7 +225,7 @@ class Conditions(NamedTuple):
     threads: int
     length: int
     repeats: int
-    """Timed passes of each model."""
+    """Least number of timed passes of each model."""
     batches: tuple[str, ...]
     spreads: tuple[float, ...]
     """For each model at each batch size: interquartile range of its passes, as a fraction of their median."""

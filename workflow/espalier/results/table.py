@@ -25,7 +25,7 @@ COLUMNS = (
     *("base", "task", "plan", "method", "seed", "target", "stage", "start"),
     *("sparsity_encoder", "sparsity_total", "sparsity_relative"),
     *("params_total", "params_encoder", "params_nonzero", "size_mib", "macs", "metric", "score", "teacher_score"),
-    *SPEED_COLUMNS,
+    *("updates", *SPEED_COLUMNS),
     *("train_seconds", "samples_per_second"),
 )
 COUNTED = ("sparsity_encoder", "sparsity_total", "params_total", "params_encoder", "params_nonzero", "size_mib", "macs")
@@ -38,13 +38,12 @@ def gather(
     records: Sequence[Path],
     methods: Mapping[str, str],
     starts: Mapping[str, str],
+    before: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """One row for each student and each teacher, with the keys `COLUMNS`, in table order.
 
-    `train_seconds` of a student counts all training that led to it: the stages of its path up to its own, the stages of
-    the plan that it started from, and its own recovery. Fine-tuning the teacher does not count, since plans share the
-    teacher. `samples_per_second` is the rate of the student's last stage. `sparsity_relative` is the fraction of the
-    encoder's weights removed since the student `start` of another plan; since the teacher where there is no such student.
+    `samples_per_second` is the rate of the student's last stage. `sparsity_relative` is the fraction of the encoder's weights
+    removed since the student `start` of another plan; since the teacher where there is no such student.
 
     Args:
         scores: scores.json of every student and teacher; each becomes a row.
@@ -52,20 +51,21 @@ def gather(
         records: run.json of every stage, teacher and recovery.
         methods: plan → method.
         starts: student → student of another plan that its path began with, both as task/plan/percent.
+        before: student → student that its own stage started from, both as task/plan/percent.
 
     Raises:
         UserError: a cost, record, teacher or method is missing.
     """
     score_of = _read_all(files_by_place(scores), ("score", "metric"))
     cost_of = _read_all(files_by_place(costs), (*COUNTED, "latency_ms", "speedup", "onnx"))
-    stages, recoveries = (_read_all(files, ("train_seconds", "samples_per_second")) for files in split_recoveries(records))
+    needed = ("train_seconds", "samples_per_second", "steps")
+    stages, recoveries = (_read_all(files, needed) for files in split_recoveries(records))
 
     rows = []
     for place in score_of:
         row = _score_and_cost(place, score_of, _known(cost_of, place, "cost.json"), methods)
-        row |= _start_columns(start_of(place, starts), cost_of, cost_of[place])
-        row["train_seconds"] = digits(_train_seconds(place, stages, recoveries, starts))
-        row["samples_per_second"] = digits(_known(stages, place, "run.json")["samples_per_second"])
+        row |= _start_columns(_other(place, starts), cost_of, cost_of[place])
+        row |= _training(place, stages, recoveries, before)
         rows.append(row)
     return rows
 
@@ -113,13 +113,13 @@ def _known(contents: Mapping[Place, Any], place: Place, name: str) -> Any:
     return contents[place]
 
 
-def start_of(place: Place, starts: Mapping[str, str]) -> Place | None:
-    """The student of another plan that a student's path began with; None where the path began otherwise."""
-    start = starts.get(f"{place.task}/{place.plan}/{place.percent}")
-    if not start:
+def _other(place: Place, students: Mapping[str, str]) -> Place | None:
+    """The student that stands for this one in such a mapping; None where there is none."""
+    other = students.get(f"{place.task}/{place.plan}/{place.percent}")
+    if not other:
         return None
 
-    task, plan, percent = start.split("/")
+    task, plan, percent = other.split("/")
     return place._replace(task=task, plan=plan, percent=percent)
 
 
@@ -131,23 +131,25 @@ def _start_columns(start: Place | None, cost_of: Mapping[Place, Any], cost: Mapp
     return {"start": f"{start.task}/{start.plan}/{start.percent}" if start else None, "sparsity_relative": digits(relative)}
 
 
-def _train_seconds(
-    place: Place, stages: Mapping[Place, Any], recoveries: Mapping[Place, Any], starts: Mapping[str, str]
-) -> float:
-    """Seconds of all training that led to a student; see `gather`."""
-    path = [recoveries[place]] if place in recoveries else []
+def _training(
+    place: Place, stages: Mapping[Place, Any], recoveries: Mapping[Place, Any], before: Mapping[str, str]
+) -> dict[str, Any]:
+    """The columns on training: `updates` and `train_seconds` count all that led to a student.
 
-    # a path's own stages, then the stages of the path that it started from, and so on
+    That is its own stage, the stage of the student that this one started from, and so on to the base or the teacher, and its
+    own recovery. Fine-tuning the teacher does not count, since plans share the teacher; the teacher's own row has it.
+    """
+    path = [recoveries[place]] if place in recoveries else []
     last: Place | None = place
     while last is not None:
-        start = start_of(last, starts)
-        for stage, record in stages.items():
-            same_path = (stage.base, stage.task, stage.seed, stage.plan) == (last.base, last.task, last.seed, last.plan)
-            if same_path and stage.position <= last.position and start_of(stage, starts) == start:
-                path.append(record)
-        last = start
+        path.append(_known(stages, last, "run.json"))
+        last = _other(last, before)
 
-    return sum(record["train_seconds"] for record in path)
+    return {
+        "updates": sum(record["steps"] for record in path),
+        "train_seconds": digits(sum(record["train_seconds"] for record in path)),
+        "samples_per_second": digits(stages[place]["samples_per_second"]),
+    }
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import fcntl
 import os
 import platform
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from espalier.runtime.errors import UserError
 MALLOPT = {-4: 0, -1: 2**31 - 1}
 """Options of glibc's `malloc.h` → values: M_MMAP_MAX 0 serves large blocks from the heap, a huge M_TRIM_THRESHOLD never
 returns the heap's end to the system."""
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of Linux's `prctl`."""
 
 
 def keep_freed_memory() -> None:
@@ -30,6 +33,40 @@ def keep_freed_memory() -> None:
 
     for parameter, value in MALLOPT.items():
         mallopt(parameter, value)
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of Linux."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def same_signal_stack() -> Iterator[None]:
+    """Let this thread have the same stack for signal handlers after the block as before it. Linux only.
+
+    OpenVINO's CPU plugin gives the thread a stack of its own and frees it when its last model is gone. Python's handlers run on
+    that stack, so the next signal would end the process with a segmentation fault.
+    """
+    change = getattr(ctypes.CDLL(None), "sigaltstack", None) if sys.platform == "linux" else None
+    before = _SignalStack()
+    if change is not None:
+        change(None, ctypes.byref(before))
+
+    try:
+        yield
+    finally:
+        if change is not None:
+            change(ctypes.byref(before), None)
+
+
+def die_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent is killed, so that nobody goes on unwatched. Linux only."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(128 + signal.SIGKILL)
 
 
 @contextmanager

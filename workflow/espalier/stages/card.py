@@ -20,20 +20,19 @@ def run(
     source: Path,
     task: Path,
     config: Path,
+    deployment: list[Path],
+    trimmed: list[Path],
     card: Path,
 ) -> None:
-    """Write README.md of a compact folder.
+    """Write README.md of a model's folder.
 
     Args:
         spec: a `CardSpec` as JSON.
-        scores: scores.json of the model.
-        teacher: scores.json of its teacher.
-        cost: cost.json of the model.
+        scores, cost, teacher: scores.json and cost.json of the model, scores.json of its teacher.
         records: run.json of the teacher, of the stage and of its recovery, each once.
         structure: structure.json of a student; empty for a teacher.
-        source: source.json of the base.
-        task: task.json.
-        config: config.json of the compact model.
+        source, task, config: source.json of the base, task.json, config.json of the folder.
+        deployment, trimmed: what `deploy` wrote of the model's formats, and trim.json; empty where there is none.
         card: where the card goes.
     """
     facts = Facts(
@@ -45,6 +44,8 @@ def run(
         source=read_json(source),
         task=read_json(task),
         config=read_json(config),
+        deployment=read_json(deployment[0]) if deployment else None,
+        trimmed=read_json(trimmed[0]) if trimmed else None,
     )
     with atomic(card) as temporary:
         temporary.write_text(render(CardSpec.model_validate_json(spec), facts), encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Score a compact model on every evaluation set and keep its predictions."""
+"""Score a compact model on every evaluation set and keep its predictions, in the precision in which it is exported."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.job_specs import EvaluateSpec
+from espalier.config.job_specs import EvaluateSpec, Machine
 from espalier.data.packed import FIXED_SEED
 from espalier.kinds.base import open_rows, task_kind
 from espalier.models.files import open_student
@@ -15,7 +15,9 @@ from espalier.training.run import accelerator_for
 def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path, predictions: Path) -> None:
     """Write scores.json and, for paired comparisons, predictions.parquet, whose columns the kind of task decides."""
     wanted = EvaluateSpec.model_validate_json(spec)
-    accelerator = accelerator_for(wanted.machine)
+    # Whoever opens the exported model computes in fp32, so the score is that of fp32 whatever training computed in.
+    machine = Machine(device=wanted.device, precision="fp32")
+    accelerator = accelerator_for(machine)
     student = open_student(model, wanted.kind).to(accelerator.device)
 
     kind = task_kind(wanted.kind)
@@ -26,4 +28,5 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
     name, metric = read_json(task)["sets"][0], wanted.metrics[0]
     with atomic(predictions) as temporary:
         kind.predictions(measured, rows).to_parquet(temporary, index=False)
-    write_json(scores, {"score": sets[name][metric], "metric": metric, "set": name, "sets": sets})
+    chosen = {"score": sets[name][metric], "metric": metric, "set": name}
+    write_json(scores, chosen | {"precision": machine.precision, "sets": sets})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from espalier.config.job_specs import ExportSpec
 from espalier.models.files import open_student, write_compact
 from espalier.models.onnx import write_onnx
 from espalier.runtime.errors import UserError
-from espalier.runtime.files import atomic
+from espalier.runtime.files import copy_file
 
 
 def run(
@@ -27,9 +26,10 @@ def run(
     tokenizer_config: Path,
 ) -> None:
     """Write the compact folder; its logits must be the student's to the last bit, in ONNX to 1e-4."""
-    kind = ExportSpec.model_validate_json(spec).kind
+    serving = ExportSpec.model_validate_json(spec)
+    kind = serving.kind
     model = open_student(student, kind).eval()
-    write_compact(model, config, weights, code)
+    write_compact(model, config, weights, code, serving.model_dump(mode="json", exclude_none=True))
     reopened = open_student([config, weights], kind).eval()
     ids = torch.arange(5, 5 + 4 * 16).view(4, 16) % model.config.vocab_size
     with torch.inference_mode():
@@ -39,5 +39,4 @@ def run(
     write_onnx(reopened, onnx)
     files = {path.name: path for path in tokenizer}
     for name, target in (("tokenizer.json", tokenizer_json), ("tokenizer_config.json", tokenizer_config)):
-        with atomic(target) as temporary:
-            shutil.copyfile(files[name], temporary)
+        copy_file(files[name], target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,7 +10,9 @@ from espalier.config.blocks import printable
 from espalier.config.data import Base
 from espalier.config.job_specs import FetchSpec
 from espalier.models import bases
-from espalier.runtime.files import atomic, sha256, write_json
+from espalier.models.base_tokenizer import save_tokenizer
+from espalier.provenance.job_environment import told_needs
+from espalier.runtime.files import copy_file, sha256, write_json
 
 
 def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_config: Path, source: Path) -> None:
@@ -19,10 +20,11 @@ def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_co
     base = FetchSpec.model_validate_json(spec).base
     with tempfile.TemporaryDirectory() as scratch:
         folder = bases.collect(base, Path(scratch))
-        content = bases.read_config(folder)
+        content = bases.read_config(folder, told_needs(config.parent.name))
         merged = bases.single_weights(folder, Path(scratch))
         digest = bases.checked_digest(merged, base.sha256)
-        saved = bases.save_tokenizer(folder, Path(scratch) / "tokenizer", content.get("vocab_size"))
+        model = bases.check_model(folder, merged, Path(scratch))
+        saved = save_tokenizer(folder, Path(scratch) / "tokenizer", model)
         wanted = [path for path in sorted(folder.iterdir()) if path.is_file() and bases.wanted(path.name)]
         files = {path.name: digest if path == merged else sha256(path) for path in wanted}
         parts = {
@@ -32,8 +34,7 @@ def run(spec: str, *, config: Path, weights: Path, tokenizer: Path, tokenizer_co
             tokenizer_config: saved / "tokenizer_config.json",
         }
         for target, part in parts.items():
-            with atomic(target) as temporary:
-                shutil.copyfile(part, temporary)
+            copy_file(part, target)
     write_json(source, _origin(base) | {"weights_sha256": digest, "files": files})
     family, size = printable(str(content["model_type"])), weights.stat().st_size / 2**20
     print(f"{json.dumps(_origin(base))}: {family}, weights {size:.1f} MiB")

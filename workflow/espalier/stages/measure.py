@@ -21,6 +21,7 @@ def run(spec: str, *, model: list[Path], dense: list[Path], cost: Path) -> None:
 
 
 def _candidate(files: list[Path], kind: Kind) -> Candidate:
-    """The model in a compact folder, given its config.json, model.safetensors and model.onnx."""
+    """The model in a compact folder, given its config.json, model.safetensors and onnx/model.onnx."""
     named = {file.name: file for file in files}
-    return Candidate(open_student(files, kind), named["model.safetensors"], named["model.onnx"])
+    model = open_student([named["config.json"], named["model.safetensors"]], kind)
+    return Candidate(model, named["model.safetensors"], named["model.onnx"])

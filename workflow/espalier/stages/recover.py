@@ -7,7 +7,7 @@ from pathlib import Path
 from espalier.config.job_specs import CompressSpec
 from espalier.models.files import open_student, write_model
 from espalier.pruning.handover import gone
-from espalier.pruning.masks import read_masks
+from espalier.pruning.masks import read_handed_on, read_masks
 from espalier.training.run import Files, Run, method_class
 
 
@@ -18,6 +18,7 @@ def run(
     start: list[Path],
     task: Path,
     tokens: list[Path],
+    outputs: list[Path],
     work: Path,
     config: Path,
     weights: Path,
@@ -26,14 +27,15 @@ def run(
 ) -> None:
     """Recover under the method's own loss and write the student, its history and its record."""
     wanted = CompressSpec.model_validate_json(spec)
-    settings = wanted.plan
-    session = Run("recover", wanted, settings, Files(task, tokens, work, [*teacher, *start]))
+    settings = wanted.plan.for_recovery()
+    session = Run("recover", wanted, settings, Files(task, tokens, work, [*teacher, *start], outputs=outputs))
     student = open_student(start, wanted.goal.kind)
     session.open_rows(student.config.pad_token_id)
     missing = gone(student, teacher, wanted.goal.kind, settings)
     method = method_class(settings.method)(settings, session.fixed_stage(settings.recover.epochs, missing))
     masks = read_masks(next(path for path in start if path.name == "masks.safetensors"))
-    rate = settings.recover.learning_rate
-    result = session.train(student, method, teacher=teacher, masks=masks, learning_rate=rate, history=history)
+    method.handed_on = read_handed_on(start)
+    rounds = settings.recover.int8
+    result = session.train(student, method, teacher=teacher, masks=masks, history=history, int8_last=rounds)
     write_model(student, config, weights)
     session.finish(record, result)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from espalier.config.job_specs import ReportSpec
 from espalier.report.analysis_figures import analyses_file
+from espalier.report.answer import majorities
 from espalier.report.page import report_page
+from espalier.report.pareto_figures import pareto_file
 from espalier.report.quality_figures import quality_file, size_file
 from espalier.report.structure_figures import structure_file
 from espalier.report.study import Study, read_study
@@ -31,6 +33,8 @@ def run(
     structures: list[Path],
     analyses: list[Path],
     tasks: list[Path],
+    linear: list[Path],
+    formats: list[Path],
     report: Path,
     quality: Path,
     size: Path,
@@ -39,31 +43,36 @@ def run(
     distance: list[Path],
     anatomy: list[Path],
     findings: list[Path],
+    pareto: list[Path],
 ) -> None:
     """Write report.html and the standalone figures; equal inputs give equal bytes.
 
     Args:
         spec: a `ReportSpec` as JSON.
-        table: table.csv. `tasks` are the task.json of every task.
-        histories, records: history.parquet and run.json of every stage, teacher and recovery.
-        scores, costs: scores.json and cost.json of every student and teacher.
-        structures, analyses: structure.json of every student, analysis.json of every student that was analysed.
+        table, formats: table.csv, and deploy.csv in a study that serves its models in some format.
+        histories, records: history.parquet and run.json of every stage.
+        scores, costs, structures, analyses, tasks, linear: files of these names, of every model or task that has one.
         report, quality, size, structure, training: where the page goes, and its figures.
-        distance: where the distances from the teacher go, in a study with text tasks; else empty.
-        anatomy, findings: where the figures and the numbers of analyses go, in a study that has some; else empty.
+        distance, anatomy, findings, pareto: where more goes in studies with text tasks, analyses or formats; else empty.
     """
     settings = ReportSpec.model_validate_json(spec)
-    study = read_study(settings, table, histories, records, scores, structures, analyses, tasks)
-    timed = conditions(read_fields(path, TIMED) for path in costs)
+    study = read_study(settings, table, histories, records, scores, structures, analyses, tasks, linear, formats)
 
-    _write(report, report_page(settings, study, timed))
-    _write_figures(study, quality, size, structure, training, distance, anatomy)
+    _write(report, report_page(settings, study, conditions(read_fields(path, TIMED) for path in costs)))
+    _write_figures(study, quality, size, structure, training, distance, anatomy, pareto)
     for path in findings:
         write_json(path, numbers_of(study.findings, study.fractions, study.compared))
 
 
 def _write_figures(
-    study: Study, quality: Path, size: Path, structure: Path, training: Path, distance: list[Path], anatomy: list[Path]
+    study: Study,
+    quality: Path,
+    size: Path,
+    structure: Path,
+    training: Path,
+    distance: list[Path],
+    anatomy: list[Path],
+    pareto: list[Path],
 ) -> None:
     look = study.look
     _write(quality, quality_file(study.qualities, look))
@@ -75,6 +84,8 @@ def _write_figures(
         _write(path, distance_file(study.compared, look))
     for path in anatomy:
         _write(path, analyses_file(study.findings, study.fractions, look))
+    for path in pareto:
+        _write(path, pareto_file(study.answers, majorities(study.answers, study.tasks), look))
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,7 +6,9 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,10 @@ from espalier.config.training import Training
 from espalier.data.batches import Batch, TaskRows, epoch_order
 from espalier.evaluation.predict import Scores, selection_set
 from espalier.methods.base import Method
+from espalier.models.dropout import with_cheap_dropout
 from espalier.models.forward import forward
+from espalier.models.int8 import rounded_linears
+from espalier.models.outputs import Outputs
 from espalier.pruning.masks import Masks
 from espalier.runtime import distributed
 from espalier.runtime.device import random_state, set_random_state
@@ -62,6 +67,8 @@ class Loop:
     teacher: AnyTeacher | None = None
     masks: Masks | None = None
     """Masks that the student comes with."""
+    int8_last: bool = False
+    """Whether the student's linear maps round as in int8 in the last epoch."""
     stop: Callable[[], bool] = lambda: False
     """Whether to save and stop after this step."""
     step: int = 0
@@ -75,6 +82,10 @@ class Loop:
         size = self.settings.micro_batch_size
         self.micro = size if isinstance(size, int) else self.settings.batch_size
         self.steps_per_epoch = steps_of_epoch(len(self.rows), self.settings.batch_size)
+        self._ready: tuple[np.ndarray | None, Batch | None] = None, None
+
+        # Some terms are means over padding, so a method may ask for rows of one length.
+        self.rows = self.rows.widened(self.method.pad_to or 0)
 
     def run(self) -> None:
         """Train to the last step; the student then holds the weights to keep."""
@@ -93,6 +104,7 @@ class Loop:
         """Bring student, method and optimiser together."""
         # The student goes to its device first: masks and running sums are made beside its weights.
         self.student.to(self.accelerator.device)
+        with_cheap_dropout(self.student)
         self.method.teacher = self.teacher.model if self.teacher else None
         self.method.begin(self.student, self.masks)
 
@@ -118,10 +130,20 @@ class Loop:
                 epoch, first = divmod(self.step, self.steps_per_epoch)
                 order = epoch_order(self.rows.lengths, self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
 
-                for picked in order[first : first + steps - self.step]:
+                ahead = order[first : first + steps - self.step]
+                for picked, following in zip_longest(ahead, ahead[1:]):
                     self._one_step(picked)
+
+                    # A GPU still computes the step while its next batch is made; what follows waits for it.
+                    if following is not None:
+                        self._ready = following, self._batch(following, self.step)
                     bar.update()
                     self._after(bar)
+
+    def _batch(self, picked: np.ndarray, step: int) -> Batch:
+        """The rows of a step, padded: a function of rows, seed and step that draws from no generator that is saved."""
+        epoch = self.method.stage.first_epoch + step // self.steps_per_epoch
+        return self.rows.batch(picked, self.accelerator.device, epoch)
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
@@ -130,7 +152,8 @@ class Loop:
     def _one_step(self, picked: np.ndarray) -> None:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
         # lr = peak × factor(step), but for groups that a method keeps at their peak, such as multipliers.
-        factor = learning_rate_factor(self.step, self.method.stage.bounds, self.settings.warmup, self.settings.schedule)
+        stage, settings = self.method.stage, self.settings
+        factor = learning_rate_factor(self.step, stage.bounds, settings.warmup, settings.schedule, stage.decay_ends)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * (1.0 if group.get("constant") else factor)
 
@@ -141,6 +164,7 @@ class Loop:
 
         # Masked or changed gradients are clipped, not the raw ones. The norm leaves out what a method excludes.
         norm = torch.nn.utils.clip_grad_norm_(self._trained(clipped_only=True), self.settings.clip_norm)
+        self.method.after_clipping(self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -183,6 +207,8 @@ class Loop:
             # Outside the except block: the exception holds the tensors that filled the memory.
             if totals is None:
                 self.optimizer.zero_grad()
+                for tensor in self.method.gradients_to_read():
+                    tensor.grad = None
                 set_random_state(random, device, self.method.generator)
                 clear_device_cache(garbage_collection=True)
 
@@ -190,22 +216,43 @@ class Loop:
         return totals
 
     def _accumulate(self, picked: np.ndarray) -> dict[str, Tensor]:
-        """Gradients of one batch, added up over its micro-batches; its loss terms, as means over rows."""
+        """Gradients of one batch, added up over its micro-batches; its loss terms, as means over the whole batch."""
         totals: dict[str, Tensor] = {}
-        epoch = self.method.stage.first_epoch + self.step // self.steps_per_epoch
+        picked_ahead, whole = self._ready
+        if whole is None or picked_ahead is not picked:
+            whole = self._batch(picked, self.step)
 
-        for start in range(0, len(picked), self.micro):
-            batch = self.rows.batch(picked[start : start + self.micro], self.accelerator.device, epoch)
-            terms = self._terms(batch)
+        # Micro-batches are padded like the whole batch, because some terms are means over padding, too.
+        pieces = [whole.part(slice(start, start + self.micro)) for start in range(0, len(whole), self.micro)]
+        if len(pieces) > 1:
+            self._look_ahead(pieces)
 
-            # L = Σ_m (n_m / n) Σ_k w_k L_k,m: a micro-batch counts by its share of the rows.
-            share = len(batch) / len(picked)
-            loss = sum(self.method.loss_weights[name] * term for name, term in terms.items())
-            self.accelerator.backward(loss * share)
+        for piece in pieces:
+            terms = self._terms(piece)
 
-            for name, term in (terms | {TOTAL: loss}).items():
-                totals[name] = totals.get(name, 0.0) + share * term.detach()
+            # L = Σ_k w_k Σ_m (c_k,m / c_k) L_k,m: a micro-batch counts by its share of what the term is a mean over.
+            shares = self._shares(piece, whole)
+            loss = sum(self.method.loss_weights[name] * shares[name] * term for name, term in terms.items())
+            self.accelerator.backward(loss)
+
+            for name, term in terms.items():
+                totals[name] = totals.get(name, 0.0) + shares[name] * term.detach()
+            totals[TOTAL] = totals.get(TOTAL, 0.0) + loss.detach()
         return totals
+
+    @torch.no_grad()
+    def _look_ahead(self, pieces: list[Batch]) -> None:
+        """Let the method see all micro-batches; afterwards they are run for their gradients with the same random numbers."""
+        random = random_state(self.accelerator.device, self.method.generator)
+        self.method.look_ahead((piece, *self._outputs(piece)) for piece in pieces)
+        set_random_state(random, self.accelerator.device, self.method.generator)
+
+    def _shares(self, piece: Batch, whole: Batch) -> dict[str, float]:
+        """Term → fraction of the whole batch's rows, tokens or positions that a micro-batch has; the fractions add up to 1."""
+        if len(piece) == len(whole):
+            return dict.fromkeys(self.method.loss_weights, 1.0)
+        counts = self.method.counts(whole)
+        return {name: count / max(1, counts[name]) for name, count in self.method.counts(piece).items()}
 
     def _halve(self, error: RuntimeError) -> None:
         """Make micro-batches half as large.
@@ -229,15 +276,22 @@ class Loop:
 
     def _terms(self, batch: Batch) -> dict[str, Tensor]:
         """Unweighted loss terms of a micro-batch."""
+        return self.method.loss_terms(batch, *self._outputs(batch), self.step)
+
+    def _outputs(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
+        """What the student says of a micro-batch, and the teacher where there is one."""
         method = self.method
         # Each process runs its own rows; the losses see the outputs of all of them.
         share = Share(batch)
 
-        with self.accelerator.autocast(), method.around_forward():
+        with self.accelerator.autocast(), method.around_forward(), self._rounding():
             outputs = forward(self.model, share.own, method.representation, method.needs_hidden_states, method.relations)
+        return share.join(outputs), self.teacher(batch) if self.teacher else None
 
-        teacher = self.teacher(batch) if self.teacher else None
-        return self.method.loss_terms(batch, share.join(outputs), teacher, self.step)
+    def _rounding(self) -> AbstractContextManager[None]:
+        """Lets linear maps round in the last epoch, where asked for. The step decides, so a resumed run does the same."""
+        rounds = self.int8_last and self.step >= self.method.stage.steps - self.steps_per_epoch
+        return rounded_linears(self.student) if rounds else nullcontext()
 
     def _trained(self, clipped_only: bool = False) -> list[nn.Parameter]:
         """All parameters that the optimiser changes, or those whose gradients count in the norm."""
@@ -290,7 +344,8 @@ class Loop:
         loss = means.pop(TOTAL, 0.0)
         terms = {f"loss/{name}" if name in self.method.loss_weights else name: value for name, value in means.items()}
         row = {"loss": loss, **terms, "learning_rate": self.optimizer.param_groups[0]["lr"]}
-        row |= {"sparsity": self.method.sparsity, "samples_per_second": rate, "seconds": self.seconds}
+        row |= {"sparsity": self.method.sparsity, **self.method.standing()}
+        row |= {"samples_per_second": rate, "seconds": self.seconds}
 
         self.history.add(self.step, self.step / self.steps_per_epoch, row)
         self._pending.clear()
@@ -327,9 +382,10 @@ class Loop:
         if distributed.is_main():
             tqdm.write(f"step {self.step}: {name} {self.metric} {scores[name][self.metric]:.4f}", file=sys.stderr)
 
-        # Before the target is reached, a larger model would always win.
-        at_target = self.method.at_target(self.step)
-        if self.settings.checkpoint == "best" and at_target and scores[name][self.metric] > self.best.get("score", -math.inf):
+        # Before the target is reached, a larger model would always win. The last evaluation is at the target by force where
+        # the method has missed it: it counts if there is no other.
+        counts = self.method.at_target(self.step) and not (self.best and self.method.misses_target)
+        if self.settings.checkpoint == "best" and counts and scores[name][self.metric] > self.best.get("score", -math.inf):
             self.best = {"score": scores[name][self.metric], "step": self.step, "set": name}
             self.saves.write_best({"student": self.student.state_dict(), "method": self.method.state_dict()})
 

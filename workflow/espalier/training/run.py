@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -19,14 +20,14 @@ from transformers import PreTrainedModel
 from espalier.config.data import TRAIN
 from espalier.config.job_specs import Machine, TrainingSpec
 from espalier.config.kinds import KINDS, Kind
-from espalier.config.methods import METHODS
+from espalier.config.methods import METHODS, AnyPlan
 from espalier.config.training import Plan, Training
-from espalier.data.batches import TokenisedRows
+from espalier.data.batches import TaskRows, TokenisedRows
 from espalier.data.packed import FIXED_SEED
 from espalier.evaluation.predict import Scores
 from espalier.kinds.base import evaluator, open_rows
 from espalier.methods.base import Method, Stage
-from espalier.models.files import open_student
+from espalier.models.files import open_base, open_student
 from espalier.provenance.code_digest import code_digest
 from espalier.provenance.job_records import git_commit, package_versions
 from espalier.pruning.aims import Aim
@@ -42,6 +43,7 @@ from espalier.training.history import History
 from espalier.training.loop import Loop
 from espalier.training.saves import Saves
 from espalier.training.schedule import interval_bounds, steps_of_epoch
+from espalier.training.stored_outputs import NotStoredError, StoredOutputs, digests_of, open_outputs
 from espalier.training.teachers import AnyTeacher, LiveTeacher, teacher_for
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "espalier")
@@ -53,6 +55,9 @@ def accelerator_for(machine: Machine) -> Accelerator:
     device = pick_device(machine.device)
     precision = pick_precision(machine.precision, device)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="bf16" if precision == "bf16" else "no")
+
+    # fp32 is fp32 on every device: TF32, which keeps 10 bits of the fraction, stays off. Whoever wants speed has bf16.
+    torch.set_float32_matmul_precision("highest")
 
     # Processes on one CPU share its threads.
     if device.type == "cpu" and accelerator.num_processes > 1:
@@ -113,6 +118,7 @@ def pruning_stage(
         sparsity_before=before,
         target=target,
         bounds=tuple(plan.schedule_ends(bounds)),
+        decay_ends=tuple(plan.decay_ends(bounds)),
         removals=removals,
         latency=latency,
         gone=gone,
@@ -129,6 +135,11 @@ class Files:
     work: Path
     models: Sequence[Path] = ()
     """Files of the teacher and the starting model, and the latency table, for the record."""
+    _: KW_ONLY
+    outputs: Sequence[Path] = ()
+    """The note on the teacher's stored outputs, where the job reads any."""
+    teacher_tokens: Sequence[Path] = ()
+    """train.parquet in the teacher's own tokens, where the student reads others; else nothing."""
 
 
 @dataclass
@@ -192,22 +203,28 @@ class Run:
         *,
         teacher: Sequence[Path] | None = None,
         masks: Masks | None = None,
-        learning_rate: float | None = None,
         history: Path,
+        int8_last: bool = False,
     ) -> dict[str, Any]:
-        """Train the student in place, write its history, and return the record."""
+        """Train the student in place, write its history, and return the record.
+
+        Args:
+            student, method: what to train, and under whose losses.
+            teacher: its files; none where the method needs no teacher.
+            masks, history: what was removed from the student before, and where its history goes.
+            int8_last: whether linear maps round as in int8 in the last epoch.
+        """
         check_writable(history.parent)
 
         with self._alone():
-            # All processes wait here until the main one holds the folder.
-            distributed.mains(None)
+            distributed.mains(None)  # all processes wait here until the main one holds the folder
             saves = Saves(self.files.work, self._fingerprint(method) if self.is_main else {})
             taught = self._teacher(method, teacher)
             check_finite(student, "the model to start from")
 
             # Opening models draws random numbers, so the seed is set again before the first step.
             seed_everything(self.spec.seed)
-            loop = self._loop(student, method, taught, masks, learning_rate or self.settings.learning_rate, saves)
+            loop = self._loop(student, method, taught, masks, saves, int8_last)
             with termination() as loop.stop:
                 loop.run()
             check_finite(student, "the trained model")
@@ -220,11 +237,52 @@ class Run:
             loop.history.write(history)
             return self._record(loop, method)
 
+    def fine_tune(
+        self, plan: AnyPlan, start: Sequence[Path], *, teacher: Sequence[Path], history: Path
+    ) -> tuple[PreTrainedModel, Method, dict[str, Any]]:
+        """Train an encoder with a new head for all epochs of a plan; nothing is removed. Returns student, method and record."""
+        student = open_base(start, self.spec.goal.kind, self.task["classes"])
+        self.open_rows(student.config.pad_token_id)
+        method = method_class(plan.method)(plan, self.fixed_stage(sum(plan.parts(first_stage=True))))
+        return student, method, self.train(student, method, teacher=teacher, history=history)
+
     def _teacher(self, method: Method, files: Sequence[Path] | None) -> AnyTeacher | None:
         """The teacher, where the method needs one and there is one."""
         if not method.needs_teacher or not files:
             return None
-        return teacher_for(method, open_student(files, self.spec.goal.kind), self.train_rows, self.accelerator)
+        model = open_student(files, self.spec.goal.kind)
+        rows = self._rows_of_teacher(model.config.pad_token_id)
+        return teacher_for(method, model, rows, self.accelerator, self._stored(files))
+
+    def _stored(self, teacher: Sequence[Path]) -> StoredOutputs | None:
+        """The teacher's stored outputs, where the job reads any and they are there; says where they come from, and why not."""
+        reads = self.settings.reads
+        if reads is None or not self.files.outputs:
+            return None
+
+        note, tokens = self.files.outputs[0], self.files.tokens[0]
+        try:
+            stored = open_outputs(note, reads, self.train_rows.lengths, digests_of(teacher, tokens))
+            said = f"read as {note} says"
+        except NotStoredError as error:
+            stored, said = None, f"computed by this job: {error}"
+        if self.is_main:
+            print(f"teacher's outputs: {said}", flush=True)
+        return stored
+
+    def _rows_of_teacher(self, pad: int) -> TaskRows:
+        """The training rows as the teacher reads them: the same rows in the same order, maybe in other tokens.
+
+        Raises:
+            UserError: the other tokens are not of the same rows.
+        """
+        rows: Any = self.train_rows
+        for path in self.files.teacher_tokens:
+            rows = open_rows(path, self.spec.goal.kind, pad, self.spec.seed)
+            own: Any = self.train_rows
+            if not np.array_equal(rows.labels, own.labels):
+                raise UserError(f"{path}: its {len(rows)} rows are not the {len(own)} rows of {self.files.tokens[0]}")
+        return rows
 
     def _loop(
         self,
@@ -232,15 +290,15 @@ class Run:
         method: Method,
         taught: AnyTeacher | None,
         masks: Masks | None,
-        learning_rate: float,
         saves: Saves,
+        int8_last: bool,
     ) -> Loop:
         return Loop(
             student=student,
             method=method,
             rows=self.train_rows,
             settings=self.settings,
-            learning_rate=learning_rate,
+            learning_rate=self.settings.learning_rate,
             progress=self.spec.progress,
             accelerator=self.accelerator,
             evaluate=self._evaluator(taught),
@@ -249,6 +307,7 @@ class Run:
             history=History(self.files.work / "history.jsonl"),
             teacher=taught,
             masks=masks,
+            int8_last=int8_last,
         )
 
     def _alone(self) -> AbstractContextManager[None]:
@@ -287,7 +346,7 @@ class Run:
 
         Device and threads are left out: a run that moves to another machine goes on, if not to the same last bit.
         """
-        inputs = [self.files.task, *self.files.tokens, *self.files.models]
+        inputs = [self.files.task, *self.files.tokens, *self.files.models, *self.files.teacher_tokens]
 
         return {
             "spec_sha256": sha256_text(self.spec.model_dump_json()),

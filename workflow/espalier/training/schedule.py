@@ -18,15 +18,30 @@ def interval_bounds(epochs: Sequence[float], steps_per_epoch: int) -> list[int]:
     return list(accumulate(max(1, round(length * steps_per_epoch)) for length in epochs))
 
 
-def learning_rate_factor(step: int, bounds: Sequence[int], warmup: float, schedule: Literal["linear", "constant"]) -> float:
+def learning_rate_factor(
+    step: int,
+    bounds: Sequence[int],
+    warmup: float,
+    schedule: Literal["linear", "constant"],
+    decay_ends: Sequence[int] = (),
+) -> float:
     """Factor in [0, 1] on the peak learning rate at optimiser step `step`, counted from 0.
 
     Each interval rises linearly from 0 over its first `warmup` fraction, then falls linearly to 0 at its end or stays.
+
+    Args:
+        step: optimiser step.
+        bounds: steps at which intervals end.
+        warmup: fraction of an interval, in [0, 1].
+        schedule: what follows the warm-up.
+        decay_ends: steps at which intervals would end by their schedules, where they are cut off before; else none.
     """
     # The interval that holds the step: [begin, end).
     begin = max((bound for bound in bounds if bound <= step), default=0)
-    end = next((bound for bound in bounds if bound > step), bounds[-1])
-    length = end - begin
+
+    # Its schedule may be made for more steps than it has: then it is cut off on the way down.
+    number = next((number for number, bound in enumerate(bounds) if bound > step), len(bounds) - 1)
+    length = (decay_ends or bounds)[number] - begin
     position = step - begin
 
     # Warm-up: (p + 1) / (w + 1), which is above 0 at the first step and 1 just after the last one.

@@ -18,4 +18,6 @@ def _head(classes: Sequence[str] | None) -> dict[str, Any]:
     }
 
 
-RULES = TaskRules(metrics=("accuracy", "f1", "macro-f1", "matthews"), named_classes=True, analysed=True, head=_head)
+RULES = TaskRules(
+    metrics=("accuracy", "f1", "macro-f1", "matthews"), named_classes=True, analysed=True, no_linear="", head=_head
+)

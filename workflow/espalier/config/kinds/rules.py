@@ -31,6 +31,8 @@ class TaskRules:
     """Whether labels are names of classes."""
     analysed: bool = False
     """Whether students can be analysed and training rows can be scored: both need one label for every tokenised row."""
+    no_linear: str = "its answers are not known to be one class or one number for each row"
+    """Why no linear model can stand beside such models; empty where one can."""
     text_columns: tuple[int, ...] = (1, 2)
     """How many text columns a task may name."""
     columns: str = "one or two columns"
@@ -45,5 +47,7 @@ class TaskRules:
     """Name of the class in transformers that opens such models."""
     pipeline: str = "text-classification"
     """The Hugging Face hub's name of what such models do, for their cards."""
+    own_head: bool = False
+    """Whether models keep the head that a base brings, where it is of the kind that `auto_class` has."""
     head: Callable[[Sequence[str] | None], dict[str, Any]] = no_changes
     """Names of the classes, if any → attributes of the model's configuration that give the head its outputs."""

@@ -7,6 +7,7 @@ from espalier.config.kinds.rules import FILE_FORMATS, TaskRules
 RULES = TaskRules(
     reported=("masked-accuracy", "perplexity"),
     labelled=False,
+    no_linear="its rows have no labels",
     text_columns=(1,),
     columns="one column",
     # in .txt paragraphs are separated by blank lines; their column is called `text`
@@ -14,4 +15,5 @@ RULES = TaskRules(
     refused=("label", "classes", "metric", "also", "holdout", "stride", "max_answer_length"),
     auto_class="AutoModelForMaskedLM",
     pipeline="fill-mask",
+    own_head=True,
 )

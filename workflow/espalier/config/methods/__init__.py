@@ -13,6 +13,7 @@ from pydantic import Field
 from espalier.config.methods.dense import DensePlan
 from espalier.config.methods.homodistil import WIDTH_COLUMNS, HomodistilPlan
 from espalier.config.methods.pruning import DistilPlan, MagnitudePlan, MovementPlan, RandomPlan
+from espalier.config.methods.ready_made import ReadyMadePlan
 from espalier.config.methods.sdp import SdpPlan
 from espalier.config.methods.spd import GRAFTING_COLUMNS, SpdPlan, grafting_curves
 from espalier.config.methods.specialise import SpecialisePlan
@@ -31,10 +32,25 @@ METHODS = {
     "cofi": "espalier.methods.cofi:Cofi",
     "heads": "espalier.methods.heads:Heads",
     "small-dense": "espalier.methods.small_dense:SmallDense",
+    "ready-made": "espalier.methods.ready_made:ReadyMade",
     "homodistil": "espalier.methods.homodistil:Homodistil",
     "specialise": "espalier.methods.specialise:Specialise",
 }
 """Method → its class, as `module:Class`. A job imports the code of its own method alone."""
+
+PAPERS = {
+    "magnitude": "1506.02626",
+    "movement": "2005.07683",
+    "distil": "1503.02531",
+    "sdp": "2109.15014",
+    "spd": "2110.08190",
+    "l0": "1712.01312",
+    "cofi": "2204.00408",
+    "heads": "1905.10650",
+    "homodistil": "2302.09632",
+    "specialise": "2302.09632",
+}
+"""Method → number on arXiv of the paper that it follows; the others follow none."""
 
 HISTORY_COLUMNS: dict[str, tuple[HistoryColumn, ...]] = {
     "spd": GRAFTING_COLUMNS,
@@ -57,6 +73,7 @@ AnyPlan = Annotated[
     | SpdPlan
     | HeadsPlan
     | SmallDensePlan
+    | ReadyMadePlan
     | L0Plan
     | CofiPlan
     | HomodistilPlan

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from espalier.config.families import NARROWED
 from espalier.config.kinds import Kind
 from espalier.config.pictures import HistoryColumn
 from espalier.config.starts import TextStart
@@ -25,9 +26,6 @@ class HomodistilPlan(Plan):
     start: TextStart = "teacher"
     """Model that the first stage starts from: the teacher, whose copy has no gap to it, or a student of another homodistil
     plan. [paper]"""
-    chain: bool = True
-    """Start each target from the student of the target before it. With false, all targets start alike and train for the same
-    number of steps, which ablations compare. [ours]"""
     learning_rate: Positive = 5.3e-5
     """Peak learning rate of AdamW. [ours: the paper has 6.0e-4 at 4,096 rows a step; square-root scaling to 32 rows]"""
     adam_epsilon: Positive = 1.0e-6
@@ -56,6 +54,9 @@ class HomodistilPlan(Plan):
     """Decay of the running average of importance. [public code]"""
     beta2: Average = 0.95
     """Decay of the running average of uncertainty. [public code]"""
+    score_gradients: Literal["raw", "clipped"] = "raw"
+    """Gradients in the importance: as they are computed, or scaled down by clip_norm where the optimiser reads them so. [ours:
+    clipped in the public code]"""
     window: Steps = 10
     """Optimiser steps whose mean enters the running averages as one value. [steps; public code]"""
     member_scores: Literal["divided", "undivided"] = "divided"
@@ -105,14 +106,19 @@ class HomodistilPlan(Plan):
 
     @model_validator(mode="after")
     def _cuts_once(self) -> Self:
-        if self.removal != "iterative" and self.is_chain and len(self.path) > 1:
+        if self.removal != "iterative" and self.chain and len(self.path) > 1:
             raise ValueError(f"removal {self.removal} does not go on from an earlier target: set chain: false")
         return self
 
     @property
-    def is_chain(self) -> bool:
-        """As the settings say."""
-        return self.chain
+    def families(self) -> tuple[str, ...]:
+        """Families whose widths can be narrowed."""
+        return NARROWED
+
+    @property
+    def keeps_layers_alike(self) -> bool:
+        """Unless FFN units of all layers are ranked together."""
+        return self.allocation == "local"
 
     def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from espalier.config.teacher_outputs import Reads
 from espalier.config.training import Epochs, Fraction, Positive, PrunedPlan
 
 
@@ -64,3 +65,8 @@ class DistilPlan(IterativePlan):
     """Weight of the distillation term; the task loss has weight 1 - alpha. [common]"""
     temperature: Positive = 2.0
     """Divides the logits of teacher and student before the softmax; higher is softer. [common]"""
+
+    @property
+    def reads(self) -> Reads:
+        """Logits alone."""
+        return Reads()

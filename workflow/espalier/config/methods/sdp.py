@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block
 from espalier.config.methods.pruning import IterativePlan
+from espalier.config.teacher_outputs import Reads
 from espalier.config.training import Fraction, Positive
 
 
@@ -49,6 +50,11 @@ class SdpPlan(IterativePlan):
     def needs_whole(self) -> bool:
         """All objectives but kld compare hidden states."""
         return self.objective != "kld"
+
+    @property
+    def reads(self) -> Reads:
+        """A vector of each row, for all objectives but kld."""
+        return Reads(None if self.objective == "kld" else self.representation)
 
     @model_validator(mode="after")
     def _whole_batch(self) -> Self:

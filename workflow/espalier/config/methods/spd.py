@@ -8,8 +8,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block
+from espalier.config.families import ENCODERS, RECORDABLE
 from espalier.config.pictures import HistoryColumn, ScoreCurve
-from espalier.config.training import Epochs, Fraction, NonNegative, Positive, PrunedPlan, Recover
+from espalier.config.teacher_outputs import Reads
+from espalier.config.training import ClipScope, Epochs, Fraction, NonNegative, Positive, PrunedPlan, Recover
 
 
 class Prediction(Block):
@@ -71,7 +73,10 @@ class SpdPlan(PrunedPlan):
     """Form of the prediction term. [public code]"""
     mask_padding: bool = False
     """Leave padding out of the terms on outputs and attention. [public code]"""
-    clip_scope: Literal["trainable", "all"] = "trainable"
+    pad_to: Annotated[int, Field(ge=8)] | None = None
+    """Tokens of every row of a training batch, padding included; null pads to the longest row of the batch. The terms on
+    outputs and attention are means over padding too, so their size depends on it. [tokens; ours: 128 in the public code]"""
+    clip_scope: ClipScope = "trainable"
     """Parameters whose gradients count in the norm that clip_norm limits: only those that are trained, or also the teacher's
     layers as in the authors' code. Removed weights never count. [ours]"""
     freeze_embeddings: bool = True
@@ -95,6 +100,18 @@ class SpdPlan(PrunedPlan):
         """Whether a teacher layer may ever run in place of a student layer."""
         jumps = self.probability_schedule == "constant-jump-linear" and self.grafting_epochs > 0
         return self.initial_probability < 1 or (jumps and self.jump_probability < 1)
+
+    @property
+    def reads(self) -> Reads | None:
+        """All layers, or logits alone; nothing where attention is compared, for which the teacher must run."""
+        if self.attention_weight or not self.hidden_weight + self.prediction_weight:
+            return None
+        return Reads(layers="all", pad_to=self.pad_to) if self.hidden_weight else Reads()
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Families whose attention can be recorded, where it is compared."""
+        return RECORDABLE if self.attention_weight else ENCODERS
 
     def parts(self, *, first_stage: bool) -> list[float]:
         """Sparsification; grafting and fine-tuning, which share a learning-rate schedule."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from espalier.config.starts import Source
+from espalier.config.teacher_outputs import Reads
 from espalier.config.training import Fraction, Plan, Positive, Recover, Removal
 
 
@@ -13,10 +14,12 @@ class SpecialisePlan(Plan):
     starts from another target's."""
 
     method: Literal["specialise"]
-    rule: ClassVar[Literal["compress", "specialise"]] = "specialise"
+    rule: ClassVar[Literal["compress", "specialise", "adopt"]] = "specialise"
     removes: ClassVar[Removal] = "nothing"
     start: Source  # type: ignore[assignment]  # narrower: never a teacher or the pre-trained base
     """The plan whose students are fine-tuned; it must work on text tasks."""
+    chain: Literal[False] = False
+    """Always false: every target has a source of its own. [ours]"""
     recover: Recover = Recover(epochs=0.0)
     """Training after a stage. Nothing was removed, so none is needed. [ours]"""
     epochs: Positive = 3.0
@@ -28,9 +31,9 @@ class SpecialisePlan(Plan):
     """Divides the logits of teacher and student in the distillation term; higher is softer. [common]"""
 
     @property
-    def is_chain(self) -> bool:
-        """Every target has a source of its own."""
-        return False
+    def reads(self) -> Reads | None:
+        """Logits, where distillation is on."""
+        return Reads() if self.alpha > 0 else None
 
     def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,11 +10,15 @@ from pydantic import Field, model_validator
 from espalier.config.blocks import Many
 from espalier.config.methods.pruning import IterativePlan
 from espalier.config.pictures import HistoryColumn
-from espalier.config.targets import TargetKind
-from espalier.config.training import Epochs, Fraction, NonNegative, Plan, Positive, Removal
+from espalier.config.targets import TargetKind, Timed, target_key
+from espalier.config.teacher_outputs import Reads
+from espalier.config.training import ClipScope, Epochs, Fraction, NonNegative, Plan, Positive, Removal
 
 GateKind = Literal["heads", "units", "attention", "ffn", "hidden"]
 """Attention heads, FFN units, whole attention and FFN sublayers, dimensions of the hidden states."""
+
+LayerSizes = Literal["free", "equal"]
+"""Whether every layer has a size of its own, or all have the same."""
 
 
 class GatePlan(Plan):
@@ -32,6 +37,9 @@ class GatePlan(Plan):
     dimensions, because the table of latencies does not. [paper]"""
     prepruning_epochs: Epochs = 1.0
     """Training without gates before the first stage's pruning. [epochs; paper: 1 for large tasks, 4 for small ones]"""
+    prepruning_schedule: Literal["own", "whole"] = "own"
+    """Learning-rate schedule of the pre-pruning epochs: one of their own, which ends with them; or the beginning of one over
+    the whole stage. Pruning begins a new one in either case. [ours: whole in the public code]"""
     pruning_epochs: Positive = 19.0
     """Training with gates, in every stage. [epochs; paper: 19 for large tasks, 96 for small ones]"""
     sparsity_warmup_epochs: Epochs = 2.0
@@ -39,7 +47,8 @@ class GatePlan(Plan):
     paper: 2 for large tasks, 20 for small ones]"""
     gate_learning_rate: Positive | None = None
     """Constant learning rate of the gates; their gradients are not clipped. null takes 75 / steps, at least 0.01, because a
-    short run with 0.01 would not reach its target. [ours: 0.01 in the public code, with 7,500 steps or more]"""
+    short run with 0.01 would not reach its target, and at most 0.5. [ours: 0.01 in the public code, with 7,500 steps and
+    more]"""
     multiplier_learning_rate: Positive | None = None
     """Constant learning rate of both Lagrange multipliers; null as for gate_learning_rate. [ours: 0.01 in the public code]"""
     gate_mean: float = 10.0
@@ -53,10 +62,17 @@ class GatePlan(Plan):
     """After a stage, close or open the FFN units nearest to the decision, so that the model has exactly the size asked for.
     [ours]"""
     tolerance: Fraction = 0.01
-    """With checkpoint: best, an evaluation counts once the sparsity is at most this far below the target. [fraction; paper:
-    0.01 at a sparsity of 0.95]"""
+    """How far the expected sparsity may be from the target, on either side. With checkpoint: best, other evaluations do not
+    count; a student whose gates miss the target by more is reported. [fraction; paper: 0.01 below, at a sparsity of 0.95]"""
+    layers: LayerSizes = "free"
+    """Sizes of layers. free: every layer keeps as many heads and FFN units as its gates say. equal: all layers keep equally
+    many, no sublayer goes as a whole, and hidden states are as wide as the heads together, so that the student is a checkpoint
+    of transformers' own class, which opens in any tool without code of ours. [ours]"""
     freeze_embeddings: bool = True
     """Do not train the embeddings. [public code]"""
+    clip_scope: ClipScope = "trainable"
+    """Parameters whose gradients count in the norm that clip_norm limits: only those that are trained, or also frozen
+    embeddings as in the authors' code. Gates and multipliers never count. [ours]"""
 
     @model_validator(mode="after")
     def _ramp_fits(self) -> Self:
@@ -68,11 +84,46 @@ class GatePlan(Plan):
             raise ValueError(f"gates: got {list(self.gates)}; heads or units must be among them")
         return self
 
+    @model_validator(mode="after")
+    def _layers_alike(self) -> Self:
+        if self.layers == "free":
+            return self
+
+        # transformers' own classes take the head size to be hidden size / heads
+        if "units" not in self.gates or ("heads" in self.gates) != ("hidden" in self.gates):
+            raise ValueError(
+                f"layers: equal needs gates of units, and of heads and hidden together or of neither, because a checkpoint of "
+                f"transformers' own class has hidden size = heads x head size; got gates: {list(self.gates)}"
+            )
+        if not self.exact_size:
+            raise ValueError("layers: equal needs exact_size: true, because gates by themselves leave layers unlike")
+        if isinstance(self.path[0], Timed):
+            raise ValueError(
+                f"layers: equal cannot aim at {target_key(self.path[0])}, because tables of latencies do not count hidden "
+                "dimensions; allowed: a sparsity, or parameters"
+            )
+        return self
+
+    @property
+    def keeps_layers_alike(self) -> bool:
+        """As the settings say."""
+        return self.layers == "equal"
+
+    @property
+    def gated(self) -> tuple[GateKind, ...]:
+        """Parts that have gates: with equal layers no sublayer goes as a whole."""
+        whole = ("attention", "ffn") if self.layers == "equal" else ()
+        return tuple(kind for kind in self.gates if kind not in whole)
+
     def parts(self, *, first_stage: bool) -> list[float]:
         """The pre-pruning epochs, where there are any, then the pruning epochs."""
         if first_stage and self.prepruning_epochs > 0:
             return [self.prepruning_epochs, self.pruning_epochs]
         return [self.pruning_epochs]
+
+    def decay_ends(self, bounds: Sequence[int]) -> list[int]:
+        """Pre-pruning may be the beginning of a schedule over the whole stage."""
+        return [bounds[-1]] * len(bounds) if self.prepruning_schedule == "whole" else list(bounds)
 
 
 class L0Plan(GatePlan):
@@ -102,13 +153,23 @@ class CofiPlan(GatePlan):
     """Also match student layers that pruning has removed. [ours: true in the public code]"""
     mask_padding: bool = False
     """Leave padding out of the layer term. [public code]"""
+    keep_transform: bool = False
+    """Hand the trained layer map on to the recovery and to the next target of the path; otherwise each begins with the
+    identity. [ours: true in the public code]"""
+
+    @property
+    def reads(self) -> Reads:
+        """The teacher layers to match; random matching may draw any."""
+        return Reads(layers="all" if self.matching == "random" else self.teacher_layers)
 
 
 GATE_COLUMNS = (
     HistoryColumn(name="expected_sparsity", panel="sparsity", label="expected", unit="fraction"),
     HistoryColumn(name="target_sparsity", panel="sparsity", label="target", unit="fraction", is_goal=True),
     HistoryColumn(name="sparsity", panel="sparsity", label="measured", unit="fraction"),
+    HistoryColumn(name="decided_sparsity", panel="sparsity", label="decided", unit="fraction"),
     HistoryColumn(name="expected_saved_latency", panel="saved latency", label="expected", unit="fraction"),
+    HistoryColumn(name="decided_saved_latency", panel="saved latency", label="decided", unit="fraction"),
     HistoryColumn(name="target_saved_latency", panel="saved latency", label="target", unit="fraction", is_goal=True),
     HistoryColumn(name="lambda/1", panel="multipliers", label="λ1"),
     HistoryColumn(name="lambda/2", panel="multipliers", label="λ2"),
@@ -131,6 +192,23 @@ class HeadsPlan(IterativePlan):
     """Divide the importances of a layer by their norm before layers are compared. [paper]"""
     dense_epochs: Positive = 1.0
     """Training before the first removal of every stage, during which the importances are gathered. [epochs; ours]"""
+    layers: LayerSizes = "free"
+    """Sizes of layers. free: one ranking over all layers. equal: every layer keeps equally many FFN units and all heads, so
+    that the student is a checkpoint of transformers' own class, which opens in any tool without code of ours. [ours]"""
+
+    @model_validator(mode="after")
+    def _layers_alike(self) -> Self:
+        if self.layers == "equal" and self.parts_to_prune != ("units",):
+            raise ValueError(
+                "layers: equal needs parts_to_prune: [units], because a checkpoint of transformers' own class has hidden size "
+                f"= heads x head size, and this method leaves the hidden size; got {list(self.parts_to_prune)}"
+            )
+        return self
+
+    @property
+    def keeps_layers_alike(self) -> bool:
+        """As the settings say."""
+        return self.layers == "equal"
 
     def begins_dense(self, *, first_stage: bool) -> bool:
         """Every stage begins with its dense epochs."""
@@ -145,6 +223,10 @@ class SmallDensePlan(Plan):
     kind: Literal["sliced", "layers"] = "sliced"
     """How the student is made: sliced keeps the same share of heads and units in every layer, drawn at random; layers keeps
     evenly spaced layers, sliced to the size. [ours]"""
+    layers: LayerSizes = "free"
+    """Sizes of sliced layers. free: numbers of heads and units differ by at most one between layers. equal: they do not differ,
+    and hidden states are as wide as the heads together, so that the student is a checkpoint of transformers' own class, which
+    opens in any tool without code of ours. [ours]"""
     epochs: Positive = 3.0
     """Passes over the training rows in a stage. [epochs; ours]"""
     alpha: Fraction = 0.5
@@ -152,6 +234,22 @@ class SmallDensePlan(Plan):
     temperature: Positive = 2.0
     """Divides the logits of teacher and student before the softmax; higher is softer. [common]"""
 
+    @model_validator(mode="after")
+    def _layers_alike(self) -> Self:
+        if self.layers == "equal" and self.kind != "sliced":
+            raise ValueError(f"layers: equal needs kind: sliced; got {self.kind}")
+        return self
+
+    @property
+    def keeps_layers_alike(self) -> bool:
+        """As the settings say."""
+        return self.layers == "equal"
+
     def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""
         return [self.epochs]
+
+    @property
+    def reads(self) -> Reads:
+        """Logits alone."""
+        return Reads()
