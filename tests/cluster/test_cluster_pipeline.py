@@ -22,7 +22,8 @@ STUDY = CONFIG | {
 }
 LONG = STUDY | {"plans": {}, "teacher": {"epochs": 150.0, **FAST, "evaluate_every": 50.0}}
 """2,250 steps of a teacher: half a minute."""
-FOLDER = "results/whole/tiny/grades/seed1/teacher/0"
+SEED = "results/whole/tiny/grades/seed1"
+FOLDER = f"{SEED}/teacher/0"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def whole(slurm, real):
     """
     cluster = recorded(real(STUDY))
     cluster.hold("compress")
-    process = cluster.start(*(f"{FOLDER}/model.safetensors".replace("teacher/0", f"{plan}/0.5") for plan in STUDY["plans"]))
+    process = cluster.start(*(f"{SEED}/{plan}/50/model.safetensors" for plan in STUDY["plans"]))
     try:
         wait_for(lambda: len(cluster.seen("compress")) == 2)
     except TimeoutError:

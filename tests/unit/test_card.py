@@ -153,7 +153,14 @@ def test_rows_from_files_are_a_data_set_of_the_task_s_name_in_no_known_language(
     (result,) = ModelCard(render(SPEC, own)).data.eval_results[:1]
     assert (result.dataset_type, result.dataset_name) == ("docs-library", "docs-library")
     assert "language" not in front_matter(SPEC, own) and "like those of the task docs-library, of at most" in render(SPEC, own)
-    assert languages(FACTS._replace(task=TASK | {"sources": [{"builtin": "docs-order"}]})) == ["en"]
+    assert languages(SPEC, FACTS._replace(task=TASK | {"sources": [{"builtin": "docs-order"}]})) == ["en"]
+
+
+def test_languages_that_the_task_names_stand_in_front_matter_and_sentence():
+    own = FACTS._replace(task=TASK | {"sources": [{"split": "train", "path": "rows.csv"}]})
+    spec = SPEC.model_copy(update={"languages": ("pt-BR", "de")})
+    assert front_matter(spec, own)["language"] == ["pt-BR", "de"]
+    assert "like those of the task docs-library, in pt-BR, de, of at most" in render(spec, own)
 
 
 def test_a_card_has_lines_for_every_runtime_that_the_model_is_served_in(text):

@@ -46,6 +46,13 @@ def test_spans_have_defaults_of_their_own(small):
     assert parse(small | {"tasks": {"mine": QUESTIONS | {"max_length": 64, "stride": 0}}}).tasks["mine"].stride == 0
 
 
+@pytest.mark.parametrize("said", ["English", "en_GB", "e", ""])
+def test_a_language_is_a_code(small, said):
+    assert parse(small | {"tasks": {"rte": FILES | {"language": ["en", "pt-BR"]}}}).tasks["rte"].language == ("en", "pt-BR")
+    with pytest.raises(ConfigError, match=r"tasks\.rte\.language"):
+        parse(small | {"tasks": {"rte": FILES | {"language": [said]}}})
+
+
 def test_the_known_tasks_are_complete(small):
     tasks = parse(small | {"tasks": dict.fromkeys(KNOWN)}).tasks
     assert len(tasks) == 15

@@ -25,6 +25,7 @@ NAME = "[a-z0-9][a-z0-9-]*"
 """Pattern of a name."""
 Name = _text(rf"^{NAME}$", "lower-case letters, digits and hyphens, beginning with a letter or digit", max_length=64)
 """A name that becomes a path and a shell word."""
+LanguageCode = _text(r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", "a code of a language, such as en or pt-BR")
 Commit = _text(r"^[0-9a-f]{40}$", "a full git commit: 40 hexadecimal digits")
 """A commit of the hub; with it, the same configuration always reads the same files."""
 Sha256 = _text(r"^[0-9a-f]{64}$", "a SHA-256 digest: 64 hexadecimal digits")

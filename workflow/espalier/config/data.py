@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from espalier.config.blocks import Block, Commit, HubId, Licence, Many, Name, Requirement, Sha256
+from espalier.config.blocks import Block, Commit, HubId, LanguageCode, Licence, Many, Name, Requirement, Sha256
 from espalier.config.kinds import KIND_RULES, Kind, Metric, ReportedMetric
 from espalier.config.kinds.rules import TaskRules
 
@@ -143,6 +143,10 @@ class Task(Block):
     """Configuration of the data set on the hub, if it has several. [name; ours]"""
     revision: Commit | None = None
     """Commit of the data set on the hub, so that the same configuration always reads the same rows. [commit; ours]"""
+
+    language: Annotated[tuple[LanguageCode, ...], Many] = ()
+    """Languages of the texts, as codes of the hub: en, pt-BR, zh. The model cards say them; nothing else reads them.
+    Without it, the cards say en for built-in tasks, GLUE and SQuAD. [codes; ours]"""
 
     @property
     def evaluation_sets(self) -> dict[str, str]:

@@ -214,6 +214,8 @@ class CardSpec(Block):
     """Student of another plan that the path began with."""
     max_drop: float = 0.01
     """Largest loss of score with which a format passes."""
+    languages: tuple[str, ...] = ()
+    """Languages of the texts, where the task names them."""
     files: dict[str, str] = Field(default_factory=dict)
     """Split → the user's file; what other jobs read does not hold these paths, so files may move."""
 
@@ -410,6 +412,7 @@ def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percen
         target=stage_of(settings.path, percent)[0] if settings else None,
         start=str(source) if settings and (source := source_of(config, Student(task, plan, percent))) else None,
         max_drop=config.deploy.max_drop,
+        languages=block.language,
         files={"train": str(block.train), **block.evaluation_sets} if block.source == "files" else {},
     )
 

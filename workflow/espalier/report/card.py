@@ -99,7 +99,7 @@ def render(spec: CardSpec, facts: Facts) -> str:
         batches=[batch_words(kind) for kind in timed_kinds(facts.deployment)] if facts.deployment else [],
         needs_code="auto_map" in facts.config,
         snippets=snippets(spec, facts),
-        languages=languages(facts),
+        languages=languages(spec, facts),
         paper=PAPERS.get(spec.method),
         new_head=any(record.get("head") == "new" for record in facts.records),
         chosen_by_score=chosen_by_score(facts),
@@ -129,7 +129,7 @@ def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
     data = [source["id"] for source in facts.task["sources"] if "id" in source]
     metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *_metrics_of(facts.scores))]
     base = {"base_model": facts.source["id"], "base_model_relation": "finetune"} if "id" in facts.source else {}
-    paper, spoken = PAPERS.get(spec.method), languages(facts)
+    paper, spoken = PAPERS.get(spec.method), languages(spec, facts)
     formats = dict.fromkeys(FORMATS[name].runtime.lower() for name in _formats(facts) if name != "torch")
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
@@ -185,9 +185,9 @@ def _data_set(spec: CardSpec, task: Mapping[str, Any]) -> dict[str, str]:
     return {"type": source["id"], "name": spec.task, **part, **fixed}
 
 
-def languages(facts: Facts) -> list[str]:
-    """Languages of the rows, where the task says what they are: built-in tasks and known data sets of the hub."""
-    return sorted({"en" for source in facts.task["sources"] if "builtin" in source or source.get("id") in ENGLISH})
+def languages(spec: CardSpec, facts: Facts) -> list[str]:
+    """Languages of the rows: those that the task names, or else those of built-in tasks and known data sets of the hub."""
+    return list(spec.languages) or sorted({"en" for source in facts.task["sources"] if "builtin" in source or source.get("id") in ENGLISH})
 
 
 def _metrics_of(scores: Mapping[str, Any]) -> list[str]:
