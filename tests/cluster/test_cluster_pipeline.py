@@ -72,7 +72,7 @@ def test_every_result_is_there(whole):
 
 def test_jobs_side_by_side_have_gpus_of_their_own(whole):
     with_gpu = [note for note in whole.seen() if note["devices"]]
-    assert {note["stage"] for note in with_gpu} == {"finetune", "compress", "evaluate", "measure"}
+    assert {note["stage"] for note in with_gpu} == {"finetune", "teach", "compress", "evaluate", "measure"}
     assert {note["devices"] for note in whole.seen("compress")} == {"0", "1"}
     for one, other in itertools.combinations(with_gpu, 2):
         apart = one["ended"] < other["began"] or other["ended"] < one["began"]
