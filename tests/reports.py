@@ -212,7 +212,8 @@ def _cost(sparsity: float, size: float, speed: float) -> dict[str, Any]:
 
     counts = {"params_total": int(22.7e6 * size), "params_encoder": int(10.6e6 * (1 - sparsity)), "macs": int(1.4e9 / speed)}
     counts |= {"params_nonzero": int(22.7e6 - 10.6e6 * sparsity), "size_mib": MIB * size, "length": 128, "repeats": 30}
-    shares = {"sparsity_encoder": sparsity, "sparsity_total": 0.47 * sparsity, "device": "cpu", "threads": 2}
+    shares = {"sparsity_encoder": sparsity, "sparsity_total": 0.47 * sparsity, "device": "cpu"}
+    shares |= {"precision": "fp32", "threads": 2}
     return counts | shares | timed(14.2 / speed) | {"onnx": timed(9.0 / speed) | {"size_mib": MIB * size}}
 
 

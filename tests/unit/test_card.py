@@ -45,7 +45,7 @@ RUNTIME = {
 COST = {
     **{"params_total": 22_716_296, "params_encoder": 860_320, "params_nonzero": 22_000_000, "macs": 120_606_720},
     **{"sparsity_encoder": 0.6001, "sparsity_total": 0.3, "size_mib": 48.89, "length": 128, "repeats": 5},
-    **{"device": "cpu", "threads": 2, **RUNTIME, "onnx": {**RUNTIME, "size_mib": 48.88}},
+    **{"device": "cpu", "precision": "fp32", "threads": 2, **RUNTIME, "onnx": {**RUNTIME, "size_mib": 48.88}},
 }
 SOURCE = {"source": "hub", "id": "google-bert/bert-base-uncased", "revision": "e" * 40, "weights_sha256": "f" * 64, "files": {}}
 TASK = {

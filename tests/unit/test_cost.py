@@ -7,7 +7,18 @@ from transformers import AutoModelForSequenceClassification
 
 from espalier.config.project import Measure
 from espalier.evaluation import cost as costs
-from espalier.evaluation.cost import Candidate, cost_of, full_batch, latencies_ms, macs, parameter_counts, sparsities
+from espalier.evaluation.cost import (
+    DTYPES,
+    Candidate,
+    cost_of,
+    eager_runner,
+    full_batch,
+    latencies_ms,
+    macs,
+    parameter_counts,
+    sparsities,
+    timed_precision,
+)
 from espalier.models.encoder import prunable_weights
 from espalier.models.files import write_model
 from espalier.models.modeling_espalier import Shape, compact_config
@@ -36,6 +47,16 @@ def test_counts_of_a_tiny_bert():
     assert counts["params_encoder"] == 2 * (4 * 32 * 32 + 2 * 32 * 64)
     assert counts["params_total"] == sum(parameter.numel() for parameter in model.parameters())
     assert counts["params_encoder_nonzero"] == counts["params_encoder"]
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_on_a_gpu_models_are_timed_in_half_precision(monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert timed_precision(torch.device("cuda")) == precision and timed_precision(torch.device("cpu")) == "fp32"
+
+    model = tiny.classifier()
+    run = eager_runner(model, torch.device("cpu"), precision)
+    assert run(full_batch(model, 2, 8)).logits.dtype == DTYPES[precision]
 
 
 def test_counts_of_a_compact_bert():

@@ -74,6 +74,7 @@ def cost(sparsity: float) -> dict[str, Any]:
         "macs": 123456789012,
         "length": 128,
         "device": "cpu",
+        "precision": "fp32",
         "threads": 2,
         "latency_ms": {"1": {"median": 10.0, "q25": 9.0, "q75": 11.0}},
         "dense_latency_ms": {"1": {"median": 10.2, "q25": 9.0, "q75": 11.0}},

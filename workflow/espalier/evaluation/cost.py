@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from espalier.config.project import Measure
 from espalier.models.encoder import count_weights, prunable_weights
 from espalier.models.modeling_espalier import FAMILIES, shape_of
 from espalier.models.onnx import Inputs, Runner, input_names, onnx_runner
+from espalier.runtime.device import pick_precision
 
 WARMUP = 3
 """Untimed forward passes of each model before the timed ones."""
@@ -26,6 +27,9 @@ TIMED_SECONDS = 2.0
 """After this time no further round of passes begins, once there were `repeats` of them."""
 UNCERTAINTY = 0.005
 """Rounds end before that time where the standard error of each model's median is at most this fraction of it."""
+
+TimedPrecision = Literal["fp32", "fp16", "bf16"]
+DTYPES: dict[TimedPrecision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Candidate(NamedTuple):
@@ -86,9 +90,16 @@ def full_batch(model: PreTrainedModel, batch: int, length: int) -> Inputs:
     return {name: known[name] for name in input_names(model)}
 
 
-def eager_runner(model: PreTrainedModel, device: torch.device) -> Runner:
-    """A function that makes a forward pass in PyTorch, fp32, and returns when the device has finished."""
-    model.eval().to(device)
+def timed_precision(device: torch.device) -> TimedPrecision:
+    """The numbers that people serve models in on a device: fp32 on a CPU; half as many bits on a GPU, bf16 where it has it."""
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if pick_precision("auto", device) == "bf16" else "fp16"
+
+
+def eager_runner(model: PreTrainedModel, device: torch.device, precision: TimedPrecision = "fp32") -> Runner:
+    """A function that makes a forward pass in PyTorch and returns when the device has finished."""
+    model.eval().to(device, DTYPES[precision])
 
     def run(inputs: Inputs) -> object:
         outputs = model(**inputs)
@@ -185,7 +196,8 @@ def cost_of(student: Candidate, dense: Candidate, settings: Measure, device: tor
         batches[str(size)] = (own, other)
 
     # One runtime after the other: threads that wait in one would disturb the times of the other.
-    in_eager = _both_timed(eager_runner(student.model, device), eager_runner(dense.model, device), batches, settings.repeats)
+    eager = [eager_runner(candidate.model, device, timed_precision(device)) for candidate in (student, dense)]
+    in_eager = _both_timed(*eager, batches, settings.repeats)
     in_onnx = _both_timed(onnx_runner(student.onnx, device), onnx_runner(dense.onnx, device), batches, settings.repeats)
 
     return {
@@ -196,6 +208,7 @@ def cost_of(student: Candidate, dense: Candidate, settings: Measure, device: tor
         "length": settings.length,
         "repeats": settings.repeats,
         "device": str(device),
+        "precision": timed_precision(device),
         "threads": torch.get_num_threads(),
         **in_eager,
         "onnx": {**in_onnx, "size_mib": size_mib(student.onnx)},

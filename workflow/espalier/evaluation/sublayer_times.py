@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from espalier.evaluation.cost import eager_runner, full_batch, latencies_ms
+from espalier.evaluation.cost import eager_runner, full_batch, latencies_ms, timed_precision
 from espalier.models.modeling_espalier import Shape, compact_config
 from espalier.provenance.job_records import package_versions
 from espalier.pruning.latency import Curve, LatencyTable
@@ -118,7 +118,9 @@ def _times_ms(
         model.set_input_embeddings(first.get_input_embeddings())
 
     inputs = {name: value.to(device) for name, value in full_batch(first, batch_size, length).items()}
-    runners = {str(layer): partial(eager_runner(model, device), inputs) for layer, model in models.items()}
+    runners = {
+        str(layer): partial(eager_runner(model, device, timed_precision(device)), inputs) for layer, model in models.items()
+    }
 
     # One round tells how many rounds fit into the time.
     seconds_a_round = sum(times["median"] for times in latencies_ms(runners, 1).values()) / 1000.0

@@ -222,6 +222,8 @@ class Conditions(NamedTuple):
     """Conditions under which some models were timed."""
 
     device: str
+    precision: str
+    """In PyTorch."""
     threads: int
     length: int
     repeats: int
@@ -247,7 +249,7 @@ def conditions(costs: Iterable[Mapping[str, Any]]) -> list[Conditions]:
     for cost in costs:
         times = cost["latency_ms"]
         spreads = [(time["q75"] - time["q25"]) / time["median"] for time in times.values()]
-        key = (cost["device"], cost["threads"], cost["length"], cost["repeats"], tuple(times))
+        key = (cost["device"], cost["precision"], cost["threads"], cost["length"], cost["repeats"], tuple(times))
         spreads_of.setdefault(key, []).extend(spreads)
     return [Conditions._make((*key, tuple(spreads))) for key, spreads in spreads_of.items()]
 
