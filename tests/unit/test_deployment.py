@@ -115,7 +115,7 @@ def test_what_a_folder_lacks_is_said_with_what_it_has(base, tmp_path):
 
 def test_a_package_that_is_missing_is_named(folders, monkeypatch):
     there = importlib.util.find_spec
-    monkeypatch.setattr("espalier.deployment.runtimes.find_spec", lambda name: None if name == "nncf" else there(name))
+    monkeypatch.setattr("espalier.config.deployment.formats.find_spec", lambda name: None if name == "nncf" else there(name))
     with pytest.raises(UserError, match=r"format openvino-int8 needs the package nncf.*`pip install nncf`"):
         write_format(folders["classification"], "openvino-int8", [], "int8")
     open_format(folders["classification"], "openvino", "classification")

@@ -110,6 +110,15 @@ def test_missing_files_are_all_named(small, tmp_path, monkeypatch):
     ]
 
 
+def test_a_format_s_packages_are_asked_for_before_any_work(small, monkeypatch):
+    small["deploy"] = {"formats": ["torch", "openvino-int8"]}
+    monkeypatch.setattr("espalier.config.deployment.formats.find_spec", lambda name: None if name == "nncf" else name)
+    with pytest.raises(ConfigError) as caught:
+        check_files(parse(small))
+    problem = "deploy.formats: format openvino-int8 needs the package nncf, which is not installed here: `pip install nncf`"
+    assert caught.value.problems == [problem]
+
+
 @pytest.mark.parametrize(
     ("files", "lacking"),
     [

@@ -11,7 +11,7 @@ from espalier.config.blocks import ConfigError
 from espalier.config.chains import Student, student_before, tasks_for
 from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, LocalBase
 from espalier.config.deployment.embeddings import tokenizer_problem
-from espalier.config.deployment.formats import ONNX_FILE, converted_files
+from espalier.config.deployment.formats import ONNX_FILE, converted_files, missing_packages
 from espalier.config.families import ENCODERS, STRUCTURED, BaseUses, family_problems, own_code, read_object
 from espalier.config.job_specs import readers
 from espalier.config.kinds import ANALYSED, LABELLED
@@ -277,11 +277,12 @@ def _unsupported(config: Config) -> list[str]:
 
 
 def check_files(config: Config) -> None:
-    """Check before the first job that all files of the user exist, and that bases at hand fit the methods and rows.
+    """Check before the first job that all files of the user exist, that bases at hand fit the methods and rows, and that what
+    writes the formats is installed.
 
     Raises:
-        ConfigError: it names every missing file, every base that a method cannot work on, and every length that a base does
-            not take.
+        ConfigError: it names every missing file, every base that a method cannot work on, every length that a base does
+            not take, and every package that is missing.
     """
     needed = [(f"tasks.{task}.{key}", path) for task in config.tasks for key, path in task_files(config, task).items()]
     needed += [(f"bases.{base}.path", path) for base in config.bases for path in base_files(config, base)]
@@ -293,5 +294,6 @@ def check_files(config: Config) -> None:
 
     problems += [problem for base in config.bases for problem in _incomplete(config, base)]
     problems += _unsupported(config) + length_problems(config)
+    problems += [f"deploy.formats: {problem}" for problem in map(missing_packages, config.deploy.formats) if problem]
     if problems:
         raise ConfigError(problems)

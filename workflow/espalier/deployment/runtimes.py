@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from transformers import PreTrainedModel
 
-from espalier.config.deployment.formats import FORMATS, Format
+from espalier.config.deployment.formats import FORMATS, Format, missing_packages
 from espalier.config.kinds import Kind
 from espalier.models.files import open_student
 from espalier.models.onnx import PROVIDERS, input_names, onnx_session, output_names
@@ -83,9 +82,8 @@ def need_packages(format: Format) -> None:
     Raises:
         UserError: a package is not installed.
     """
-    if missing := [package for package in FORMATS[format].packages if find_spec(package) is None]:
-        words = " ".join(missing)
-        raise UserError(f"format {format} needs the package {words}, which is not installed here: `pip install {words}`")
+    if problem := missing_packages(format):
+        raise UserError(problem)
 
 
 def _open_torch(folder: Path, format: Format, kind: Kind) -> FormatRunner:

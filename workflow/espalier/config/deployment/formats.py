@@ -6,6 +6,7 @@ The names of the files are those that transformers.js, sentence-transformers and
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 Format = Literal["torch", "onnx", "onnx-int8", "openvino", "openvino-int8"]
@@ -49,3 +50,13 @@ def converted_files(formats: Iterable[Format]) -> list[str]:
     """Files that `deploy` writes into a model's folder for these formats, in the order of `FORMATS`."""
     wanted = [FORMATS[name] for name in FORMATS if name in set(formats) - set(EXPORTED)]
     return [file for served in wanted for file in (*served.weights, *served.copies)]
+
+
+def missing_packages(format: Format) -> str | None:
+    """What to say where a package that a format needs is not installed here; otherwise None."""
+    missing = " ".join(package for package in FORMATS[format].packages if find_spec(package) is None)
+    return (
+        f"format {format} needs the package {missing}, which is not installed here: `pip install {missing}`"
+        if missing
+        else None
+    )
