@@ -13,14 +13,16 @@ from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from espalier.config.deployment.formats import EXPORTED, FORMATS, ONNX_FILE, Format
-from espalier.config.deployment.settings import Embeddings
+from espalier.config.deployment.settings import Embeddings, WeightBits
 from espalier.deployment.runtimes import TokenArrays, need_packages, openvino_name, openvino_package, read_arrays
 from espalier.models.onnx import quiet
 from espalier.runtime.files import atomic
 from espalier.runtime.process import same_signal_stack
 
 
-def write_format(folder: Path, format: Format, calibration: Sequence[TokenArrays], embeddings: Embeddings) -> None:
+def write_format(
+    folder: Path, format: Format, calibration: Sequence[TokenArrays], embeddings: Embeddings, weight_bits: WeightBits = 7
+) -> None:
     """Write one format into a model's folder, from its ONNX file; nothing for a format that `export` writes.
 
     Args:
@@ -29,6 +31,7 @@ def write_format(folder: Path, format: Format, calibration: Sequence[TokenArrays
         calibration: training rows, each a batch, on which ranges of activations are measured; read where the format is
             calibrated.
         embeddings: numbers of the embedding tables; int8 formats read it.
+        weight_bits: bits of a weight that int8 formats use; with 7 no sum of products overflows on any CPU.
 
     Raises:
         UserError: a package is not installed.
@@ -37,11 +40,11 @@ def write_format(folder: Path, format: Format, calibration: Sequence[TokenArrays
     source, paths = folder / ONNX_FILE, [folder / name for name in FORMATS[format].weights]
     if format == "onnx-int8":
         with atomic(paths[0]) as temporary:
-            _quantise_onnx(source, temporary, embeddings)
+            _quantise_onnx(source, temporary, embeddings, weight_bits)
     elif format not in EXPORTED:
         model = openvino_package().Core().read_model(source)
         if format == "openvino-int8":
-            model = _quantised_openvino(model, calibration, embeddings)
+            model = _quantised_openvino(model, calibration, embeddings, weight_bits)
         # the graph's temporary name gives the temporary name of its weights, since they differ by the ending alone
         graph, weights = paths
         with atomic(weights), atomic(graph) as temporary:
@@ -53,7 +56,7 @@ def write_format(folder: Path, format: Format, calibration: Sequence[TokenArrays
             os.link(paths[0], temporary)
 
 
-def _quantise_onnx(source: Path, target: Path, embeddings: Embeddings) -> None:
+def _quantise_onnx(source: Path, target: Path, embeddings: Embeddings, weight_bits: WeightBits) -> None:
     """Weights in int8, one scale a column; ranges of activations are measured anew for every batch.
 
     Source: onnxruntime, "Quantize ONNX models", dynamic quantisation. An embedding table has one scale.
@@ -65,7 +68,7 @@ def _quantise_onnx(source: Path, target: Path, embeddings: Embeddings) -> None:
 
     operators = ["MatMul", "Gemm", *(["Gather"] if embeddings == "int8" else [])]
     with quiet():
-        quantize_dynamic(model, target, operators, per_channel=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(model, target, operators, per_channel=True, weight_type=QuantType.QInt8, reduce_range=weight_bits == 7)
 
 
 def _turn_weights(model: onnx.ModelProto) -> None:
@@ -85,7 +88,7 @@ def _turn_weights(model: onnx.ModelProto) -> None:
         graph.initializer.remove(stored[name])
 
 
-def _quantised_openvino(model: Any, calibration: Sequence[TokenArrays], embeddings: Embeddings) -> Any:
+def _quantised_openvino(model: Any, calibration: Sequence[TokenArrays], embeddings: Embeddings, weight_bits: WeightBits) -> Any:
     """Weights and activations in int8; ranges of activations are measured on the calibration rows.
 
     Source: NNCF, post-training quantisation with model type transformer.
@@ -93,6 +96,7 @@ def _quantised_openvino(model: Any, calibration: Sequence[TokenArrays], embeddin
     nncf = _nncf()
     names = [openvino_name(value) for value in model.inputs]
     rows = nncf.Dataset([read_arrays(arrays, names) for arrays in calibration])
+    half = nncf.OverflowFix.ENABLE if weight_bits == 7 else nncf.OverflowFix.DISABLE
     with same_signal_stack():
         return nncf.quantize(
             model,
@@ -101,6 +105,7 @@ def _quantised_openvino(model: Any, calibration: Sequence[TokenArrays], embeddin
             subset_size=len(calibration),
             # a model may have no such operator that could be left out
             ignored_scope=None if embeddings == "int8" else nncf.IgnoredScope(types=["Gather"], validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=half),
         )
 
 

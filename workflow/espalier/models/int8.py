@@ -1,8 +1,8 @@
 """Linear maps that round as an int8 model does while they train: quantisation-aware training.
 
 Source: Jacob et al. 2018 (arXiv 1712.05877), section 3: the forward pass rounds, the gradient passes as if it had not. The
-grid is that of onnxruntime's dynamic int8, in which models are served (deployment/conversion.py): weights in 255 steps around
-0, one scale for each output; activations in 256 steps from the smallest to the largest number of a forward pass.
+grid is that of onnxruntime's dynamic int8, in which models are served (deployment/conversion.py): weights of 7 bits in 129
+steps around 0, one scale for each output; activations in 256 steps from the smallest to the largest number of a forward pass.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-LARGEST_STEP = 127
-"""Largest weight on the grid, in steps."""
+LARGEST_STEP = 64
+"""Largest weight on the grid of 7 bits, in steps. Weights that bear it bear 8 bits, too."""
 STEPS = 255
 """Steps between the smallest and the largest activation."""
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny

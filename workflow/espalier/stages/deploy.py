@@ -73,7 +73,7 @@ def _convert(wanted: DeploySpec, folder: Path, train: Path) -> None:
         calibration = single_rows(rows_for(folder, wanted.rows, train, CALIBRATION_ROWS), CALIBRATION_ROWS)
 
     for format in wanted.formats:
-        write_format(folder, format, calibration, wanted.embeddings)
+        write_format(folder, format, calibration, wanted.embeddings, wanted.weight_bits)
 
 
 def _folder_of(files: list[Path]) -> Path:

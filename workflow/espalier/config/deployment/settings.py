@@ -12,6 +12,8 @@ from espalier.config.deployment.formats import Format
 
 Embeddings = Literal["int8", "fp32"]
 """Numbers of the embedding tables in int8 formats."""
+WeightBits = Literal[7, 8]
+"""Bits of a weight in int8 formats."""
 
 
 class Deploy(Block):
@@ -28,6 +30,10 @@ class Deploy(Block):
     embeddings: Embeddings = "int8"
     """Numbers of the embedding tables in int8 formats. In small models these tables are most of the file. [ours]"""
 
+    weight_bits: WeightBits = 7
+    """Bits of a weight that int8 formats use. x86 CPUs without VNNI add products of 8 bits in 16, which may overflow: scores
+    then fall far. 7 is right on every CPU; 8 rounds half as coarsely, for CPUs with VNNI, and Arm. Files have the same size. [bits;
+    ours: onnxruntime's reduce_range, NNCF's overflow_fix]"""
     vocabulary: KeptVocabulary | None = None
     """Tokens that models keep; null leaves the vocabulary whole. Where it is given, or factorise, every model also has a folder
     trimmed beside compact, in the same formats. [ours]"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from espalier.config.blocks import Block
 from espalier.config.deployment.embeddings import Factorise, KeptVocabulary
 from espalier.config.deployment.formats import Format
-from espalier.config.deployment.settings import Embeddings
+from espalier.config.deployment.settings import Embeddings, WeightBits
 from espalier.config.job_specs import TokeniseSpec, tokenise_spec
 from espalier.config.kinds import Kind, Metric, ReportedMetric
 from espalier.config.project import Config, Measure
@@ -29,6 +29,7 @@ class DeploySpec(Block):
     """The first one is the score."""
     formats: tuple[Format, ...]
     embeddings: Embeddings
+    weight_bits: WeightBits = 7
     measure: Measure
 
 
@@ -52,6 +53,7 @@ def deploy_spec(config: Config, task: str) -> DeploySpec:
         metrics=config.tasks[task].metrics,
         formats=config.deploy.formats,
         embeddings=config.deploy.embeddings,
+        weight_bits=config.deploy.weight_bits,
         measure=config.measure,
     )
 
