@@ -33,8 +33,8 @@ class Deploy(Block):
     weight_bits: WeightBits = 7
     """Bits of a weight that int8 formats use. x86 CPUs without VNNI add products of 8 bits in 16, which may overflow: scores
     then fall far. 7 is right on every CPU; 8 rounds half as coarsely, for CPUs with VNNI, and Arm. Both give files of one size.
-    [bits;
-    ours: reduce_range of onnxruntime, overflow_fix of NNCF]"""
+    [bits; ours: reduce_range of onnxruntime, overflow_fix of NNCF]"""
+
     vocabulary: KeptVocabulary | None = None
     """Tokens that models keep; null leaves the vocabulary whole. Where it is given, or factorise, every model also has a folder
     trimmed beside compact, in the same formats. [ours]"""
