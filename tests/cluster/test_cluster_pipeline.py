@@ -86,7 +86,7 @@ def test_a_model_is_timed_alone_on_its_node(whole):
 
 
 def test_quick_jobs_and_those_that_need_the_network_stay_at_home(whole):
-    assert {note["stage"] for note in whole.seen() if not note["job"]} == {"fetch", "prepare", "card", "table", "gather"}
+    assert {note["stage"] for note in whole.seen() if not note["job"]} == {"fetch", "prepare", "card", "table"}
 
 
 @pytest.fixture(scope="module")
