@@ -158,7 +158,7 @@ REFUSED = {
     "nothing in CoNLL": (".conll", "\n-DOCSTART- O\n\n", "got 0 sentences; at least 1 is needed"),
     "a word alone": (".conll", "a\nb\n", "line 1: got 1 columns in 'a'; needed: a word and its tag at least"),
     "a short line": (".conll", "a X\n\nb Y Z\n", "line 3: got 3 columns in 'b Y Z'; needed: 2, as the first line has"),
-    "an empty tag": (".conll", "a\tX\nb\t\n", "line 2: the tag is missing"),
+    "an empty tag": (".conll", "a\tX\nb\tY\nc\t\n", "line 3: the tag is missing"),
     "an empty word": (".conll", "a\tX\n\tY\n", "line 2: got the empty word ''; leave it out together with its tag"),
     "blanks in CoNLL-U": (
         ".conllu",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,8 +37,6 @@ class TaggedWords(NamedTuple):
 
     logits: Float[Tensor, "words classes"]
     labels: Int[np.ndarray, " words"]
-    rows: Int[np.ndarray, " words"]
-    """The row of tokens that a word stands in."""
 
 
 Sentence = tuple[list[str], list[str]]
@@ -114,7 +112,7 @@ class Tokens(TaskKind[TokenRows, TaggedWords]):
         """Logits of every word."""
         owner, place, labels = rows.words
         stored = all_logits(model, rows, accelerator)
-        return TaggedWords(stored[torch.from_numpy(owner), torch.from_numpy(place)], labels, owner)
+        return TaggedWords(stored[torch.from_numpy(owner), torch.from_numpy(place)], labels)
 
     def scores(self, measured: TaggedWords, rows: TokenRows, metrics: Sequence[str]) -> Scores:
         """The loss is a word's, entities are counted over whole sentences, and the number of rows is that of sentences."""
@@ -122,7 +120,7 @@ class Tokens(TaskKind[TokenRows, TaggedWords]):
         result: Scores = {}
         for name in set_names(rows):
             chosen = np.flatnonzero((words["set"] == name).to_numpy())
-            loss = self.task_loss(measured.logits[torch.from_numpy(chosen)], torch.from_numpy(measured.labels[chosen]))
+            loss = class_loss(measured.logits[torch.from_numpy(chosen)], torch.from_numpy(measured.labels[chosen]))
             found = sentences_in(words.iloc[chosen])
             values = {metric: WORD_METRICS[metric](found) for metric in metrics}
             result[name] = {"rows": len(found), "loss": float(loss), **values}
@@ -140,7 +138,7 @@ class Tokens(TaskKind[TokenRows, TaggedWords]):
         """Lists of words, or texts whose words stand between blanks."""
         return sentence_columns(words_of(source, names[0], split=True))
 
-    def unknown_labels(self, count: int) -> dict[str, list[object]]:
+    def unknown_labels(self, count: int) -> dict[str, list[Any]]:
         """None: words without tags are read, too."""
         return {}
 

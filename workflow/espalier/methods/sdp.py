@@ -45,7 +45,6 @@ from espalier.losses.terms import cosine_distance, cross_correlation_loss, disti
 from espalier.methods.pruning import WeightPruning
 from espalier.models.outputs import Outputs, Representation
 
-
 MOST_VECTORS = 1024
 """Words of a batch whose vectors are compared, where words have labels (docs/methods/sdp.md §2.1)."""
 

@@ -1,7 +1,7 @@
 """Sentences become rows of tokens: the tag of a word stands at its first token, long sentences are cut between words.
 
-Each word is a word of exactly one row, so that it counts once in training and in evaluation. Rows of a cut sentence are as few as
-can be and of about equal length, so that no word is left nearly without context.
+Each word is a word of exactly one row, so that it counts once in training and in evaluation. Rows of a cut sentence are as few
+as can be and of about equal length, so that no word is left nearly without context.
 """
 
 from __future__ import annotations
