@@ -74,8 +74,8 @@ class StoredTeacher:
 class LiveTeacher:
     """A frozen teacher that runs beside the student.
 
-    For outputs of layers that are not in files, attention maps, relations and vectors of words, and for rows that are masked anew
-    in every epoch.
+    For outputs of layers that are not in files, attention maps, relations and vectors of words, and for rows that are
+    masked anew in every epoch.
     """
 
     model: nn.Module
