@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import BertForTokenClassification
 
 from espalier.__main__ import main
 from espalier.config import Config, job_specs, parse
+from espalier.data.tagged.sentences import sentence_columns
+from espalier.data.tagged.windows import class_metadata, write_cut_sentences
+from espalier.data.tokenizer import open_tokenizer
 from tests import tiny
 
 TASK, SEED = "names", 3
@@ -66,6 +73,25 @@ def sentences(count: int, seed: int) -> list[dict[str, list[str]]]:
 def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def write_task(folder: Path, rows: int = 64, seed: int = 0) -> Path:
+    """Tokenised rows of 16 tokens, in which some sentences do not fit."""
+    encoder = open_tokenizer([tiny.write_base(folder / "base") / "tokenizer.json"], LENGTH)
+    for offset, (name, count) in enumerate((("train", rows), ("evaluation", rows // 2))):
+        made = sentences(count, seed + offset)
+        columns = sentence_columns([row["words"] for row in made])
+        columns["tags"] = pa.array([[CLASSES.index(tag) for tag in row["tags"]] for row in made])
+        table = pa.table(columns | ({"set": ["validation"] * count} if name == "evaluation" else {}))
+        pq.write_table(table.replace_schema_metadata(class_metadata(CLASSES)), folder / f"{name}-rows.parquet")
+        write_cut_sentences(encoder, LENGTH, folder / f"{name}-rows.parquet", folder / f"{name}.parquet")
+    (folder / "task.json").write_text(json.dumps({"kind": "tokens", "classes": list(CLASSES), "sets": ["validation"]}))
+    return folder
+
+
+def tagger(seed: int = 0, **changes: object) -> BertForTokenClassification:
+    torch.manual_seed(seed)
+    return BertForTokenClassification(tiny.config(num_labels=len(CLASSES), initializer_range=0.3, **changes))
 
 
 def task(folder: Path, **changes: object) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -22,10 +24,21 @@ from espalier.data.tagged.windows import class_metadata, first_tokens, parts_of,
 from espalier.data.tokenizer import open_tokenizer
 from espalier.kinds.base import open_rows, task_kind
 from espalier.kinds.tokens import TaggedWords
+from espalier.models.classes import as_stock, model_class
+from espalier.models.files import write_compact
+from espalier.models.forward import forward
+from espalier.models.modeling_espalier import shape_of
+from espalier.pruning.equal_layers import with_narrow_head
+from espalier.pruning.gates import attach
+from espalier.pruning.parts import full_masks, heads_of, units_of
+from espalier.pruning.shrink import shrink
+from espalier.runtime import distributed
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
 from espalier.stages import prepare
-from tests import tiny
+from espalier.training.sharing import Share
+from espalier.training.teachers import StoredTeacher
+from tests import tagged, tiny
 
 DATA = Path("/work/shared/data/udpos")
 CPU = torch.device("cpu")
@@ -172,3 +185,72 @@ def test_real_treebanks_are_prepared_and_tokenised(tmp_path):
     assert rows.lengths.max() <= 24 and set(rows.sets) == set(sets) and len(rows) > 900
     assert rows.words[2].tolist() == [tag for tags in table["tags"] for tag in tags]
     assert [word for own in rows.sentences.words for word in own] == [word for words in table["words"] for word in words]
+
+
+def test_a_teacher_gives_what_it_would_give_beside_the_student(tmp_path):
+    rows = TokenRows.read(tagged.write_task(tmp_path) / "train.parquet", 0)
+    model = tagged.tagger().eval()
+    batch = rows.batch(np.argsort(rows.lengths)[:5], CPU)
+    live = forward(model, batch, "first-token")
+    taught = StoredTeacher.of(model, rows, tiny.accelerator(), None)(batch)
+    torch.testing.assert_close(taught.logits, live.logits, atol=1e-5, rtol=1e-5)
+
+    # a vector of each word, where it begins
+    assert live.representation.shape == (batch.lines([5])[0], 32)
+    states = model(**batch.inputs(), output_hidden_states=True).hidden_states[-1]
+    assert torch.equal(live.representation[0], states[0, 1])
+
+
+def test_shares_of_a_batch_are_the_batch(tmp_path, monkeypatch):
+    """What each of three processes computes, one after another, is what one computes."""
+    rows = TokenRows.read(tagged.write_task(tmp_path) / "train.parquet", 0)
+    batch, model, found = rows.batch(np.arange(7), CPU), tagged.tagger().eval(), []
+    monkeypatch.setattr(distributed, "count", lambda: 3)
+    for index in range(3):
+        monkeypatch.setattr(distributed, "index", lambda index=index: index)
+        share = Share(batch)
+        found.append(forward(model, share.own, "mean"))
+        assert len(found[-1].logits) == batch.lines(share.sizes)[index] == len(found[-1].representation)
+    whole = forward(model, batch, "mean")
+    torch.testing.assert_close(torch.cat([each.logits for each in found]), whole.logits)
+    torch.testing.assert_close(torch.cat([each.representation for each in found]), whole.representation)
+
+
+def family_tagger(variant: str) -> transformers.PreTrainedModel:
+    """The family's model for tokens, every parameter large and random."""
+    config = copy.deepcopy(tiny.encoder(variant).config)
+    config.num_labels = 5
+    torch.manual_seed(0)
+    return tiny.randomised(model_class(config, transformers.AutoModelForTokenClassification)(config))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", tiny.VARIANTS)
+def test_a_smaller_student_of_every_family_is_the_masked_one(variant, tmp_path, double):
+    model = family_tagger(variant)
+    masks = full_masks(shape_of(model.config))
+    masks["hidden"][[3, 9, 20]] = masks[heads_of(1)][:] = masks[heads_of(0)][2] = masks[units_of(2)][5:20] = False
+    gated, small = copy.deepcopy(model), shrink(model, masks)
+    attach(gated, lambda: {name: mask.to(torch.float64) for name, mask in masks.items()})
+    logits = [each(**tiny.padded_batch()).logits for each in (model, gated, small)]
+    size = logits[0].abs().max()
+    assert (logits[1] - logits[2]).abs().max() <= 1e-9 * size < (logits[0] - logits[2]).abs().max()
+
+    # opened by the stock class's name, with the code that travels along
+    write_compact(small, *(tmp_path / name for name in ("config.json", "model.safetensors", "modeling_espalier.py")))
+    opened = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    assert type(opened).__name__ == f"Compact{type(model).__name__}"
+    assert (opened(**tiny.padded_batch()).logits - logits[2]).abs().max() <= 1e-9 * size
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", ["bert", "roberta", "distilbert", "modernbert"])
+def test_a_uniform_student_is_stock(variant):
+    model = family_tagger(variant)
+    masks = full_masks(shape_of(model.config))
+    for layer in range(3):
+        masks[units_of(layer)][14:] = False
+    stock = as_stock(shrink(model, masks))
+    assert type(stock) is type(model)
+    narrow = with_narrow_head(model, 16)
+    assert narrow.classifier.in_features == (16 if variant == "modernbert" else 32)
