@@ -58,7 +58,7 @@ def sentences(count: int, seed: int) -> list[dict[str, list[str]]]:
     for _ in range(count):
         words: list[str] = []
         tags: list[str] = []
-        for _ in range(generator.integers(2, 7)):
+        for _ in range(generator.integers(2, 9)):
             third = int(generator.integers(3))
             run = int(generator.integers(1, 4))
             words += [tiny.WORDS[20 * third + int(generator.integers(20))] for _ in range(run)]
@@ -91,7 +91,7 @@ def write_task(folder: Path, rows: int = 64, seed: int = 0) -> Path:
 
 def tagger(seed: int = 0, **changes: object) -> BertForTokenClassification:
     torch.manual_seed(seed)
-    return BertForTokenClassification(tiny.config(num_labels=len(CLASSES), initializer_range=0.3, **changes))
+    return BertForTokenClassification(tiny.config(**{"num_labels": len(CLASSES), "initializer_range": 0.3, **changes}))
 
 
 def task(folder: Path, **changes: object) -> dict[str, Any]:
