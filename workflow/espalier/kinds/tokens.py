@@ -42,9 +42,9 @@ class TaggedWords(NamedTuple):
 Sentence = tuple[list[str], list[str]]
 """Its tags, and those that are predicted."""
 WORD_METRICS: dict[str, Callable[[list[Sentence]], float]] = {
-    "accuracy": lambda found: float(np.mean([one == other for pair in found for one, other in zip(*pair, strict=True)])),
-    "entity-f1": lambda found: entity_f1(*zip(*found, strict=True)),
-    "entity-f1-strict": lambda found: entity_f1(*zip(*found, strict=True), strict=True),
+    "accuracy": lambda pairs: float(np.mean([one == other for pair in pairs for one, other in zip(*pair, strict=True)])),
+    "entity-f1": lambda pairs: entity_f1(*zip(*pairs, strict=True)),
+    "entity-f1-strict": lambda pairs: entity_f1(*zip(*pairs, strict=True), strict=True),
 }
 """Name of a metric in the configuration → its function of sentences."""
 
@@ -121,9 +121,9 @@ class Tokens(TaskKind[TokenRows, TaggedWords]):
         for name in set_names(rows):
             chosen = np.flatnonzero((words["set"] == name).to_numpy())
             loss = class_loss(measured.logits[torch.from_numpy(chosen)], torch.from_numpy(measured.labels[chosen]))
-            found = sentences_in(words.iloc[chosen])
-            values = {metric: WORD_METRICS[metric](found) for metric in metrics}
-            result[name] = {"rows": len(found), "loss": float(loss), **values}
+            sentences = sentences_in(words.iloc[chosen])
+            values = {metric: WORD_METRICS[metric](sentences) for metric in metrics}
+            result[name] = {"rows": len(sentences), "loss": float(loss), **values}
         return result
 
     def predictions(self, measured: TaggedWords, rows: TokenRows) -> pd.DataFrame:

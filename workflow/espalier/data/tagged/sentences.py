@@ -90,12 +90,12 @@ def tag_indices(source: SourceTable, task: Task, words: Sequence[Sequence[str]],
 
     # one look-up for all words, because whether numbers are places depends on all of them
     flat = list(chain.from_iterable(tags))
-    found, counted = find_places(flat, classes, ordered=bool(task.classes or source.names), stored=bool(source.names))
-    indices = _like(found, tags)
-    places = _first_bad(indices, lambda index: "" if index is None else None)
+    places, counted = find_places(flat, classes, ordered=bool(task.classes or source.names), stored=bool(source.names))
+    indices = _like(places, tags)
+    unknown = _first_bad(indices, lambda index: "" if index is None else None)
     outside = [
         None if bad is None else (bad[0], outside_classes(tags[row][bad[0]], classes, counted))
-        for row, bad in enumerate(places)
+        for row, bad in enumerate(unknown)
     ]
     _refuse(source, task.label, outside)
     return pa.array(_entities_whole(source, task, indices, classes), pa.list_(pa.int64()))
@@ -162,11 +162,11 @@ def _word_problem(word: object) -> str | None:
 
 def _first_bad(sentences: Iterable[Sequence[Any]], problem: Callable[[Any], str | None]) -> list[Any]:
     """For each sentence the first value that has a problem, with the problem."""
-    found = []
+    firsts = []
     for sentence in sentences:
-        said = ((place, problem(value)) for place, value in enumerate(sentence))
-        found.append(next((each for each in said if each[1] is not None), None))
-    return found
+        problems = ((place, problem(value)) for place, value in enumerate(sentence))
+        firsts.append(next(((place, said) for place, said in problems if said is not None), None))
+    return firsts
 
 
 def _like(flat: list[Any], sentences: Sequence[Sequence[Any]]) -> list[list[Any]]:
