@@ -57,7 +57,7 @@ def entity_f1(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]],
     """
     shared = total = 0
     for own, other in zip(gold, predicted, strict=True):
-        wanted, found = set(entities(own, strict=strict)), set(entities(other, strict=strict))
-        shared += len(wanted & found)
-        total += len(wanted) + len(found)
+        wanted, given = set(entities(own, strict=strict)), set(entities(other, strict=strict))
+        shared += len(wanted & given)
+        total += len(wanted) + len(given)
     return 2.0 * shared / total if total else 0.0

@@ -118,4 +118,4 @@ class Sdp(WeightPruning):
 
         # One draw for both networks, from the generator that a resumed run goes on with.
         chosen = torch.randperm(count, generator=self.generator)[:MOST_VECTORS].to(student.representation.device)
-        return [each[chosen] for each in vectors]
+        return [vector[chosen] for vector in vectors]
