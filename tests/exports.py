@@ -17,9 +17,10 @@ from espalier.models.modeling_espalier import shape_of
 from espalier.pruning.parts import full_masks
 from espalier.pruning.shrink import shrink
 from espalier.stages import export
-from tests import tiny
+from tests import tagged, tiny
 
 CLASSES = {"id2label": {0: "low", 1: "middle", 2: "high"}, "label2id": {"low": 0, "middle": 1, "high": 2}}
+TAGS = {"id2label": dict(enumerate(tagged.CLASSES)), "label2id": {name: index for index, name in enumerate(tagged.CLASSES)}}
 OUTPUTS = {
     "config": "config.json",
     "weights": "model.safetensors",
@@ -42,6 +43,8 @@ def stock(kind: str = "classification") -> PreTrainedModel:
     """A dense model whose answers differ from row to row."""
     if kind == "span":
         return tiny.answerer().eval()
+    if kind == "tokens":
+        return tagged.tagger(**TAGS).eval()
     return tiny.classifier(**(CLASSES if kind == "classification" else {"classes": 1})).eval()
 
 

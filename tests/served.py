@@ -12,7 +12,7 @@ from transformers import BertForMaskedLM, PreTrainedModel
 from espalier.deployment.runtimes import FormatRunner, TokenArrays
 from espalier.models.files import write_compact
 from espalier.models.onnx import input_names, write_onnx
-from tests import tiny
+from tests import tagged, tiny
 
 FILES = ("config.json", "model.safetensors", "modeling_espalier.py")
 
@@ -33,6 +33,7 @@ def models() -> dict[str, PreTrainedModel]:
         "classification": tiny.classifier(),
         "regression": tiny.classifier(classes=1),
         "span": tiny.answerer(),
+        "tokens": tagged.tagger(),
         "text": BertForMaskedLM(tiny.config(initializer_range=0.3)),
     }
 

@@ -19,7 +19,7 @@ from espalier.training.loop import Loop
 from espalier.training.run import method_class, pruning_stage
 from espalier.training.saves import Saves
 from espalier.training.teachers import teacher_for
-from tests import tiny
+from tests import tagged, tiny
 from tests.methods import on_text
 
 GATES = {
@@ -78,14 +78,15 @@ class Harness:
 
     def __init__(self, folder: Path, kind: str = "classification") -> None:
         self.folder, self.kind = folder, kind
-        write = tiny.write_span_task if kind == "span" else partial(tiny.write_task, kind=kind)
-        task = write(folder / f"task-{kind}")
+        writers = {"span": tiny.write_span_task, "tokens": tagged.write_task}
+        task = writers.get(kind, partial(tiny.write_task, kind=kind))(folder / f"task-{kind}")
         self.train, self.evaluation = (open_rows(task / f"{name}.parquet", kind, 0, 0) for name in ("train", "evaluation"))
-        self.metric = {"classification": "accuracy", "regression": "spearman", "span": "squad-f1"}[kind]
+        self.metric = {"classification": "accuracy", "regression": "spearman", "span": "squad-f1", "tokens": "entity-f1"}[kind]
         self.classes = 3 if kind == "classification" else 1
 
-    def model(self, seed: int) -> PreTrainedModel:
-        return tiny.answerer(seed) if self.kind == "span" else tiny.classifier(seed, self.classes)
+    def model(self, seed: int, **changes: object) -> PreTrainedModel:
+        makers = {"span": tiny.answerer, "tokens": tagged.tagger}
+        return makers.get(self.kind, partial(tiny.classifier, classes=self.classes))(seed, **changes)
 
     def loop(
         self, plan: dict, student=None, teacher=None, seed: int = 0, work: str = "work", masks=None, before=0.0, **changes

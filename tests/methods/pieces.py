@@ -20,8 +20,7 @@ STOP = 5
 
 def stopped(harness: Harness, plan: dict, **changes: object) -> Loop:
     """A run without dropout, at the beginning of a step; in double precision, so that rounding does not hide a difference."""
-    student = tiny.answerer(1, **STILL) if harness.kind == "span" else tiny.classifier(1, harness.classes, **STILL)
-    loop = harness.loop({**plan, **BATCH, **changes}, student=student, teacher=harness.model(2).double())
+    loop = harness.loop({**plan, **BATCH, **changes}, student=harness.model(1, **STILL), teacher=harness.model(2).double())
     loop.student.double()
     return halted(loop, STOP)
 

@@ -229,7 +229,18 @@ def test_spans_run_too(tmp_path, plan):
     assert (whole > OUT).any(dim=1).all() and (whole == OUT).any()
 
 
-@pytest.mark.parametrize("kind", ["classification", "regression", "span"])
+def test_words_with_tags_run_too(tmp_path, plan):
+    """A line of logits a word; a smaller student tags them as the one that it was cut from."""
+    loop = Harness(tmp_path, "tokens").run({**plan, "checkpoint": "best"})
+    assert all(math.isfinite(row.get("loss", 0.0)) for row in loop.history.rows)
+    scores = [row["validation/entity-f1"] for row in loop.history.rows if "validation/entity-f1" in row]
+    assert scores and all(0.0 <= score <= 1.0 for score in scores)
+    small = loop.method.shrink(loop.student)
+    whole, alone = (all_logits(model, loop.rows, tiny.accelerator()) for model in (loop.student, small))
+    assert (whole - alone).abs().max() <= 1e-5 * max(1.0, float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "span", "tokens"])
 def test_micro_batches_give_the_same_gradient(tmp_path, plan, kind):
     """27 rows at once, and in pieces of 8, 8, 8 and 3."""
     if "cc" in plan.get("objective", ""):

@@ -8,7 +8,7 @@ import pytest
 from test_config import FILES
 
 from espalier.config import ConfigError, parse
-from espalier.config.job_specs import pack_spec, prepare_spec
+from espalier.config.job_specs import pack_spec, prepare_spec, readers
 from espalier.config.known_tasks import KNOWN
 
 
@@ -59,6 +59,61 @@ def test_the_known_tasks_are_complete(small):
     assert list(tasks["mnli"].evaluation_sets) == ["matched", "mismatched"]
 
 
+WORDS = {
+    "kind": "tokens",
+    **FILES,
+    "metric": "entity-f1",
+    "train": "a.conll",
+    "validation": {"de": "b.conllu", "en": "c.jsonl"},
+}
+
+
+@pytest.mark.parametrize(
+    ("block", "problem"),
+    [
+        ({"text": ["a", "b"]}, "kind tokens reads one column of words; text names 2: a, b"),
+        ({"train": "a.csv"}, "file 'a.csv' has no known format; allowed: .parquet, .jsonl, .conll, .conllu, .txt"),
+        ({"metric": "f1"}, "metric 'f1' does not fit kind tokens; allowed: accuracy, entity-f1, entity-f1-strict"),
+        ({"metric": None}, "kind tokens with source files needs metric"),
+        ({"stride": 4}, "kind tokens with source files has no stride"),
+        ({"classes": ["O", "S-PER"]}, "metric entity-f1 needs tags of the BIO scheme: O, B-… and I-…; got the class 'S-PER'"),
+        (
+            {"metric": "accuracy", "also": ["entity-f1-strict"], "classes": ["NOUN", "O"]},
+            "got the class 'NOUN'; rename it, or use",
+        ),
+        ({"bio": "ignore"}, "bio: got 'ignore'; allowed: refuse, mend"),
+    ],
+)
+def test_words_with_tags_are_configured_as_such(small, block, problem):
+    with pytest.raises(ConfigError) as error:
+        parse(small | {"tasks": {"mine": WORDS | block}})
+    assert problem in str(error.value)
+
+
+def test_words_with_tags_have_defaults_of_their_own(small):
+    task = parse(small | {"tasks": {"mine": WORDS}}).tasks["mine"]
+    assert (task.text, task.label, task.max_length, task.bio) == (("words",), "tags", 128, None)
+    assert list(task.evaluation_sets) == ["de", "en"] and task.metrics == ("entity-f1",)
+    with pytest.raises(ConfigError, match="kind classification with source builtin has no bio"):
+        parse(small | {"tasks": {"docs-library": {"bio": "mend"}}})
+
+
+def test_vectors_of_words_are_not_stored(small):
+    """docs/methods/sdp.md §2.1: SDP's teacher runs beside the student, unless logits are enough."""
+    plans = {name: {"method": "sdp", "path": [0.5], "objective": name} for name in ("cc", "cos", "kld")}
+    config = parse(small | {"tasks": {"mine": WORDS, "docs-pair": None}, "plans": plans})
+    assert set(readers(config, "mine")) == {"kld"} and set(readers(config, "docs-pair")) == {"cc", "cos", "kld"}
+
+
+def test_a_ready_made_model_is_no_rival_on_words_with_tags(small):
+    """Rows of a student that reads other tokens are cut at other words."""
+    small["bases"]["other"] = dict(small["bases"]["minilm"]) if "minilm" in small["bases"] else {"source": "local", "path": "x"}
+    small |= {"tasks": {"mine": WORDS}, "plans": {"rival": {"method": "ready-made", "base": "other"}}}
+    said = "plans.rival: method ready-made works on tasks of kind classification, regression; the tasks here are of kind tokens"
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        parse(small)
+
+
 @pytest.mark.parametrize(
     ("block", "problem"),
     [
@@ -89,7 +144,7 @@ def test_a_plan_needs_a_task_that_it_can_work_on(small):
     small["tasks"] = {"docs-corpus": None}
     with pytest.raises(ConfigError) as caught:
         parse(small)
-    tail = "works on tasks of kind classification, regression, span; the tasks here are of kind text"
+    tail = "works on tasks of kind classification, regression, span, tokens; the tasks here are of kind text"
     assert caught.value.problems == [f"plans.{name}: method {name} {tail}" for name in ("magnitude", "sdp")]
     small["tasks"]["docs-pair"] = None
     parse(small)

@@ -29,7 +29,7 @@ from espalier.kinds.base import task_kind
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json, write_json
 from espalier.stages import deploy
-from tests import tiny
+from tests import tagged, tiny
 from tests.methods import on_text
 from tests.served import asked, gap, models, padded, write_folder
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 CONVERTED = [name for name in FORMATS if name not in EXPORTED]
 TOLERATED = {"onnx": 1e-4, "openvino": 1e-4, "onnx-int8": 0.15, "openvino-int8": 0.25}
 """Mean distance of logits from PyTorch's, as a fraction of their spread, that a random model of two layers stays below."""
-KINDS = ("classification", "regression", "span", "text")
+KINDS = ("classification", "regression", "span", "text", "tokens")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_every_format_gives_the_model_s_logits(folders, kind, format):
 def test_all_matrices_and_tables_are_int8(folders, kind):
     """Six matrices a layer, and those of pooler and head; the word table of a text model is a matrix, too."""
     graph = onnx.load(folders[kind] / "onnx/model_int8.onnx").graph
-    above = {"classification": 2, "regression": 2, "span": 1, "text": 2}[kind]
+    above = {"classification": 2, "regression": 2, "span": 1, "text": 2, "tokens": 1}[kind]
     assert Counter(node.op_type for node in graph.node)["MatMulInteger"] == 2 * 6 + above
     floats = [value for value in graph.initializer if value.data_type == onnx.TensorProto.FLOAT]
     assert max(np.prod(value.dims, dtype=int) for value in floats) <= 64, "no matrix is left in fp32"
@@ -130,6 +130,7 @@ def table_of(column):
     [
         ("classification", [0, 1, 2, 2], [0, 1, 1, 2], 0.75),
         ("span", ["a b", "c"], ["a b", "d"], 0.5),
+        ("tokens", ["O", "B-X", "I-X", "O"], ["O", "B-X", "O", "O"], 0.75),
         ("regression", [1.0, 2.0, 3.0], [10.0, 20.0, 30.0], 1.0),
         ("regression", [1.0, 2.0, 3.0], [3.0, 2.0, 1.0], -1.0),
         ("regression", [2.0, 2.0, 2.0], [3.0, 2.0, 1.0], 0.0),
@@ -145,6 +146,9 @@ def write_words(folder, kind):
     if kind == "text":
         on_text.write_task(folder)
         return [folder / f"{name}.arrow" for name in ("train", "evaluation")]
+    if kind == "tokens":
+        tagged.write_task(folder, 40)
+        return [_in_two_sets(folder / f"{name}-rows.parquet") for name in ("train", "evaluation")]
     paths = []
     for seed, (name, count) in enumerate((("train", 40), ("evaluation", 60))):
         generator = np.random.default_rng(seed)
@@ -162,7 +166,18 @@ def write_words(folder, kind):
     return paths
 
 
+def _in_two_sets(path):
+    """A table of prepared rows; those of an evaluation table in two sets."""
+    table = pq.read_table(path)
+    if "set" in table.column_names:
+        half = table.num_rows // 2
+        sets = pa.array(["first"] * half + ["second"] * (table.num_rows - half))
+        pq.write_table(table.set_column(table.column_names.index("set"), "set", sets), path)
+    return path
+
+
 METRICS = {
+    "tokens": ("entity-f1", "accuracy"),
     "classification": ("accuracy", "macro-f1"),
     "regression": ("pearson",),
     "span": ("squad-f1", "exact-match"),

@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     GPT2Config,
     GPT2LMHeadModel,
 )
@@ -29,7 +30,10 @@ from espalier.runtime.errors import UserError
 from espalier.stages import fetch
 from tests import tiny
 
-HEADS = (AutoModelForSequenceClassification, AutoModelForQuestionAnswering, AutoModelForMaskedLM)
+HEADS = (
+    *(AutoModelForSequenceClassification, AutoModelForQuestionAnswering, AutoModelForMaskedLM),
+    AutoModelForTokenClassification,
+)
 OTHERS = [family for family in ENCODERS if family not in STRUCTURED]
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
 TOKENS = {"vocab_size": 60, "max_position_embeddings": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

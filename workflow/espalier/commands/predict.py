@@ -19,7 +19,7 @@ from espalier.config.deployment.formats import FORMATS
 from espalier.config.kinds.rules import FILE_FORMATS
 from espalier.data.files import read_file
 from espalier.data.labelled import SourceTable
-from espalier.deployment.predicting import open_served, predictions_for
+from espalier.deployment.predicting import ANSWERED_AT_ONCE, open_served, predictions_for
 from espalier.deployment.serving import read_serving
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
@@ -28,6 +28,7 @@ WAYS_OF_ASKING = """examples:
   espalier predict FOLDER --text "A sentence."                label and probabilities of a sentence
   espalier predict FOLDER --text "One." --pair "Another."     for tasks on pairs, and for a question and its context
   espalier predict FOLDER new.csv --output answers.csv        rows of a file; the output's ending tells its format
+  espalier predict FOLDER --text "words of a sentence ."     a tag for each word, for tasks of kind tokens
   head -1000 new.csv | espalier predict FOLDER - --format onnx-int8 > answers.csv
 
 Rows have the columns of the task's text; --columns gives other names. Answers stand in the rows' order.
@@ -142,14 +143,15 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
 def _watched(pieces: Iterable[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
     with tqdm(total=rows, unit="row", file=sys.stderr, disable=None) as bar:
         for piece in pieces:
-            bar.update(len(piece))
+            # a piece has a line for each word where words are answered
+            bar.update(min(ANSWERED_AT_ONCE, rows - bar.n))
             yield piece
 
 
 def _say(answers: pd.DataFrame, classes: tuple[str, ...]) -> None:
     """Answers for people: a line each; where there are classes, the likeliest first, with their probabilities."""
     for _, row in answers.iterrows():
-        if classes:
+        if classes and f"probability_{classes[0]}" in answers:
             likeliest = sorted(classes, key=lambda name: -row[f"probability_{name}"])
             print(", ".join(f"{name} {row[f'probability_{name}']:.4f}" for name in likeliest))
         else:

@@ -100,7 +100,7 @@ class Task(Block):
 
     kind: Kind
     """Kind of task: classification and regression predict a class or a number for one text or a pair; span answers questions
-    from a context; text has rows without labels, for masked-language modelling."""
+    from a context; text has rows without labels, for masked-language modelling; tokens gives each word of a sentence a tag."""
     source: Literal["builtin", "files", "hub"]
     """Where the rows come from: the documentation of installed packages, your files, or the Hugging Face hub."""
     train: str | None = None
@@ -110,10 +110,12 @@ class Task(Block):
     ours]"""
     text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)]
     """Columns of the text: one, or two for pairs; exactly one for kind text; question and context, in this order, for kind
-    span. [columns]"""
+    span; for kind tokens one with lists of words, `words` by default. In CoNLL files columns are called by their numbers, and
+    the first one is `words`; in CoNLL-U they have their own names, and FORM is `words`, too. [columns]"""
     label: str | None = None
     """Column of the labels. For kind span it holds answers in SQuAD's form, {text: …, answer_start: …}, both lists, with starts
-    in characters of the context. [column; ours]"""
+    in characters of the context. For kind tokens it holds a list of tags, one for each word, `tags` by default: in CoNLL files
+    the last column, in CoNLL-U UPOS. [column; ours]"""
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
     """Names of the classes in order; null reads them from the training rows. [classes; ours]"""
     metric: Metric | None = None
@@ -123,7 +125,7 @@ class Task(Block):
     max_length: Annotated[int, Field(ge=8, le=8192)] = 128
     """Longest input with its special tokens; longer inputs are cut. For kind text the length of every packed row: texts are
     packed one after another, so none is cut off. For kind span the length of a window, 384 by default; longer contexts are read
-    in several windows. [tokens; common]"""
+    in several windows. Longer sentences of kind tokens are cut between words into several rows. [tokens; common]"""
     stride: Annotated[int, Field(ge=0)] | None = None
     """Tokens by which the windows of a context overlap; null means 128. Smaller than the room that max_length leaves for the
     context. [tokens; common]"""
@@ -133,7 +135,12 @@ class Task(Block):
     """Number of training rows to use; null uses all. Rows are a seeded sample with the classes in the same proportions; for
     kind text they are the first packed rows. [rows; ours]"""
     evaluation_rows: Annotated[int, Field(ge=1)] | None = None
-    """Number of packed rows to use of each evaluation set, from its beginning; null uses all. [rows; ours]"""
+    """Number of packed rows, for kind tokens of sentences, to use of each evaluation set, from its beginning; null uses all.
+    [rows; ours]"""
+    bio: Literal["refuse", "mend"] | None = None
+    """What becomes of an I- tag that continues no entity of its type: refuse stops at it, mend makes it a B- tag and counts
+    such tags in the log. null refuses where a metric counts entities, and does not look elsewhere. For kind tokens alone.
+    [ours]"""
     holdout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
     """Part of the training rows that is set apart to select checkpoints on; 0 selects on the validation rows. [fraction;
     ours]"""
@@ -199,7 +206,8 @@ class Task(Block):
         for metric in filter(None, (self.metric, *self.also)):
             if metric not in (allowed := self.rules.metrics):
                 raise ValueError(f"metric {metric!r} does not fit kind {self.kind}; allowed: {', '.join(allowed)}")
-        if self.classes and (problem := f1_problem(self.metrics, self.classes)):
+        problem = f1_problem(self.metrics, self.classes or ()) or self.rules.class_problem(self.metrics, self.classes)
+        if problem:
             raise ValueError(problem)
         return self
 

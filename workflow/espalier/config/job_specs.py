@@ -289,12 +289,13 @@ def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
 def readers(config: Config, task: str) -> dict[str, Reads]:
     """The plans that read the stored outputs of a task's teachers, and what they read.
 
-    Text is masked anew in every epoch, so outputs for it are not stored.
+    Text is masked anew in every epoch, so outputs for it are not stored; nor are vectors of all words.
     """
-    if config.teacher_outputs.store == "never" or not config.tasks[task].rules.labelled:
+    rules = config.tasks[task].rules
+    if config.teacher_outputs.store == "never" or not rules.labelled:
         return {}
     plans = {plan: config.plan_for(plan, task).reads for plan in config.plans if runs_on(config, plan, task)}
-    return {plan: reads for plan, reads in plans.items() if reads is not None}
+    return {plan: reads for plan, reads in plans.items() if reads and (rules.one_vector or not reads.representation)}
 
 
 def teach_spec(config: Config, task: str, part: str) -> TeachSpec:

@@ -26,6 +26,8 @@ def schema() -> dict[str, Any]:
         "patternProperties": {pattern.replace("^", f"^(?!({'|'.join(KNOWN)})$)"): {"$ref": "#/$defs/Task"}},
     }
     task = Task.model_json_schema()
+    # what a kind has by default may be left out; which kinds need a text is for the settings to say
+    task["required"].remove("text")
     whole["$defs"] |= {"Task": task, "KnownTask": {**task, "type": ["object", "null"], "required": []}}
     return _for_editors(whole)
 

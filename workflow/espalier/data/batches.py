@@ -54,6 +54,11 @@ class Batch:
         """The tokens for which the head computes logits; None where it reads the whole row."""
         return None
 
+    @property
+    def compared(self) -> Bool[Tensor, "batch length"] | None:
+        """The tokens whose vectors methods compare, one line for each; None where a row has one vector."""
+        return None
+
     def logits_of(self, output: Any) -> Float[Tensor, "lines classes"]:
         """The logits in the output of a model, as the losses read them."""
         return output.logits
@@ -67,6 +72,10 @@ class Batch:
     def lines(self, sizes: Sequence[int]) -> list[int]:
         """How many lines of logits belong to the first `sizes[0]` rows, to the next `sizes[1]` rows, and so on."""
         return list(sizes)
+
+    def vectors(self, sizes: Sequence[int]) -> list[int]:
+        """How many vectors belong to the first `sizes[0]` rows, to the next `sizes[1]` rows, and so on."""
+        return list(sizes) if self.compared is None else self.lines(sizes)
 
     def to_store(self, logits: Float[Tensor, "lines classes"], longest: int) -> Float[Tensor, "batch ..."]:
         """The logits as one entry a row, of one shape for all batches of a table whose longest row has `longest` tokens."""

@@ -77,8 +77,13 @@ def class_names(table: pa.Table, label: str | None) -> tuple[str, ...] | None:
         stored = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
     except ValueError:  # whatever stands there, it is not what that library writes
         return None
-    for key in ("info", "features", label, "names"):
+    for key in ("info", "features", label):
         stored = stored.get(key) if isinstance(stored, dict) else None
+
+    # of a column of lists: what its values are
+    while isinstance(stored, dict) and "feature" in stored:
+        stored = stored["feature"]
+    stored = stored.get("names") if isinstance(stored, dict) else None
     named = isinstance(stored, list) and stored and all(isinstance(name, str) for name in stored)
     return tuple(stored) if named else None
 
@@ -208,7 +213,12 @@ def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pa.
         return file.read(columns=chosen).select(chosen)
 
 
-def _text(path: Path) -> str:
+def utf8_text(path: Path) -> str:
+    """The content of a file.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
     content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
         return content.decode()
@@ -220,7 +230,7 @@ def _text(path: Path) -> str:
 
 
 def _separated(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pa.Table:
-    text = _text(path)
+    text = utf8_text(path)
     lines = (
         _csv(path, text)
         if path.suffix == ".csv"
@@ -259,7 +269,7 @@ def _of_width(path: Path, lines: Iterable[list[str]], names: list[str]) -> Itera
 
 
 def _jsonl(path: Path, columns: Sequence[str], optional: Sequence[str]) -> pa.Table:
-    lines = [line for line in _text(path).split("\n") if line.strip()]
+    lines = [line for line in utf8_text(path).split("\n") if line.strip()]
     if not lines:
         raise UserError(f"{path}: got 0 rows; at least 1 is needed")
 

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import datasets
 import pyarrow as pa
@@ -27,7 +28,6 @@ from espalier.data.files import (
     half_a_character,
     plain,
     python_values,
-    read_file,
     text_column,
 )
 from espalier.data.labels import Label, find_places, fraction_in, in_order, mixed_in, name_of, some, stated
@@ -66,8 +66,11 @@ class LabelledTables:
 class LabelReader(Protocol):
     """What reads the labels of one kind of task; `kinds.base.TaskKind` does."""
 
-    optional_columns: ClassVar[tuple[str, ...]]
-    """Columns that are read besides texts and labels, where a file has them."""
+    def read_file(self, path: Path, columns: Sequence[str]) -> pa.Table:
+        """Columns of a data file that must be there, and those that are read where they are there."""
+
+    def text_columns(self, source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
+        """The checked columns of a table that hold its texts, given their names in the source."""
 
     def named_classes(self, task: Task, train: SourceTable) -> tuple[str, ...] | None:
         """Names of the classes in order; None where the labels are no classes."""
@@ -118,7 +121,7 @@ def read_builtin(name: str, task: Task) -> LabelledTables:
 def _files(task: Task, reader: LabelReader) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
     paths, sources = files_of(task)
     columns = [*task.text, *filter(None, [task.label])]
-    tables = {split: read_file(path, columns, reader.optional_columns) for split, path in paths.items()}
+    tables = {split: reader.read_file(path, columns) for split, path in paths.items()}
     splits = {split: SourceTable(str(paths[split]), table, class_names(table, task.label)) for split, table in tables.items()}
     return splits, sources
 
@@ -137,6 +140,7 @@ def read_hub(task: Task) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
             )
         table = dataset[source].with_format("arrow")[:]
         feature = dataset[source].features.get(task.label)
+        feature = feature.feature if isinstance(feature, datasets.List) else feature
         names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
         splits[split] = SourceTable(f"{task.id} split '{source}'", table, names)
     return splits, [{"id": task.id, "name": task.name or "", "revision": task.revision}]
@@ -154,8 +158,16 @@ def classes_in(task: Task, train: SourceTable) -> tuple[str, ...]:
 
 def _distinct(train: SourceTable, task: Task) -> tuple[str, ...]:
     """The classes that the training labels name, in order."""
-    names = list(dict.fromkeys(name_of(label) for label in labels_of(train, task) if label is not None))
-    place = f"{train.place}, column '{task.label}'"
+    return distinct_classes(f"{train.place}, column '{task.label}'", labels_of(train, task))
+
+
+def distinct_classes(place: str, labels: Iterable[Label | None]) -> tuple[str, ...]:
+    """The classes that labels name, in order.
+
+    Raises:
+        UserError: they are fractions, or truth values and numbers.
+    """
+    names = list(dict.fromkeys(name_of(label) for label in labels if label is not None))
     if (part := fraction_in(names)) is not None:
         raise UserError(f"{place}: the labels are fractions such as {part}; use kind: regression, or write class names")
     if both := mixed_in(names):
@@ -173,7 +185,7 @@ def checked(source: SourceTable, task: Task, reader: LabelReader, classes: tuple
     for name in (*task.text, *filter(None, [task.label])):
         column_of(source, name)
 
-    texts = checked_texts(source, task.text)
+    texts = reader.text_columns(source, task.text)
     return pa.table({**texts, **reader.label_columns(source, task, texts, classes)})
 
 
@@ -226,14 +238,18 @@ def labels_of(source: SourceTable, task: Task) -> list[Label | None]:
         UserError: one is no text, number or truth value.
     """
     labels: list[Any] = [stated(value) for value in python_values(source.place, task.label, column_of(source, task.label))]
-    bad = [not isinstance(label, Label | None) or half_a_character(label) for label in labels]
-
-    def message(row: int) -> str:
-        got = f"{'half of a character in ' if half_a_character(labels[row]) else ''}{shortened(labels[row])}"
-        return f"got the label {got}; a text, a number, true or false is needed"
-
-    refuse_first(source, task.label, pa.array(bad, pa.bool_()), message)
+    problems = [label_problem(label) for label in labels]
+    bad = pa.array([problem is not None for problem in problems], pa.bool_())
+    refuse_first(source, task.label, bad, lambda row: str(problems[row]))
     return labels
+
+
+def label_problem(label: object) -> str | None:
+    """What is wrong with the form of a label, if anything; none is no problem here."""
+    if isinstance(label, Label | None) and not half_a_character(label):
+        return None
+    got = f"{'half of a character in ' if half_a_character(label) else ''}{shortened(label)}"
+    return f"got the label {got}; a text, a number, true or false is needed"
 
 
 def class_indices(source: SourceTable, task: Task, classes: Sequence[str]) -> pa.Array:
@@ -242,24 +258,26 @@ def class_indices(source: SourceTable, task: Task, classes: Sequence[str]) -> pa
     Raises:
         UserError: a label is missing or outside the classes, or the source's numbers stand for another order of them.
     """
-    _same_order(source, task, classes)
+    same_order(source, task, classes)
     labels = labels_of(source, task)
     missing = pa.array([label is None for label in labels], pa.bool_())
     refuse_first(source, task.label, missing, lambda row: f"the label is missing; {_allowed(classes)}")
     index, counted = find_places(labels, classes, ordered=bool(task.classes or source.names), stored=bool(source.names))
 
-    def message(row: int) -> str:
-        got = labels[row]
-        hint = "; -1 marks rows without a label, as in GLUE's test splits: use a labelled split" if str(got) == "-1" else ""
-        place = f"0 to {len(classes) - 1} ({some(classes)})" if counted else some(classes)
-        near = nearest(shortened(str(got)).strip("'"), classes)
-        return f"got the label {shortened(got)}, which is outside the classes; allowed: {place}{near}{hint}"
-
-    refuse_first(source, task.label, pa.array([place is None for place in index], pa.bool_()), message)
+    outside = pa.array([place is None for place in index], pa.bool_())
+    refuse_first(source, task.label, outside, lambda row: outside_classes(labels[row], classes, counted))
     return pa.array(index, pa.int64())
 
 
-def _same_order(source: SourceTable, task: Task, classes: Sequence[str]) -> None:
+def outside_classes(label: object, classes: Sequence[str], counted: bool) -> str:
+    """What to say of a label that is none of the classes; `counted` says whether labels were read as places."""
+    hint = "; -1 marks rows without a label, as in GLUE's test splits: use a labelled split" if str(label) == "-1" else ""
+    place = f"0 to {len(classes) - 1} ({some(classes)})" if counted else some(classes)
+    near = nearest(shortened(str(label)).strip("'"), classes)
+    return f"got the label {shortened(label)}, which is outside the classes; allowed: {place}{near}{hint}"
+
+
+def same_order(source: SourceTable, task: Task, classes: Sequence[str]) -> None:
     """Refuse numbers that stand for a class which has another place in the task."""
     moved = {name for place, name in enumerate(source.names or ()) if name in classes and place != classes.index(name)}
     if moved:

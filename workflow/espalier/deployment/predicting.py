@@ -19,7 +19,7 @@ from espalier.config.deployment.formats import Format
 from espalier.config.job_specs import Serving, TokeniseSpec
 from espalier.config.kinds import KIND_RULES
 from espalier.config.layout import TOKENIZER
-from espalier.data.labelled import SourceTable, checked_texts
+from espalier.data.labelled import SourceTable
 from espalier.deployment.rows import rows_for
 from espalier.deployment.runtimes import FormatRunner, open_format
 from espalier.deployment.scoring import RunnerModel
@@ -71,7 +71,7 @@ def predictions_for(model: ServedModel, source: SourceTable, columns: tuple[str,
     Raises:
         UserError: a column is missing, the table is empty, or a text is empty; before anything is computed.
     """
-    texts = pa.table(checked_texts(source, columns))
+    texts = pa.table(task_kind(model.serving.kind).new_texts(source, columns))
     for start in range(0, texts.num_rows, ANSWERED_AT_ONCE):
         yield _answers(model, texts.slice(start, ANSWERED_AT_ONCE))
 

@@ -27,7 +27,8 @@ from espalier.config.job_specs import PrepareSpec, TokeniseSpec
 from espalier.config.kinds import KINDS, Kind
 from espalier.config.kinds.rules import TaskRules
 from espalier.data.batches import Batch, TaskRows
-from espalier.data.labelled import Column, LabelledTables, SourceTable, classes_in, read_tables
+from espalier.data.files import read_file
+from espalier.data.labelled import Column, LabelledTables, SourceTable, checked_texts, classes_in, read_tables
 from espalier.data.prepared import write_labelled
 from espalier.data.tokenizer import write_tokens
 from espalier.evaluation.predict import Scores
@@ -69,6 +70,26 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
     def read(self, name: str, task: Task) -> LabelledTables:
         """The checked tables of a task; `label_columns` says what labels they have."""
         return read_tables(name, task, self)
+
+    def read_file(self, path: Path, columns: Sequence[str]) -> pa.Table:
+        """The rows of a data file: these columns, which must be there, and those of `optional_columns` that are.
+
+        Raises:
+            UserError: the file is damaged, or a column is missing.
+        """
+        return read_file(path, columns, self.optional_columns)
+
+    def text_columns(self, source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
+        """The checked columns of a table that hold its texts, text_a among them.
+
+        Args:
+            source: the table as the user's file has it.
+            names: of its columns.
+
+        Raises:
+            UserError: a column is missing, the table is empty, or a text is not as it must be.
+        """
+        return checked_texts(source, names)
 
     def named_classes(self, task: Task, train: SourceTable) -> tuple[str, ...] | None:
         """Names of the classes in order; None where labels are no names of classes."""
@@ -147,6 +168,10 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
         return float((predictions["prediction"].to_numpy() == reference["prediction"].to_numpy()).mean())
 
     # Answers to texts whose labels nobody knows.
+
+    def new_texts(self, source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
+        """What `text_columns` gives, of a table without labels, which may hold texts in more forms."""
+        return self.text_columns(source, names)
 
     def unknown_labels(self, count: int) -> dict[str, list[Any]]:
         """Label columns for rows without labels: name → values that no answer depends on."""

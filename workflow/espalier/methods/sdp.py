@@ -13,7 +13,8 @@ pushed to the identity. Distillation reaches the criterion only through the weig
 Symbols ↔ names
     f_Theta, f_theta      teacher, student
     s^T, s^S              teacher.logits, student.logits
-    z^T, z^S              teacher.representation, student.representation (last hidden state, before pooler and dropout)
+    z^T, z^S              teacher.representation, student.representation (last hidden state, before pooler and dropout; where
+                          words have labels, at the first token of each word, at most `MOST_VECTORS` of a batch)
     C                     losses.terms.correlation_matrix
     lambda, beta          settings.cc.off_diagonal, settings.cc.beta
     alpha, tau            settings.alpha, settings.temperature
@@ -28,11 +29,13 @@ Objectives (section 2 of the specification), weights from `loss_weights`:
 Ours: targets of a path are a chain of stages, each from the student before (`chain: false` gives one run a target);
 gradients of removed weights are masked before the norm is clipped.
 
-Left out: token tasks; gradient-based criteria (section 7.2 b).
+Left out: gradient-based criteria (section 7.2 b).
 """
 
 from __future__ import annotations
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from espalier.config.methods.sdp import SdpPlan
@@ -41,6 +44,9 @@ from espalier.kinds.base import soft_label_loss, task_loss
 from espalier.losses.terms import cosine_distance, cross_correlation_loss, distillation_weights
 from espalier.methods.pruning import WeightPruning
 from espalier.models.outputs import Outputs, Representation
+
+MOST_VECTORS = 1024
+"""Words of a batch whose vectors are compared, where words have labels (docs/methods/sdp.md §2.1)."""
 
 
 class Sdp(WeightPruning):
@@ -84,17 +90,32 @@ class Sdp(WeightPruning):
             )
 
         # 1 - cos(z^S, z^T), a mean over rows (docs/methods/sdp.md §2.4).
+        compared = [] if settings.objective == "kld" else self._compared(batch, student, teacher)
         if "cos" in on:
-            terms["cos"] = cosine_distance(student.representation, teacher.representation)
+            terms["cos"] = cosine_distance(*compared)
 
         # Correlations of features over the batch, pushed to the identity (docs/methods/sdp.md §2.5).
         if "cc" in on:
             terms["cc"] = cross_correlation_loss(
-                student.representation,
-                teacher.representation,
+                *compared,
                 off_diagonal=settings.cc.off_diagonal,
                 centre=settings.cc.centre,
                 normalise=settings.cc.normalise,
             )
 
         return terms
+
+    def _compared(self, batch: Batch, student: Outputs, teacher: Outputs) -> list[Float[Tensor, "vectors hidden"]]:
+        """Vectors of student and teacher: one for each row, or those of the same words of both, at random where they are many.
+
+        Source: docs/methods/sdp.md §2.1.
+        Differs from the authors' code: no code is public.
+        """
+        vectors = [student.representation, teacher.representation]
+        count = len(student.representation)
+        if batch.compared is None or count <= MOST_VECTORS:
+            return vectors
+
+        # One draw for both networks, from the generator that a resumed run goes on with.
+        chosen = torch.randperm(count, generator=self.generator)[:MOST_VECTORS].to(student.representation.device)
+        return [vector[chosen] for vector in vectors]

@@ -26,7 +26,7 @@ def forward(
     Args:
         model: with a head.
         batch: padded rows.
-        representation: which vector of each row to give, if any.
+        representation: which vector of each row to give, if any; where words have labels, those of all words.
         hidden_states: give the outputs of all encoder layers.
         relations: give the scores of all attention layers and these embeddings, or the maps of all heads.
     """
@@ -34,10 +34,9 @@ def forward(
     with _asked_for(model, batch.masked), recorded(model, relations) if relations else nullcontext() as record:
         raw = model(**batch.inputs(), output_hidden_states=states)
 
-    vectors = pool(raw.hidden_states[-1], batch.attention_mask, representation) if representation else None
     return Outputs(
         logits=batch.logits_of(raw),
-        representation=vectors,
+        representation=_vectors(raw.hidden_states[-1], batch, representation) if representation else None,
         hidden_states=tuple(raw.hidden_states[1:]) if hidden_states else (),
         embedding=record.embedding if relations else None,
         attention=tuple(record.attention) if relations else (),
@@ -65,6 +64,13 @@ def _asked_for(model: nn.Module, masked: Bool[Tensor, "batch length"] | None) ->
         yield
     finally:
         handle.remove()
+
+
+def _vectors(
+    hidden: Float[Tensor, "batch length hidden"], batch: Batch, how: Representation
+) -> Float[Tensor, "vectors hidden"]:
+    """One vector for each row, or for each token that the batch says is compared."""
+    return pool(hidden, batch.attention_mask, how) if batch.compared is None else hidden[batch.compared]
 
 
 def pool(

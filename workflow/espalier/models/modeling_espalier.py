@@ -23,7 +23,9 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
 MODULE = "modeling_espalier"  # name of this file beside a compact model
-KINDS_OF_MODEL = ("Model", "ForSequenceClassification", "ForMaskedLM", "ForQuestionAnswering")  # alone, with a head
+KINDS_OF_MODEL = (  # alone, with a head
+    *("Model", "ForSequenceClassification", "ForMaskedLM", "ForQuestionAnswering", "ForTokenClassification"),
+)
 PREFIX = "compact-"  # of the model types of compact configurations in Python; the file has the family's own
 MARK = "pooled_size"  # a key that compact configurations have and stock ones have not
 ATTENTION = "attention"  # words of the upstream `skip` list
@@ -320,7 +322,8 @@ def _remove(layer: nn.Module, inner: str, nothing: type[nn.Module], output: str,
 
 
 def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
-    # only classification heads are resized, and the part of theirs that an encoder alone has; others keep the parent's width
+    # only classification heads are resized, of texts or tokens, and the part of theirs that an encoder alone has; others keep
+    # the parent's width
     paths = family.pooled
     if not find(model, paths[-1]):
         own = f"{model.base_model_prefix}."
@@ -328,6 +331,9 @@ def _resize_head(model: nn.Module, family: Family, shape: Shape) -> None:
 
     width = shape.hidden
     for path in paths:
+        # a head for tokens may lack what comes before its last matrix, which then reads the hidden states
+        if find(model, path) is None:
+            continue
         if isinstance(module := find(model, path), nn.LayerNorm):
             _replace(model, path, nn.LayerNorm(shape.pooled, eps=module.eps, bias=module.bias is not None))
         else:

@@ -17,9 +17,10 @@ class Outputs:
 
     logits: Float[Tensor, "lines ..."]
     """One line for each row. Masked-language modelling: one line for each masked token, in row-major order of the mask.
-    Spans: two lines for each row, over the tokens where its answer may start and where it may end (data/spans.py)."""
-    representation: Float[Tensor, "batch hidden"] | None = None
-    """One vector for each row, where the method asks for it."""
+    Spans: two lines for each row, over the tokens where its answer may start and where it may end (data/spans.py). Words with
+    tags: one line for each word, row after row (data/tagged/rows.py)."""
+    representation: Float[Tensor, "vectors hidden"] | None = None
+    """One vector for each row, or for each word with a tag, where the method asks for it."""
     hidden_states: tuple[Float[Tensor, "batch length hidden"], ...] = ()
     """Output of every encoder layer, where the method asks for them."""
     embedding: Float[Tensor, "batch length hidden"] | None = None

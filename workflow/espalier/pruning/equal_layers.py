@@ -111,7 +111,7 @@ def with_narrow_head(model: PreTrainedModel, width: int) -> PreTrainedModel:
 
     state = model.state_dict()
     first, last = family.pooled[0], family.pooled[-1]
-    if find(model, last) is not None:
+    if find(model, first) is not None and find(model, last) is not None:
         writes, reads = state[f"{first}.weight"], state[f"{last}.weight"]
         kept = highest(writes.norm(dim=1) * reads.norm(dim=0), width).nonzero().flatten()
         for name in [name for name in state if name.rpartition(".")[0] in family.pooled]:

@@ -22,7 +22,8 @@ def shrink(model: PreTrainedModel, masks: Masks) -> PreTrainedModel:
     Source: docs/methods/cofi.md §3.7, steps 2 and 3.
 
     Args:
-        model: a model for classification, masked-language modelling or spans; its head is as wide as the encoder.
+        model: a model for classification of texts or tokens, masked-language modelling or spans; its head is as wide as the
+            encoder.
         masks: one mask for each name in `full_masks` of the model's shape, True = kept.
     """
     family = family_of(model.config)

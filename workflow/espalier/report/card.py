@@ -23,6 +23,8 @@ from espalier.results.table import RUNTIMES
 HUB_METRICS = {
     "macro-f1": "f1",
     "squad-f1": "f1",
+    "entity-f1": "f1",
+    "entity-f1-strict": "f1",
     "exact-match": "exact_match",
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",

@@ -52,7 +52,7 @@ def inputs_in(config: Mapping[str, Any]) -> TextInputs:
 
 
 def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
-    """Lines that end with `logits`, or with `answers` where a text's answer is a span.
+    """Lines that end with `logits`, or with `answers` where a text's answer is a span or a tag for each word.
 
     Args:
         format: one that the model has.
@@ -63,10 +63,14 @@ def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
     opening = {"PyTorch": _torch, "onnxruntime": _onnx, "OpenVINO": _openvino}[runtime]
     imports, opened = opening(inputs, FORMATS[format].weights[0])
 
-    span = inputs.kind == "span"
-    encoding = _windows(inputs, runtime) if span else _texts(inputs, runtime)
-    running = [*_RUN_SPAN[runtime], *_answers(inputs)] if span else [_RUN[runtime]]
-    return "\n".join([*imports, "", f"folder = {folder!r}", *opened, *encoding, *running])
+    if inputs.kind == "span":
+        lines = [*_windows(inputs, runtime), *_RUN_SPAN[runtime], *_answers(inputs)]
+    elif inputs.kind == "tokens":
+        imports[-1] = imports[-1].replace("AutoTokenizer", "AutoConfig, AutoTokenizer")
+        lines = [*_words(inputs, runtime), _RUN[runtime], *_TAGS]
+    else:
+        lines = [*_texts(inputs, runtime), _RUN[runtime]]
+    return "\n".join([*imports, "", f"folder = {folder!r}", *opened, *lines])
 
 
 Opening = tuple[list[str], list[str]]
@@ -129,6 +133,30 @@ def _texts(inputs: TextInputs, runtime: str) -> list[str]:
         f"    return_tensors={_tensors(runtime)},",
         ")",
     ]
+
+
+def _words(inputs: TextInputs, runtime: str) -> list[str]:
+    return [
+        'sentences = [["the", "words", "of", "a", "sentence"]]  # what is longer than a row is cut off here',
+        "encoded = tokenizer(",
+        f'    [" ".join(words) for words in sentences], padding=True, truncation=True, max_length={inputs.max_length},',
+        f"    return_offsets_mapping=True, return_tensors={_tensors(runtime)},",
+        ")",
+        'offsets = encoded.pop("offset_mapping").tolist()',
+    ]
+
+
+_TAGS = [
+    "names, answers = AutoConfig.from_pretrained(folder).id2label, []",
+    "for row, words in enumerate(sentences):",
+    "    begin, tags = 0, []",
+    "    for word in words:",
+    "        places = [at for at, (start, end) in enumerate(offsets[row]) if max(start, begin) < min(end, begin + len(word))]",
+    "        tags += [names[int(logits[row][place].argmax())] for place in places[:1]]",
+    "        begin += len(word) + 1",
+    "    answers.append(tags)",
+]
+"""The tag of each word, which stands at its first token, by the rule of espalier/data/tagged/windows.py."""
 
 
 def _windows(inputs: TextInputs, runtime: str) -> list[str]:

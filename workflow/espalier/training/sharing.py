@@ -46,7 +46,10 @@ class Share:
             return outputs
 
         values = {field.name: getattr(outputs, field.name) for field in fields(outputs) if field.name != "logits"}
-        joined: dict[str, Any] = {name: _each_joined(value, self.sizes) for name, value in values.items()}
+        vectors = self.whole.vectors(self.sizes)
+        joined: dict[str, Any] = {
+            name: _each_joined(value, vectors if name == "representation" else self.sizes) for name, value in values.items()
+        }
         return Outputs(_joined(outputs.logits, self.whole.lines(self.sizes)), **joined)
 
 

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from espalier.config.kinds import KIND_RULES
 from espalier.data.batches import Batch, TaskRows
 from espalier.evaluation.predict import all_outputs
 from espalier.methods.base import Method
@@ -73,7 +74,8 @@ class StoredTeacher:
 class LiveTeacher:
     """A frozen teacher that runs beside the student.
 
-    For outputs of layers that are not in files, attention maps and relations, and for rows that are masked anew in every epoch.
+    For outputs of layers that are not in files, attention maps, relations and vectors of words, and for rows that are
+    masked anew in every epoch.
     """
 
     model: nn.Module
@@ -124,8 +126,10 @@ def teacher_for(
     if stored is not None:
         return StoredTeacher(stored.outputs, model, accelerator, stored.layers)
 
-    # Hidden states and attention of all rows would fill the memory; masked rows differ from epoch to epoch.
-    if method.needs_hidden_states or method.relations is not None or not rows.same_every_epoch:
+    # Hidden states and attention of all rows, or vectors of all words, would fill the memory; masked rows differ from epoch to
+    # epoch.
+    vectors = method.representation is not None and not KIND_RULES[method.stage.kind].one_vector
+    if method.needs_hidden_states or method.relations is not None or vectors or not rows.same_every_epoch:
         return LiveTeacher(model, accelerator, method)
 
     return StoredTeacher.of(model, rows, accelerator, method.representation) if method.reads_teacher else SilentTeacher(model)

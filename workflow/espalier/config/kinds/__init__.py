@@ -16,6 +16,7 @@ KINDS = {
     "regression": "espalier.kinds.regression:Regression",
     "span": "espalier.kinds.span:Span",
     "text": "espalier.kinds.text:Text",
+    "tokens": "espalier.kinds.tokens:Tokens",
 }
 """Kind → `module:Class` of its `TaskKind`."""
 

@@ -8,8 +8,13 @@ from typing import Any
 
 FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
 """Formats of data files that can hold one label a row."""
-UNUSED = ("stride", "max_answer_length", "evaluation_rows")
-"""Keys that only tasks with windows, or with packed rows, have."""
+UNUSED = ("stride", "max_answer_length", "evaluation_rows", "bio")
+"""Keys that only tasks with windows, with packed rows, or with a tag for each word have."""
+
+
+def no_problem(metrics: Sequence[str | None], classes: Sequence[str] | None) -> str | None:
+    """Any classes will do."""
+    return None
 
 
 def no_changes(classes: Sequence[str] | None) -> dict[str, Any]:
@@ -29,6 +34,10 @@ class TaskRules:
     """Whether a row has a label column: such tasks are tokenised and fine-tuned, other tasks are packed and pretrained."""
     named_classes: bool = False
     """Whether labels are names of classes."""
+    class_problem: Callable[[Sequence[str | None], Sequence[str] | None], str | None] = no_problem
+    """Metrics and names of classes, if any are known → what is wrong with them, if anything."""
+    one_vector: bool = True
+    """Whether methods that compare vectors have one for each row, which can be stored; else one for each labelled token."""
     analysed: bool = False
     """Whether students can be analysed and training rows can be scored: both need one label for every tokenised row."""
     no_linear: str = "its answers are not known to be one class or one number for each row"

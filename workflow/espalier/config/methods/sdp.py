@@ -35,7 +35,8 @@ class SdpPlan(IterativePlan):
     """Loss that ties the student to its teacher: KL divergence of the logits (kld), cosine similarity of hidden states (cos),
     their cross-correlation (cc), or both cc and kld. [paper]"""
     representation: Literal["first-token", "mean"] = "first-token"
-    """Hidden state that cos and cc compare: the first token's in the last layer, or the mean over all real tokens.
+    """Hidden state that cos and cc compare: the first token's in the last layer, or the mean over all real tokens. On tasks of
+    kind tokens it is that of the first token of each word, whatever stands here, of at most 1024 words of a batch.
     [inferred]"""
     alpha: Fraction = 0.5
     """Weight of the KL term, for objectives kld and cc+kld; the task loss has weight 1 - alpha. [inferred]"""
