@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -63,10 +63,10 @@ Piece = tuple[Batch, Outputs, Outputs | None]
 class Method:
     """The contract with the training loop, with empty answers; a method overrides what it needs.
 
-    A stage that removes calls `cut` first. The loop then calls, in this order: `begin` and `parameter_groups`; for each
-    step `before_step`, where it runs in several micro-batches `look_ahead`, for each micro-batch of it `around_forward` and
-    `loss_terms`, then `after_backward`, `after_clipping` and `after_step`. At last `end`, `structure`, `shrink` and `hand_on`
-    say what is left.
+    A stage that removes calls `cut` first. The loop then calls, in this order: `begin` and `parameter_groups`; in a stage that
+    removes and looks at training rows `calibrate`, once; for each step `before_step`, where it runs in several micro-batches
+    `look_ahead`, for each micro-batch of it `around_forward` and `loss_terms`, then `after_backward`, `after_clipping` and
+    `after_step`. At last `end`, `structure`, `shrink` and `hand_on` say what is left.
     """
 
     settings: Training
@@ -113,6 +113,11 @@ class Method:
         return None
 
     @property
+    def calibration_rows(self) -> int:
+        """Training rows that `calibrate` looks at, usually as the settings say; 0 where a method does not calibrate."""
+        return 0
+
+    @property
     def loss_weights(self) -> dict[str, float]:
         """Weight of each term of `loss_terms`."""
         return {"task": 1.0}
@@ -131,6 +136,19 @@ class Method:
         it out of gradient clipping.
         """
         return []
+
+    def calibrate(self, student: PreTrainedModel, teacher: nn.Module | None, batches: Sequence[Batch]) -> None:
+        """Look at training rows, once, before the first step of a stage that removes: count, decide, change weights in place.
+
+        All that it leaves must be in the student's weights or in `state_dict`. It is saved right afterwards, so a run that is
+        killed later does not calibrate again; one that is killed meanwhile begins again and comes to the same end, because
+        rows and their order depend on the seed alone. Several processes take over what the main one has found.
+
+        Args:
+            student: what `begin` has attached to, in eval mode. Gradients may be left on it, nobody reads them.
+            teacher: the fine-tuned, unpruned model in eval mode, whose parameters have no gradients; None without a teacher.
+            batches: `calibration_rows` rows, shortest first; they can be gone through more than once.
+        """
 
     def before_step(self, step: int) -> None:
         """Remove or draw what this step's forward passes are to see."""

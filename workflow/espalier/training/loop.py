@@ -31,6 +31,7 @@ from espalier.pruning.masks import Masks
 from espalier.runtime import distributed
 from espalier.runtime.device import random_state, set_random_state
 from espalier.runtime.errors import Interrupted, UserError
+from espalier.training.calibration import calibrate, models_of
 from espalier.training.history import History
 from espalier.training.optimizer import adamw
 from espalier.training.saves import Saves
@@ -75,6 +76,8 @@ class Loop:
     seconds: float = 0.0
     best: dict[str, Any] = field(default_factory=dict)
     """Score and step of the best evaluation so far, where the best checkpoint is asked for."""
+    calibration: dict[str, Any] = field(default_factory=dict)
+    """Rows and seconds of the method's look at training rows, where it took one."""
     last_finite: dict[str, float] = field(default_factory=dict)
     """Loss terms of the last step that was looked at."""
 
@@ -90,7 +93,8 @@ class Loop:
     def run(self) -> None:
         """Train to the last step; the student then holds the weights to keep."""
         self._begin()
-        self._resume()
+        if not self._resume():
+            self._calibrate()
         self._train()
 
         # A student that is not trained at all still gets a score.
@@ -116,6 +120,18 @@ class Loop:
         # Dropout differs between processes, as it does between the rows of one batch.
         if not distributed.is_main():
             torch.manual_seed(distributed.seed_of(self.method.stage.seed))
+
+    def _calibrate(self) -> None:
+        """Let the method look at training rows, where it asks for any, and save what it makes of them."""
+        if not (self.method.calibration_rows and self.method.stage.removes):
+            return
+
+        # One process decides for all: sums that differ in their last bit could decide otherwise.
+        if distributed.is_main():
+            self.calibration = calibrate(self.method, self.student, self.rows, self.micro, self.stop)
+        if distributed.count() > 1:
+            self._take_up(distributed.mains(models_of(self.student, self.method)))
+        self.saves.write(self._state())
 
     def _train(self) -> None:
         """All steps from the present one to the last one, epoch by epoch."""
@@ -387,7 +403,7 @@ class Loop:
         counts = self.method.at_target(self.step) and not (self.best and self.method.misses_target)
         if self.settings.checkpoint == "best" and counts and scores[name][self.metric] > self.best.get("score", -math.inf):
             self.best = {"score": scores[name][self.metric], "step": self.step, "set": name}
-            self.saves.write_best({"student": self.student.state_dict(), "method": self.method.state_dict()})
+            self.saves.write_best(models_of(self.student, self.method))
 
     def _take_up(self, state: dict[str, Any]) -> None:
         """Masks or gates, then the weights that belong to them."""
@@ -401,24 +417,25 @@ class Loop:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "calibration": self.calibration,
             "history": self.history.length,
-            "student": self.student.state_dict(),
+            **models_of(self.student, self.method),
             "optimizer": self.optimizer.state_dict(),
-            "method": self.method.state_dict(),
             "micro": self.micro,
             "random": distributed.everyones([random_state(self.accelerator.device, self.method.generator)]),
         }
 
-    def _resume(self) -> None:
-        """Take up the last saved state; without one, begin with an empty history."""
+    def _resume(self) -> bool:
+        """Take up the last saved state, if there is one; without one, begin with an empty history."""
         state = self.saves.read()
         if state is None:
             self.history.truncate(0)
-            return
+            return False
 
         self.step = state["step"]
         self.seconds = state["seconds"]
         self.best = state["best"]
+        self.calibration = state["calibration"]
         self.micro = state["micro"]
 
         # Rows that were written after the save happen again.
@@ -429,3 +446,4 @@ class Loop:
         # A run that goes on with more processes than before has no generator saved for the new ones.
         if distributed.index() < len(state["random"]):
             set_random_state(state["random"][distributed.index()], self.accelerator.device, self.method.generator)
+        return True

@@ -104,8 +104,8 @@ def pruning_stage(
         latency: the latency to reach, where the path aims at a speed.
         gone: fraction of the base's weights that the student comes without, where masks are over single weights.
     """
-    # The intervals of the learning rate, in steps; removals happen inside them, each with the sparsity to reach.
-    bounds = interval_bounds(plan.parts(first_stage=first), steps_per_epoch)
+    # The intervals of the learning rate, in steps; removals happen inside them. A method that does not train has none.
+    bounds = interval_bounds(plan.parts(first_stage=first), steps_per_epoch) or [0]
 
     removals: dict[int, float] = {}
     starts = plan.removal_steps(bounds=bounds, first_stage=first)
@@ -375,7 +375,8 @@ class Run:
             "precision": "bf16" if self.accelerator.mixed_precision == "bf16" else "fp32",
             "processes": self.accelerator.num_processes,
             "threads": torch.get_num_threads(),
-            "train_seconds": round(loop.seconds, 3),
+            "calibration": loop.calibration or None,
+            "train_seconds": round(loop.seconds + loop.calibration.get("seconds", 0.0), 3),
             "samples_per_second": round(loop.step * self.settings.batch_size / loop.seconds, 2) if loop.step else 0.0,
             "steps": loop.step,
             "resumed_at": loop.saves.resumed_at,
