@@ -271,7 +271,7 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
 
     layers = find(base, family.layers)
     state = GateState(source, shape)
-    model.register_forward_pre_hook(lambda module, inputs: _refresh(state, family, layers))
+    base.register_forward_pre_hook(lambda module, inputs: _refresh(state, family, layers))
 
     for index, (layer, (heads, units)) in enumerate(zip(layers, shape.layers, strict=True)):
         if heads:

@@ -56,7 +56,7 @@ def calibration_batches(rows: TaskRows, count: int, size: int, seed: int, device
 def calibrate(
     method: Method, student: PreTrainedModel, rows: TaskRows, size: int, stop: Callable[[], bool]
 ) -> dict[str, int | float]:
-    """Let a method look at as many training rows as it asks for, in eval mode and fp32; returns what the record says of it.
+    """Let a method look at as many training rows as it asks for, in eval mode; returns what the record says of it.
 
     Args:
         method: attached to the student.

@@ -1,0 +1,1 @@
+"""Pruning and refitting from a look at training rows, without training."""
