@@ -30,7 +30,7 @@ def kept(importance):
 
 
 def row_of(masks):
-    return int((EVERY == torch.cat([masks[name] for name in NAMES])).all(dim=1).nonzero())
+    return int((torch.cat([masks[name] for name in NAMES]) == EVERY).all(dim=1).nonzero())
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -7,6 +7,7 @@ import torch
 from espalier.data.batches import Batch
 from espalier.models.modeling_espalier import family_of, find
 from espalier.pruning.calibrated.least_squares import Moments, best_matrix, best_scales
+from espalier.pruning.calibrated.refit import moments_of
 from espalier.pruning.calibrated.streams import Stream
 from espalier.pruning.parts import SUBLAYERS
 from tests import tiny
@@ -48,7 +49,8 @@ def test_layer_by_layer_is_the_whole_forward_pass(variant):
             for (read, written), each, mask in zip(expected[index, kind], seen, real, strict=True):
                 torch.testing.assert_close(each.inputs, read[mask])
                 torch.testing.assert_close(each.written, written[mask])
-            assert [len(each.inputs) for each in stream.sublayer(kind, first_tokens=True)] == [3, 2]
+            wanted = [each.total for each in seen]
+            assert [moments_of(stream, kind, wanted, first_tokens=first).tokens for first in (True, False)] == [5, 44 + 27]
         totals = []
         stream.advance(lambda place, kind, each, totals=totals: totals.append((place, kind, each.total)))
         assert [(place, kind) for place, kind, _ in totals] == [(place, kind) for place in range(2) for kind in SUBLAYERS]

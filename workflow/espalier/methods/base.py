@@ -66,7 +66,7 @@ class Method:
     A stage that removes calls `cut` first. The loop then calls, in this order: `begin` and `parameter_groups`; in a stage that
     removes and looks at training rows `calibrate`, once; for each step `before_step`, where it runs in several micro-batches
     `look_ahead`, for each micro-batch of it `around_forward` and `loss_terms`, then `after_backward`, `after_clipping` and
-    `after_step`. At last `end`, `structure`, `shrink` and `hand_on` say what is left.
+    `after_step`. At last `end`, `structure`, `shrink` and `hand_on` say what is left; `refit` may fit what `shrink` gave.
     """
 
     settings: Training
@@ -115,6 +115,11 @@ class Method:
     @property
     def calibration_rows(self) -> int:
         """Training rows that `calibrate` looks at, usually as the settings say; 0 where a method does not calibrate."""
+        return 0
+
+    @property
+    def refit_rows(self) -> int:
+        """Training rows that `refit` looks at; 0 where students stay as training has left them."""
         return 0
 
     @property
@@ -213,6 +218,16 @@ class Method:
     def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
         """The student that the next stage starts from: itself where removed weights are zeros."""
         return student
+
+    def refit(self, small: PreTrainedModel, dense: PreTrainedModel, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Improve what `shrink` gave, in place, at the end of a stage that removes; returns what run.json says of it.
+
+        Args:
+            small: the student to write, in eval mode.
+            dense: the teacher in eval mode.
+            batches: `refit_rows` rows, shortest first; they can be gone through more than once.
+        """
+        return {}
 
     def hand_on(self) -> dict[str, Tensor]:
         """What the recovery and the next stage take over besides the student and its masks; there it is `handed_on`."""

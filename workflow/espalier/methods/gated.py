@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 from espalier.config.methods.structured import GatePlan
 from espalier.data.batches import Batch
 from espalier.kinds.base import task_loss
-from espalier.methods.base import Method, counted
+from espalier.methods.base import counted
+from espalier.methods.refitting import Refitting
 from espalier.models.encoder import embedding_parameters
 from espalier.models.modeling_espalier import Shape
 from espalier.models.outputs import Outputs
@@ -39,7 +40,7 @@ FASTEST = 0.5
 threw every gate from end to end, and what was left was chance: 20 of 384 hidden dimensions beside every head."""
 
 
-class GatePruning(Method):
+class GatePruning(Refitting):
     """Gates under a Lagrangian, with the task loss."""
 
     settings: GatePlan

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.config.methods.structured import HeadsPlan
-from espalier.methods.base import Method
+from espalier.methods.refitting import Refitting
 from espalier.pruning.budget import SizeBudget, check_reach, close_until
 from espalier.pruning.equal_layers import equal_shape, highest
 from espalier.pruning.gates import attach
@@ -29,7 +29,7 @@ from espalier.pruning.parts import full_masks, heads_of, masks_of, part_counts, 
 from espalier.pruning.shrink import shrink
 
 
-class Heads(Method):
+class Heads(Refitting):
     """Gates of 1 that are read, never trained."""
 
     settings: HeadsPlan

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from espalier.config.methods.structured import SmallDensePlan
 from espalier.losses.layer_matching import evenly_spaced
 from espalier.methods.logit_distillation import LogitDistillation
+from espalier.methods.refitting import Refitting
 from espalier.pruning.budget import SizeBudget
 from espalier.pruning.equal_layers import equal_shape, with_narrow_head
 from espalier.pruning.masks import Masks
@@ -22,7 +23,7 @@ from espalier.pruning.parts import full_masks, heads_of, part_counts, prunable_s
 from espalier.pruning.shrink import shrink
 
 
-class SmallDense(LogitDistillation):
+class SmallDense(Refitting, LogitDistillation):
     """Cut before training."""
 
     settings: SmallDensePlan

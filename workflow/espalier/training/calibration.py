@@ -1,9 +1,11 @@
-"""Training rows that a method looks at once, before its first step."""
+"""Training rows that a method looks at once: before its first step, or to fit the student that it has made."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,9 +55,7 @@ def calibration_batches(rows: TaskRows, count: int, size: int, seed: int, device
     return [rows.batch(drawn[places], device) for places in in_length_order(rows.lengths[drawn], size)]
 
 
-def calibrate(
-    method: Method, student: PreTrainedModel, rows: TaskRows, size: int, stop: Callable[[], bool]
-) -> dict[str, int | float]:
+def calibrate(method: Method, student: PreTrainedModel, rows: TaskRows, size: int, stop: Callable[[], bool]) -> dict[str, Any]:
     """Let a method look at as many training rows as it asks for, in eval mode; returns what the record says of it.
 
     Args:
@@ -66,17 +66,45 @@ def calibrate(
         stop: whether the run is told to stop.
     """
     batches = calibration_batches(rows, method.calibration_rows, size, method.stage.seed, student.device)
-    count = sum(map(len, batches))
-    print(f"calibrating on {count:,} training rows", flush=True)
-    began, training = time.perf_counter(), student.training
-
+    training = student.training
     student.eval()
-    method.calibrate(student, method.teacher, Watched(batches, stop))
-    student.train(training)
+
+    with _noted("calibrating", batches) as record:
+        method.calibrate(student, method.teacher, Watched(batches, stop))
 
     # What the method has not cleared must not count in the first step.
+    student.train(training)
     student.zero_grad(set_to_none=True)
-    return {"rows": count, "seconds": round(time.perf_counter() - began, 3)}
+    return record
+
+
+def refit(method: Method, small: PreTrainedModel, dense: PreTrainedModel, rows: TaskRows, size: int) -> dict[str, Any]:
+    """Let a method improve a compact student, which is in eval mode afterwards; returns what the record says of it.
+
+    Args:
+        method: whose student it is.
+        small: the student.
+        dense: the teacher, on its device.
+        rows: the training rows.
+        size: rows of a batch.
+    """
+    small.to(dense.device).eval()
+    batches = calibration_batches(rows, method.refit_rows, size, method.stage.seed, dense.device)
+
+    with _noted("refitting", batches) as record:
+        record |= method.refit(small, dense, batches)
+    return record
+
+
+@contextmanager
+def _noted(word: str, batches: list[Batch]) -> Iterator[dict[str, Any]]:
+    """Say what is done, and note how many rows were looked at for how long."""
+    record: dict[str, Any] = {"rows": sum(map(len, batches))}
+    print(f"{word} on {record['rows']:,} training rows", flush=True)
+
+    began = time.perf_counter()
+    yield record
+    record["seconds"] = round(time.perf_counter() - began, 3)
 
 
 def models_of(student: PreTrainedModel, method: Method) -> dict[str, dict[str, Tensor]]:

@@ -137,7 +137,7 @@ class Loop:
         """All steps from the present one to the last one, epoch by epoch."""
         stage = self.method.stage
         steps = stage.steps
-        quiet = not distributed.is_main()
+        quiet = not (steps and distributed.is_main())
 
         with tqdm(total=steps, initial=self.step, unit="step", mininterval=5.0, dynamic_ncols=True, disable=quiet) as bar:
             self._since_log()

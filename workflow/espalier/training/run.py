@@ -39,6 +39,7 @@ from espalier.runtime.device import pick_device, pick_precision, seed_everything
 from espalier.runtime.errors import UserError, WorkerDone
 from espalier.runtime.files import check_writable, read_json, sha256, sha256_text, write_json
 from espalier.runtime.process import exclusive, termination
+from espalier.training.calibration import refit
 from espalier.training.history import History
 from espalier.training.loop import Loop
 from espalier.training.saves import Saves
@@ -245,6 +246,16 @@ class Run:
         self.open_rows(student.config.pad_token_id)
         method = method_class(plan.method)(plan, self.fixed_stage(sum(plan.parts(first_stage=True))))
         return student, method, self.train(student, method, teacher=teacher, history=history)
+
+    def refit(self, small: PreTrainedModel, method: Method, teacher: Sequence[Path]) -> dict[str, Any]:
+        """Let the method improve the student that a stage has made, in place; returns what the record says of it."""
+        if not (method.refit_rows and method.stage.removes):
+            return {"refit": None}
+
+        dense = open_student(teacher, self.spec.goal.kind).requires_grad_(False).eval().to(self.accelerator.device)
+        size = self.settings.micro_batch_size
+        size = size if isinstance(size, int) else self.settings.batch_size
+        return {"refit": refit(method, small, dense, self.train_rows, size)}
 
     def _teacher(self, method: Method, files: Sequence[Path] | None) -> AnyTeacher | None:
         """The teacher, where the method needs one and there is one."""

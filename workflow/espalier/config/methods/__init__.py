@@ -18,6 +18,7 @@ from espalier.config.methods.sdp import SdpPlan
 from espalier.config.methods.spd import GRAFTING_COLUMNS, SpdPlan, grafting_curves
 from espalier.config.methods.specialise import SpecialisePlan
 from espalier.config.methods.structured import GATE_COLUMNS, CofiPlan, HeadsPlan, L0Plan, SmallDensePlan
+from espalier.config.methods.untrained import KprunePlan, KwonPlan
 from espalier.config.pictures import HistoryColumn, ScoreCurve
 
 METHODS = {
@@ -31,6 +32,8 @@ METHODS = {
     "l0": "espalier.methods.cofi:L0",
     "cofi": "espalier.methods.cofi:Cofi",
     "heads": "espalier.methods.heads:Heads",
+    "kwon": "espalier.methods.kwon:Kwon",
+    "kprune": "espalier.methods.kprune:Kprune",
     "small-dense": "espalier.methods.small_dense:SmallDense",
     "ready-made": "espalier.methods.ready_made:ReadyMade",
     "homodistil": "espalier.methods.homodistil:Homodistil",
@@ -47,6 +50,8 @@ PAPERS = {
     "l0": "1712.01312",
     "cofi": "2204.00408",
     "heads": "1905.10650",
+    "kwon": "2204.09656",
+    "kprune": "2308.03449",
     "homodistil": "2302.09632",
     "specialise": "2302.09632",
 }
@@ -72,6 +77,8 @@ AnyPlan = Annotated[
     | SdpPlan
     | SpdPlan
     | HeadsPlan
+    | KwonPlan
+    | KprunePlan
     | SmallDensePlan
     | ReadyMadePlan
     | L0Plan

@@ -21,7 +21,17 @@ LayerSizes = Literal["free", "equal"]
 """Whether every layer has a size of its own, or all have the same."""
 
 
-class GatePlan(Plan):
+class RefitPlan(Plan):
+    """Settings of structured methods whose students can be refitted."""
+
+    refit: bool = False
+    """At the end of a stage, before recovery, fit the output matrices of heads and FFN units by least squares to what the
+    teacher's sublayers add up to. Taken back where outputs then are further from the teacher's. [ours: K-prune]"""
+    calibration_rows: Annotated[int, Field(ge=1)] = 2048
+    """Training rows to fit on, drawn at random; all, where a task has fewer. [rows; ours: Kwon et al.]"""
+
+
+class GatePlan(RefitPlan):
     """Pruning of whole parts by hard-concrete gates under a Lagrangian (docs/methods/cofi.md §3.1 to 3.5)."""
 
     target_kinds: ClassVar[frozenset[TargetKind]] = frozenset({"sparsity", "parameters", "latency"})
@@ -177,7 +187,7 @@ GATE_COLUMNS = (
 """What methods with gates log: sparsity, or saved latency where a plan aims at a speed, and the Lagrange multipliers."""
 
 
-class HeadsPlan(IterativePlan):
+class HeadsPlan(IterativePlan, RefitPlan):
     """Remove attention heads and FFN units by first-order importance (Michel et al. 2019, arXiv 1905.10650)."""
 
     method: Literal["heads"]
@@ -215,7 +225,7 @@ class HeadsPlan(IterativePlan):
         return True
 
 
-class SmallDensePlan(Plan):
+class SmallDensePlan(RefitPlan):
     """A small student of the target's size, made without search and trained with logit distillation."""
 
     method: Literal["small-dense"]

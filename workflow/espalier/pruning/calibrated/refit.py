@@ -40,21 +40,27 @@ class Totals:
         self.of[kind].append(seen.total if self.hidden is None else seen.total[:, self.hidden])
 
 
-def moments_of(stream: Stream, kind: Sublayer, wanted: Sequence[Float[Tensor, "tokens hidden"]]) -> Moments:
+def moments_of(
+    stream: Stream, kind: Sublayer, wanted: Sequence[Float[Tensor, "tokens hidden"]], *, first_tokens: bool = False
+) -> Moments:
     """Sums for the output matrix of a sublayer that has to bring the residual stream to what is wanted.
 
     Args:
         stream: of the model whose matrix it is, before its layer.
         kind: a sublayer that the layer has.
         wanted: residual sums of each batch's real tokens.
+        first_tokens: look at the first token of every row alone.
     """
     moments = None
-    for seen, total in zip(stream.sublayer(kind), wanted, strict=True):
+    for batch, seen, total in zip(stream.batches, stream.sublayer(kind), wanted, strict=True):
         if moments is None:
             moments = Moments(seen.inputs.shape[1], total.shape[1], total.device)
 
         # x + X W^T + b is to be the dense x' + X' W'^T + b', so the matrix has to write the rest.
-        moments.add(seen.inputs, total - (seen.total - seen.written))
+        rest = total - (seen.total - seen.written)
+        places = batch.attention_mask.nonzero()[:, 1]
+        chosen = places == 0 if first_tokens else slice(None)
+        moments.add(seen.inputs[chosen], rest[chosen])
     return moments
 
 

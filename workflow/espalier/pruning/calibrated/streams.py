@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -62,17 +62,10 @@ class Stream:
         path = self.family.from_heads if kind == "attention" else self.family.ffn_out
         return find(self.layers[self.layer], path)
 
-    def sublayer(self, kind: Sublayer, *, first_tokens: bool = False) -> Iterator[Seen]:
-        """What a sublayer of the present layer does, batch by batch; the layer is run no further than needed.
-
-        Args:
-            kind: a sublayer that the layer has.
-            first_tokens: give the first token of every row alone.
-        """
-        for place, batch in enumerate(self.batches):
-            seen = self._run(place, (kind,), whole=False)[kind]
-            chosen = self._first(batch) if first_tokens else batch.attention_mask.bool()
-            yield Seen(*(states[chosen] for states in seen))
+    def sublayer(self, kind: Sublayer) -> Iterator[Seen]:
+        """What a sublayer that the present layer has does, batch by batch; the layer is run no further than needed."""
+        for place in range(len(self.batches)):
+            yield self._real(place, self._run(place, (kind,), whole=False)[kind])
 
     def advance(self, look: Callable[[int, Sublayer, Seen], None] | None = None) -> None:
         """Take all rows through the present layer.
@@ -82,20 +75,19 @@ class Stream:
         """
         kinds = tuple(kind for kind in SUBLAYERS if look and self.has(kind))
         after = []
-        for place, batch in enumerate(self.batches):
+        for place in range(len(self.batches)):
             seen = self._run(place, kinds, whole=True)
             after.append(seen["layer"])
             for kind in kinds:
-                look(place, kind, Seen(*(states[batch.attention_mask.bool()] for states in seen[kind])))
+                look(place, kind, self._real(place, seen[kind]))
 
         self.states = after
         self.layer += 1
 
-    @staticmethod
-    def _first(batch: Batch) -> Bool[Tensor, "batch length"]:
-        chosen = torch.zeros_like(batch.attention_mask, dtype=torch.bool)
-        chosen[:, 0] = True
-        return chosen
+    def _real(self, place: int, seen: Sequence[Float[Tensor, "batch length _"]]) -> Seen:
+        """The real tokens of a batch, row after row."""
+        real = self.batches[place].attention_mask.bool()
+        return Seen(*(states[real] for states in seen))
 
     @torch.no_grad()
     def _entering(self, batch: Batch) -> Float[Tensor, "batch length hidden"]:
