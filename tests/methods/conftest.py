@@ -59,6 +59,10 @@ PLANS = {
     "cofi-equal": {"method": "cofi", **GATES, "layers": "equal"},
     "l0-equal": {"method": "l0", **GATES, "layers": "equal", "deviation": "absolute"},
     "heads": {"method": "heads", "path": [0.6]},
+    "kwon": {"method": "kwon", "path": [0.6], "calibration_rows": 32},
+    "kwon-plain": {"method": "kwon", "path": [0.6], "calibration_rows": 32, "rearrange": False, "tune": False},
+    "kprune": {"method": "kprune", "path": [0.6], "calibration_rows": 32},
+    "kprune-plain": {"method": "kprune", "path": [0.6], "calibration_rows": 32, "refit": False},
     "small-dense-equal": {"method": "small-dense", "path": [0.6], "epochs": 2.0, "layers": "equal"},
     "heads-iterative": {"method": "heads", "path": [0.6], "prune_steps": 3, "normalise": False},
     "small-dense": {"method": "small-dense", "path": [0.6], "epochs": 2.0},
@@ -70,7 +74,9 @@ ON_TEXT = {"homodistil", "specialise"}
 """Methods that work on text alone, or start there: their own files hold the rows of the matrix."""
 FROM_ANOTHER_BASE = {"ready-made"}
 """Methods whose students and teachers read other tokens: no row of the matrix."""
-STRUCTURED = GATED | {"heads", "small-dense"}
+UNTRAINED = {"kwon", "kprune"}
+"""Methods whose stages have no steps."""
+STRUCTURED = GATED | UNTRAINED | {"heads", "small-dense"}
 
 
 class Harness:

@@ -12,8 +12,8 @@ Symbols                          Names
     I_ii = E (dL / dm_i)^2        importance
     block of I off the diagonal   gradients, in `rearranged`
 
-Where the method is explained: docs/methods/kwon.md. Differs from the authors' code: a sublayer that loses all of its parts is an
-identity with its LayerNorm, as everywhere here; the size is met to the nearest unit, not from below; kinds of task without
+Where the method is explained: docs/methods/kwon.md. Differs from the authors' code: a sublayer that loses all of its parts is
+an identity with its LayerNorm, as everywhere here; the size is met to the nearest unit, not from below; kinds of task without
 classes have their own losses.
 """
 

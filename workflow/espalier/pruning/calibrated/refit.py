@@ -33,7 +33,7 @@ class Totals:
 
     def __init__(self, hidden: Int[Tensor, " kept"] | None = None) -> None:
         self.hidden = hidden
-        self.of: dict[Sublayer, list[Float[Tensor, "tokens kept"]]] = {kind: [] for kind in SUBLAYERS}
+        self.of: dict[Sublayer, list[Float[Tensor, "_ kept"]]] = {kind: [] for kind in SUBLAYERS}
 
     def __call__(self, place: int, kind: Sublayer, seen: Seen) -> None:
         """Keep what `Stream.advance` shows."""
@@ -41,7 +41,7 @@ class Totals:
 
 
 def moments_of(
-    stream: Stream, kind: Sublayer, wanted: Sequence[Float[Tensor, "tokens hidden"]], *, first_tokens: bool = False
+    stream: Stream, kind: Sublayer, wanted: Sequence[Float[Tensor, "_ hidden"]], *, first_tokens: bool = False
 ) -> Moments:
     """Sums for the output matrix of a sublayer that has to bring the residual stream to what is wanted.
 

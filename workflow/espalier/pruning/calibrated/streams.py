@@ -57,8 +57,8 @@ class Stream:
         """Whether the present layer has this sublayer."""
         return isinstance(self._output(kind), nn.Linear)
 
-    def _output(self, kind: Sublayer) -> nn.Linear:
-        """The output matrix of a sublayer of the present layer."""
+    def _output(self, kind: Sublayer) -> nn.Module | None:
+        """The output matrix of a sublayer of the present layer; something else where the sublayer is gone."""
         path = self.family.from_heads if kind == "attention" else self.family.ffn_out
         return find(self.layers[self.layer], path)
 
