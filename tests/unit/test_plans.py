@@ -18,7 +18,11 @@ def plan(method: str, path: list[float]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "method", ["random", "magnitude", "movement", "spd", "heads", "small-dense", "l0", "cofi", "homodistil", "sdp", "distil"]
+    "method",
+    [
+        *("random", "magnitude", "movement", "spd", "heads", "small-dense", "l0", "cofi", "homodistil", "sdp", "distil"),
+        *("kwon", "kprune"),
+    ],
 )
 def test_what_removes_begins_above_0(method):
     with pytest.raises(ValidationError, match=r"path must begin above 0, got 0\.0; the method 'dense' is the control"):
