@@ -97,5 +97,10 @@ def _parts(config: Any, run: str, root: Path, done: Callable[[str], Path]) -> Pa
         return "fetch", fetch_spec(config, "tiny"), {}, FETCHED
     task, taught = ("words", "pretrain") if run in ON_TEXT else ("mine", "teacher")
     teacher = inside(done(taught), *MODEL)
-    models = {"teacher": teacher, "start": teacher if run in ("homodistil", "spd") else base, "latency": [], "outputs": []}
+    models = {
+        "teacher": teacher,
+        "start": teacher if run in ("homodistil", "spd", "kprune") else base,
+        "latency": [],
+        "outputs": [],
+    }
     return "compress", compress_spec(config, task, run, SEED, PERCENT), models, PRUNED
