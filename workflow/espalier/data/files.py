@@ -78,6 +78,8 @@ def class_names(table: pa.Table, label: str | None) -> tuple[str, ...] | None:
     except ValueError:  # whatever stands there, it is not what that library writes
         return None
     for key in ("info", "features", label, "names"):
+        # the names of lists stand with their items
+        stored = stored.get("feature", stored) if key == "names" and isinstance(stored, dict) else stored
         stored = stored.get(key) if isinstance(stored, dict) else None
     named = isinstance(stored, list) and stored and all(isinstance(name, str) for name in stored)
     return tuple(stored) if named else None

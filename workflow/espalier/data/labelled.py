@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from espalier.config.blocks import nearest, shortened
 from espalier.config.data import Task
+from espalier.config.kinds.sides import Side, sides_of
 from espalier.data.builtin import tasks as builtin
 from espalier.data.files import (
     Column,
@@ -117,8 +118,7 @@ def read_builtin(name: str, task: Task) -> LabelledTables:
 
 def _files(task: Task, reader: LabelReader) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
     paths, sources = files_of(task)
-    columns = [*task.text, *filter(None, [task.label])]
-    tables = {split: read_file(path, columns, reader.optional_columns) for split, path in paths.items()}
+    tables = {split: read_file(path, task.columns, reader.optional_columns) for split, path in paths.items()}
     splits = {split: SourceTable(str(paths[split]), table, class_names(table, task.label)) for split, table in tables.items()}
     return splits, sources
 
@@ -137,6 +137,7 @@ def read_hub(task: Task) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
             )
         table = dataset[source].with_format("arrow")[:]
         feature = dataset[source].features.get(task.label)
+        feature = getattr(feature, "feature", feature)  # of the items, where rows have lists
         names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
         splits[split] = SourceTable(f"{task.id} split '{source}'", table, names)
     return splits, [{"id": task.id, "name": task.name or "", "revision": task.revision}]
@@ -146,15 +147,15 @@ def classes_in(task: Task, train: SourceTable) -> tuple[str, ...]:
     """The configured class names, those that the training rows declare, or the distinct training labels, sorted."""
     names = task.classes or train.names
     if names is None:
-        names = _distinct(train, task)
+        names = distinct_classes(train, task, labels_of(train, task))
     if train.table.num_rows and len(names) < 2:
         raise UserError(f"{train.place}, column '{task.label}': got {len(names)} class ({some(names)}); at least 2 are needed")
     return names
 
 
-def _distinct(train: SourceTable, task: Task) -> tuple[str, ...]:
+def distinct_classes(train: SourceTable, task: Task, labels: Iterable[Label | None]) -> tuple[str, ...]:
     """The classes that the training labels name, in order."""
-    names = list(dict.fromkeys(name_of(label) for label in labels_of(train, task) if label is not None))
+    names = list(dict.fromkeys(name_of(label) for label in labels if label is not None))
     place = f"{train.place}, column '{task.label}'"
     if (part := fraction_in(names)) is not None:
         raise UserError(f"{place}: the labels are fractions such as {part}; use kind: regression, or write class names")
@@ -170,24 +171,32 @@ def checked(source: SourceTable, task: Task, reader: LabelReader, classes: tuple
         UserError: a column is missing, the table is empty, a text is empty, or a label is not allowed.
     """
     # all columns before any row: a wrong name is the likelier mistake
-    for name in (*task.text, *filter(None, [task.label])):
+    for name in task.columns:
         column_of(source, name)
 
-    texts = checked_texts(source, task.text)
+    texts = checked_texts(source, sides_of(task.text, task.template))
     return pa.table({**texts, **reader.label_columns(source, task, texts, classes)})
 
 
-def checked_texts(source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
-    """The columns text_a and, for pairs, text_b of a table.
+def checked_texts(source: SourceTable, sides: Sequence[Side]) -> dict[str, Column]:
+    """The columns text_a and, for two texts a row, text_b of a table.
+
+    Args:
+        source: the table as the user's file has it.
+        sides: of which columns the texts are made (config/kinds/sides.py).
 
     Raises:
         UserError: a column is missing, the table is empty, or a text is empty.
     """
-    columns = [column_of(source, name) for name in names]
+    columns = {name: column_of(source, name) for side in sides for name in side.columns}
     if source.table.num_rows == 0:
         raise UserError(f"{source.place}: got 0 rows; at least 1 is needed")
 
-    return {f"text_{letter}": _text(source, name, column) for letter, name, column in zip("ab", names, columns, strict=False)}
+    texts: dict[str, Column] = {}
+    for letter, side in zip("ab", sides, strict=False):
+        own = {name: columns[name] for name in side.columns}
+        texts[f"text_{letter}"] = _text(source, *own.popitem()) if side.plain else _joined(source, side, own)
+    return texts
 
 
 def ids_of(source: SourceTable) -> Column:
@@ -217,6 +226,15 @@ def _text(source: SourceTable, name: str, column: pa.ChunkedArray) -> pa.Chunked
         source, name, blank, lambda row: f"got the empty text {shortened(column[row].as_py())}; every row needs some text"
     )
     return column
+
+
+def _joined(source: SourceTable, side: Side, columns: Mapping[str, pa.ChunkedArray]) -> Column:
+    """One text a row from several columns, or from one in a template; some of several may be empty, but not all of them."""
+    texts = {name: text_column(source.place, name, column).to_pylist() for name, column in columns.items()}
+    rows = [{name: values[row] or "" for name, values in texts.items()} for row in range(source.table.num_rows)]
+    blank = pa.array([not any(text.strip() for text in row.values()) for row in rows], pa.bool_())
+    refuse_first(source, some(columns), blank, lambda row: "got no text; every row needs some text in one of these columns")
+    return pa.array(map(side.made, rows), pa.string())
 
 
 def labels_of(source: SourceTable, task: Task) -> list[Label | None]:

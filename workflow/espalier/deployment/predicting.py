@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from espalier.config.deployment.formats import Format
 from espalier.config.job_specs import Serving, TokeniseSpec
 from espalier.config.kinds import KIND_RULES
+from espalier.config.kinds.sides import sides_of
 from espalier.config.layout import TOKENIZER
 from espalier.data.labelled import SourceTable, checked_texts
 from espalier.deployment.rows import rows_for
@@ -71,7 +72,9 @@ def predictions_for(model: ServedModel, source: SourceTable, columns: tuple[str,
     Raises:
         UserError: a column is missing, the table is empty, or a text is empty; before anything is computed.
     """
-    texts = pa.table(checked_texts(source, columns))
+    serving = model.serving
+    names = dict(zip(serving.text, columns, strict=True))
+    texts = pa.table(checked_texts(source, [side.renamed(names) for side in sides_of(serving.text, serving.template)]))
     for start in range(0, texts.num_rows, ANSWERED_AT_ONCE):
         yield _answers(model, texts.slice(start, ANSWERED_AT_ONCE))
 

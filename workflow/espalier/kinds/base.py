@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -31,7 +31,7 @@ from espalier.data.labelled import Column, LabelledTables, SourceTable, classes_
 from espalier.data.prepared import write_labelled
 from espalier.data.tokenizer import write_tokens
 from espalier.evaluation.predict import Scores
-from espalier.losses.terms import class_divergence
+from espalier.losses.terms import class_divergence, soft_cross_entropy
 from espalier.models.outputs import Outputs
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import reading
@@ -116,6 +116,22 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
         """How far the student's outputs are from the teacher's; no gradient flows into the teacher's."""
         return class_divergence(student, teacher, temperature=temperature)
 
+    def soft_target_loss(
+        self,
+        student: Float[Tensor, "lines classes"],
+        teacher: Float[Tensor, "lines classes"],
+        *,
+        temperature: float,
+        reduction: Literal["mean", "batchmean"],
+    ) -> Float[Tensor, ""]:
+        """The student's loss with the teacher's softened outputs in the place of labels, without a factor of the temperature.
+
+        Real-valued outputs have no temperature, so theirs is `soft_label_loss`.
+        """
+        if self.real_valued:
+            return self.soft_label_loss(student, teacher, temperature)
+        return soft_cross_entropy(student, teacher, temperature=temperature, reduction=reduction)
+
     # Evaluation.
 
     @abstractmethod
@@ -128,6 +144,18 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
             accelerator: device and precision.
             teacher: outputs of the teacher for a batch, where it runs beside the student.
         """
+
+    def as_served(self, rows: RowsOfKind, served: Mapping[str, Any]) -> RowsOfKind:
+        """The rows as an exported model is asked them; `served` is the section `espalier` of its config.json."""
+        return rows
+
+    def decide(self, model: nn.Module, rows: RowsOfKind, accelerator: Accelerator) -> dict[str, Any]:
+        """What an exported model has to carry besides its weights, decided on the held-out rows of an evaluation table."""
+        return {}
+
+    def decisions(self, measured: Measured) -> dict[str, Any]:
+        """What was decided for the model that was measured, to stand with its scores; nothing in most kinds."""
+        return {}
 
     @abstractmethod
     def scores(self, measured: Measured, rows: RowsOfKind, metrics: Sequence[str]) -> Scores:
