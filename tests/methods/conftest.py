@@ -72,17 +72,20 @@ FROM_ANOTHER_BASE = {"ready-made"}
 """Methods whose students and teachers read other tokens: no row of the matrix."""
 STRUCTURED = GATED | {"heads", "small-dense"}
 
+METRICS = {"multilabel": "micro-f1", "ranking": "ndcg@10"}
+"""Kinds of task whose rows `tiny.write_rows_task` makes, and their metrics."""
+
 
 class Harness:
     """Everything that one run needs, on 64 rows."""
 
-    def __init__(self, folder: Path, kind: str = "classification") -> None:
+    def __init__(self, folder: Path, kind: str = "classification", task: Path | None = None) -> None:
         self.folder, self.kind = folder, kind
         write = tiny.write_span_task if kind == "span" else partial(tiny.write_task, kind=kind)
-        task = write(folder / f"task-{kind}")
+        task = task or write(folder / f"task-{kind}")
         self.train, self.evaluation = (open_rows(task / f"{name}.parquet", kind, 0, 0) for name in ("train", "evaluation"))
-        self.metric = {"classification": "accuracy", "regression": "spearman", "span": "squad-f1"}[kind]
-        self.classes = 3 if kind == "classification" else 1
+        self.metric = {"classification": "accuracy", "regression": "spearman", "span": "squad-f1", **METRICS}[kind]
+        self.classes = 3 if kind in ("classification", "multilabel") else 1
 
     def model(self, seed: int) -> PreTrainedModel:
         return tiny.answerer(seed) if self.kind == "span" else tiny.classifier(seed, self.classes)
