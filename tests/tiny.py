@@ -22,13 +22,18 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from espalier.config.data import Task
+from espalier.config.job_specs import PrepareSpec, TokeniseSpec
 from espalier.data.span_windows import Cutting, write_windows
 from espalier.data.tokenizer import open_tokenizer
+from espalier.kinds.base import task_kind
 from espalier.models.classes import model_class
 from espalier.models.modeling_espalier import FAMILIES
 from espalier.training.loop import Loop
 
 WORDS = [f"word{index}" for index in range(60)]
+THIRDS = ["low", "middle", "high"]
+"""Classes of the words, a third of them each."""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 
 _DEBERTA = {
@@ -203,3 +208,54 @@ def halted(loop: Loop, step: int) -> Loop:
     with pytest.raises(InterruptedError):
         loop.run()
     return loop
+
+
+def label_set_rows(count: int, seed: int) -> list[dict]:
+    """A title and a body whose words come from some thirds of the vocabulary, which are the labels; a row may have none."""
+    generator, rows = np.random.default_rng(seed), []
+    for _ in range(count):
+        thirds = [third for third in range(3) if generator.random() < 0.4]
+        words = [WORDS[20 * third + number] for third in thirds for number in generator.integers(0, 19, 3)]
+        # the last word of each third says nothing
+        words += [WORDS[20 * third + 19] for third in generator.integers(0, 3, 2)]
+        mixed = [words[place] for place in generator.permutation(len(words))]
+        rows.append({"title": mixed[0], "body": " ".join(mixed[1:]), "labels": [THIRDS[third] for third in thirds]})
+    return rows
+
+
+def ranking_rows(queries: int, seed: int, texts: int = 4) -> list[dict]:
+    """Queries that name a third of the vocabulary; the grade of a text, 0 to 2, is how many of its parts come from it."""
+    generator, rows = np.random.default_rng(seed), []
+    for query in range(queries):
+        third = query % 3
+        for grade in generator.integers(0, 3, texts):
+            others = (third + 1 + generator.integers(0, 2, 2)) % 3
+            title, body = (third if part < grade else others[part] for part in range(2))
+            words = [" ".join(WORDS[20 * part + number] for number in generator.integers(0, 20, 3)) for part in (title, body)]
+            names = {"id": f"q{seed}-{query}", "query": WORDS[20 * third + generator.integers(20)]}
+            rows.append({**names, "title": words[0], "body": words[1], "grade": int(grade)})
+    return rows
+
+
+def write_rows_task(folder: Path, kind: str, rows: int = 64, seed: int = 0, **changes: object) -> Path:
+    """A task of a kind whose rows the stages `prepare` and `tokenise` make from files: 0 and 1 of classes, or grades."""
+    base, columns = write_base(folder / "base"), {"train": "train.jsonl", "validation": "validation.jsonl"}
+    for offset, (name, file) in enumerate(columns.items()):
+        count = rows if name == "train" else rows // 2
+        made = label_set_rows(count, seed + offset) if kind == "multilabel" else ranking_rows(count // 4, seed + offset)
+        (folder / file).write_text("".join(json.dumps(row) + "\n" for row in made))
+    own = {
+        "multilabel": {"text": ["title", "body"], "label": "labels", "metric": "micro-f1"},
+        "ranking": {"text": ["query", "title", "body"], "label": "grade", "query": "id", "metric": "ndcg@10"},
+    }[kind]
+    files = {name: str(folder / file) for name, file in columns.items()}
+    task = Task.model_validate({"kind": kind, "source": "files", **files, "max_length": 16, **own, **changes})
+
+    paths = {name: folder / f"{name}-rows.parquet" for name in ("train", "evaluation")}
+    card = task_kind(kind).prepare(PrepareSpec(name="mine", task=task), **paths)
+    (folder / "task.json").write_text(json.dumps(card))
+    encoder = open_tokenizer([base / "tokenizer.json"], 16)
+    for name, path in paths.items():
+        settings = TokeniseSpec(kind=kind, max_length=16, stride=None, max_answer_length=None)
+        task_kind(kind).tokenise(encoder, settings, path, folder / f"{name}.parquet")
+    return folder

@@ -97,7 +97,8 @@ def exported(folder: Path, form: str, classes: list[str] | None) -> Path:
     run("finetune", job_specs.finetune_spec(config, "mine", 1), {"base": model, "tokens": list(tokens.values())}, teacher)
     student = [out / "teacher" / file for file in list(TRAINED.values())[:2]]
     compact = {name: out / "compact" / file for name, file in EXPORTED.items()}
-    run("export", job_specs.export_spec(config, "mine"), {"student": student, "tokenizer": tokenizer}, compact)
+    files = {"student": student, "tokenizer": tokenizer, "decisions": []}
+    run("export", job_specs.export_spec(config, "mine"), files, compact)
     scored = {
         "task": card,
         "tokens": tokens["tokens-evaluation"],

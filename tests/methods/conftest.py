@@ -78,17 +78,27 @@ UNTRAINED = {"kwon", "kprune"}
 """Methods whose stages have no steps."""
 STRUCTURED = GATED | UNTRAINED | {"heads", "small-dense"}
 
+METRICS = {
+    "classification": "accuracy",
+    "regression": "spearman",
+    "span": "squad-f1",
+    "tokens": "entity-f1",
+    "multilabel": "micro-f1",
+    "ranking": "ndcg@10",
+}
+"""Kind → metric of its runs. `tiny.write_rows_task` makes the rows of the last two."""
+
 
 class Harness:
     """Everything that one run needs, on 64 rows."""
 
-    def __init__(self, folder: Path, kind: str = "classification") -> None:
+    def __init__(self, folder: Path, kind: str = "classification", task: Path | None = None) -> None:
         self.folder, self.kind = folder, kind
         writers = {"span": tiny.write_span_task, "tokens": tagged.write_task}
-        task = writers.get(kind, partial(tiny.write_task, kind=kind))(folder / f"task-{kind}")
+        task = task or writers.get(kind, partial(tiny.write_task, kind=kind))(folder / f"task-{kind}")
         self.train, self.evaluation = (open_rows(task / f"{name}.parquet", kind, 0, 0) for name in ("train", "evaluation"))
-        self.metric = {"classification": "accuracy", "regression": "spearman", "span": "squad-f1", "tokens": "entity-f1"}[kind]
-        self.classes = 3 if kind == "classification" else 1
+        self.metric = METRICS[kind]
+        self.classes = 3 if kind in ("classification", "multilabel") else 1
 
     def model(self, seed: int, **changes: object) -> PreTrainedModel:
         makers = {"span": tiny.answerer, "tokens": tagged.tagger}

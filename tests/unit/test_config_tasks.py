@@ -9,6 +9,7 @@ from test_config import FILES
 
 from espalier.config import ConfigError, parse
 from espalier.config.job_specs import pack_spec, prepare_spec, readers
+from espalier.config.kinds import LABELLED
 from espalier.config.known_tasks import KNOWN
 
 
@@ -144,7 +145,7 @@ def test_a_plan_needs_a_task_that_it_can_work_on(small):
     small["tasks"] = {"docs-corpus": None}
     with pytest.raises(ConfigError) as caught:
         parse(small)
-    tail = "works on tasks of kind classification, regression, span, tokens; the tasks here are of kind text"
+    tail = f"works on tasks of kind {', '.join(sorted(LABELLED))}; the tasks here are of kind text"
     assert caught.value.problems == [f"plans.{name}: method {name} {tail}" for name in ("magnitude", "sdp")]
     small["tasks"]["docs-pair"] = None
     parse(small)

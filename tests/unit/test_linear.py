@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from espalier.evaluation import linear
+from espalier.evaluation import linear, linear_kinds
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json, write_json
 from espalier.stages import linear as stage
@@ -32,7 +32,7 @@ def pairs(shift: int) -> list[tuple[str, str]]:
 def test_words_tell_classes() -> None:
     model = linear.fit(SINGLE, KINDS, "classification")
     assert model.predict([("one apple and one pear",), ("a saw",)]).tolist() == [0, 1]
-    assert model.inverse_strength in linear.INVERSE_STRENGTHS
+    assert model.inverse_strength in linear_kinds.INVERSE_STRENGTHS
 
 
 def test_pairs_are_compared() -> None:
@@ -44,7 +44,7 @@ def test_numbers_are_predicted() -> None:
     model = linear.fit(SINGLE, [4.0 * kind for kind in KINDS], "regression")
     low, high = model.predict([("plum",), ("chisel",)])
     assert 0.0 <= low < 1.0 and 3.0 < high <= 4.0
-    assert model.inverse_strength in linear.INVERSE_STRENGTHS
+    assert model.inverse_strength in linear_kinds.INVERSE_STRENGTHS
 
 
 def test_the_order_of_words_counts() -> None:
@@ -52,6 +52,47 @@ def test_the_order_of_words_counts() -> None:
     swapped = [(" ".join(reversed(text.split())),) for (text,) in texts]
     model = linear.fit(texts + swapped, [0] * 16 + [1] * 16, "classification")
     assert model.predict([texts[3], swapped[3]]).tolist() == [0, 1]
+
+
+BOTH = [("apple saw",), ("pear hammer",), ("plum plane",), ("cherry chisel",)]
+
+
+def test_several_labels_have_a_model_a_class() -> None:
+    labels = [[1, 0]] * 16 + [[0, 1]] * 16 + [[1, 1]] * 4
+    model = linear.fit([*SINGLE, *BOTH], labels, "multilabel")
+    chances = model.predict([("one apple and one pear",), ("a saw",)])
+    assert chances.shape == (2, 2) and (chances > 0.5).tolist() == [[True, False], [False, True]]
+    terms = sum(len(vectoriser.vocabulary_) for vectoriser in model.vectorisers)
+    assert model.parameters == terms + 2 * (terms + 1)
+    assert model.inverse_strength in linear_kinds.INVERSE_STRENGTHS
+
+
+def test_the_stage_scores_label_sets_at_thresholds_of_held_out_rows(tmp_path: Path) -> None:
+    rows, labels = [*SINGLE, *BOTH], [[1, 0]] * 16 + [[0, 1]] * 16 + [[1, 1]] * 4
+    paths = write_task(tmp_path, rows, [0] * len(rows), kind="multilabel", classes=["fruit", "tool"])
+    for name, path in paths.items():
+        if name != "task":
+            columns = {"labels": labels, "thresholds": ["class"] * len(rows)}
+            table = pq.read_table(path).drop_columns(["label"]).to_pydict() | columns
+            sets = {"set": ["validation"] * 18 + ["selection"] * 18} if name == "evaluation" else {}
+            pq.write_table(pa.table(table | sets), path)
+    write_json(paths["task"], {"sets": ["validation", "selection"], "classes": ["fruit", "tool"], "kind": "multilabel"})
+    stage.run(SPEC, **paths, linear=tmp_path / "linear.json")
+    found = read_json(tmp_path / "linear.json")["sets"]
+    assert list(found["validation"]) == ["micro-f1", "macro-f1", "subset-accuracy"]
+    assert found["selection"]["micro-f1"] > 0.9
+
+
+def test_the_stage_ranks_texts_of_queries(tmp_path: Path) -> None:
+    rows = [("fruit", f"a {fruit}") for fruit in FRUITS] + [("fruit", f"a {tool}") for tool in TOOLS]
+    paths = write_task(tmp_path, rows * 4, ([1.0] * 4 + [0.0] * 4) * 4, kind="ranking")
+    for name, path in paths.items():
+        if name != "task":
+            queries = pa.array([f"q{row // 8}" for row in range(32)])
+            pq.write_table(pq.read_table(path).append_column("query", queries), path)
+    stage.run(SPEC, **paths, linear=tmp_path / "linear.json")
+    found = read_json(tmp_path / "linear.json")["sets"]["validation"]
+    assert found["ndcg@10"] == found["mrr"] == 1.0 and {"ndcg", "mrr@10", "ndcg@5"} <= set(found)
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression"])

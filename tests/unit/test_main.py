@@ -15,6 +15,7 @@ from torch.distributed.run import get_args_parser
 
 from espalier import __main__ as program
 from espalier.config.job_specs import ExportSpec
+from espalier.config.kinds import KINDS
 from espalier.provenance.job_environment import PROCESSES
 from espalier.runtime.errors import UserError
 
@@ -58,9 +59,10 @@ def test_a_mistake_of_the_user_s_is_one_line(capsys):
 
 
 def test_a_bad_spec_is_said_key_by_key(capsys):
-    assert program.main(["export", "--spec", SPEC.replace("regression", "tokens").replace("}", ',"x":1}'), *PATHS]) == 1
+    assert program.main(["export", "--spec", SPEC.replace("regression", "tags").replace("}", ',"x":1}'), *PATHS]) == 1
     kind, extra = capsys.readouterr().err.splitlines()
-    assert kind == "export: --spec kind: Input should be 'classification', 'regression', 'span' or 'text'; got 'tokens'"
+    *first, last = KINDS
+    assert kind == f"export: --spec kind: Input should be {', '.join(map(repr, first))} or {last!r}; got 'tags'"
     assert extra == "export: --spec x: Extra inputs are not permitted; got 1"
 
 

@@ -7,6 +7,9 @@ import re
 import pytest
 
 from espalier.config import ConfigError, parse
+from espalier.config.kinds import LABELLED
+
+ALL = ", ".join(sorted(LABELLED))
 
 MINE = {
     "kind": "classification",
@@ -51,9 +54,9 @@ def test_what_is_not_built_in(small, name):
 @pytest.mark.parametrize(
     ("place", "task", "message"),
     [
-        ("teacher", "docs-corpus", "works on tasks of kind classification, regression, span; docs-corpus is of kind text"),
+        ("teacher", "docs-corpus", f"works on tasks of kind {ALL}; docs-corpus is of kind text"),
         ("pretrain", "docs-library", "works on tasks of kind text; docs-library is of kind classification"),
-        ("plans.sdp", "docs-corpus", "works on tasks of kind classification, regression, span; docs-corpus is of kind text"),
+        ("plans.sdp", "docs-corpus", f"works on tasks of kind {ALL}; docs-corpus is of kind text"),
     ],
 )
 def test_per_task_of_a_kind_that_never_runs(small, place, task, message):

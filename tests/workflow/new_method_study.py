@@ -48,7 +48,7 @@ for run, folder in folders.items():
     compact.mkdir()
     outputs = [part for name, file in stages.EXPORTED.items() for part in (f"--{name}", compact / file)]
     student = ["--student", *(folder / name for name in stages.MODEL)]
-    do("export", job_specs.export_spec(config, "mine"), *student, "--tokenizer", *tokenizer, *outputs)
+    do("export", job_specs.export_spec(config, "mine"), *student, "--tokenizer", *tokenizer, "--decisions", *outputs)
 
     read = ["--model", *(compact / name for name in stages.MODEL), *rows]
     scores = ["--scores", folder / "scores.json", "--predictions", folder / "predictions.parquet"]

@@ -104,6 +104,8 @@ def _check(options: Namespace) -> None:
 
 def _from_shell(options: Namespace, columns: tuple[str, ...]) -> SourceTable:
     """The texts of --text and --pair as a table."""
+    if len(columns) > 2:
+        raise UserError(f"the model reads {len(columns)} columns, {_listed(columns)}: give a file with them")
     if len(columns) == 2 and not options.pair:
         raise UserError(f"the model reads pairs, {_listed(columns)}: give the second one by --pair")
     if len(columns) == 1 and options.pair:
@@ -149,9 +151,14 @@ def _watched(pieces: Iterable[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame
 
 
 def _say(answers: pd.DataFrame, classes: tuple[str, ...]) -> None:
-    """Answers for people: a line each; where there are classes, the likeliest first, with their probabilities."""
+    """Answers for people: a line each; where there are classes, the likeliest first, with their probabilities.
+
+    Where a text may have several classes, those that it has stand before them.
+    """
     for _, row in answers.iterrows():
         if classes and f"probability_{classes[0]}" in answers:
+            if f"label_{classes[0]}" in row:
+                print(", ".join(name for name in classes if row[f"label_{name}"]) or "none", end=": ")
             likeliest = sorted(classes, key=lambda name: -row[f"probability_{name}"])
             print(", ".join(f"{name} {row[f'probability_{name}']:.4f}" for name in likeliest))
         else:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from espalier.config.blocks import Block, Commit, HubId, LanguageCode, Licence, Many, Name, Requirement, Sha256
 from espalier.config.kinds import KIND_RULES, Kind, Metric, ReportedMetric
 from espalier.config.kinds.rules import TaskRules
+from espalier.config.kinds.sides import template_problem
 
 TEXT_METRICS = KIND_RULES["text"].reported
 """What every text task reports; the first one is its score."""
@@ -17,15 +18,23 @@ SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
 TRAIN = "train"
 """Name of the training rows themselves where they are scored, too; no evaluation set may have it."""
+
+
+def _of_other_kinds(kind: str) -> tuple[str, ...]:
+    """Keys that belong to other kinds alone."""
+    keys = {key for rules in KIND_RULES.values() for key in rules.own} - set(KIND_RULES[kind].own)
+    return tuple(sorted(keys))
+
+
 KEYS_NEEDED: dict[str, tuple[str, ...]] = {
-    **{kind: ("label", "metric") if rules.labelled else () for kind, rules in KIND_RULES.items()},
+    **{kind: rules.needed for kind, rules in KIND_RULES.items()},
     "builtin": (),
     "files": ("train", "validation"),
     "hub": ("id", "revision", "train", "validation"),
 }
 """Kind or source of a task → keys that such a task must have, besides kind, source and text."""
 KEYS_REFUSED: dict[str, tuple[str, ...]] = {
-    **{kind: rules.refused for kind, rules in KIND_RULES.items()},
+    **{kind: (*rules.refused, *_of_other_kinds(kind)) for kind, rules in KIND_RULES.items()},
     "builtin": ("id", "name", "revision", "train", "validation"),
     "files": ("id", "name", "revision"),
     "hub": (),
@@ -99,8 +108,9 @@ class Task(Block):
     """A data set with its columns, splits and metric. A task with a known name brings all of them as defaults."""
 
     kind: Kind
-    """Kind of task: classification and regression predict a class or a number for one text or a pair; span answers questions
-    from a context; text has rows without labels, for masked-language modelling; tokens gives each word of a sentence a tag."""
+    """Kind of task: classification and regression predict a class or a number for one text or a pair, multilabel any number of
+    classes; ranking tells how well texts answer queries; span answers questions from a context; tokens gives each word of a
+    sentence a tag; text has rows without labels, for masked-language modelling."""
     source: Literal["builtin", "files", "hub"]
     """Where the rows come from: the documentation of installed packages, your files, or the Hugging Face hub."""
     train: str | None = None
@@ -108,16 +118,28 @@ class Task(Block):
     validation: str | dict[Name, str] | None = None
     """Evaluation rows: one file or split, or several as {name: file or split}; the first one gives the score. [path or split;
     ours]"""
-    text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)]
-    """Columns of the text: one, or two for pairs; exactly one for kind text; question and context, in this order, for kind
-    span; for kind tokens one with lists of words, `words` by default. In CoNLL files columns are called by their numbers, and
-    the first one is `words`; in CoNLL-U they have their own names, and FORM is `words`, too. [columns]"""
+    text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=4)]
+    """Columns of the text: one, two for pairs, or up to four. The first of several is one text, and the others, joined by
+    " | ", are the text beside it. Exactly one for kind text; question and context, in this order, for kind span; the query
+    first for kind ranking; for kind tokens one with lists of words, `words` by default. In CoNLL files columns are called by
+    their numbers, and the first one is `words`; in CoNLL-U they have their own names, and FORM is `words`, too. [columns]"""
+    template: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)] | None = None
+    """How columns make the one text of a row, or the two: templates that name columns in braces, such as
+    ["{query}", "{title}: {body}"]. Every text column occurs in one. Double braces stand for braces. null joins columns as
+    `text` says. [templates; ours]"""
     label: str | None = None
     """Column of the labels. For kind span it holds answers in SQuAD's form, {text: …, answer_start: …}, both lists, with starts
-    in characters of the context. For kind tokens it holds a list of tags, one for each word, `tags` by default: in CoNLL files
-    the last column, in CoNLL-U UPOS. [column; ours]"""
+    in characters of the context; for kind multilabel lists of classes, and null where every class has a column of 0 and 1; for
+    kind ranking grades, 0 for a text that does not answer its query; for kind tokens a list of tags, one for each word, `tags`
+    by default: in CoNLL files the last column, in CoNLL-U UPOS. [column; ours]"""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """Kind multilabel: what stands between the labels of a row where the column holds texts, such as ";". null reads lists,
+    which parquet and jsonl can hold. [text; ours]"""
+    query: str | None = None
+    """Kind ranking: column that tells queries apart; null takes the first text column. [column; ours]"""
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
-    """Names of the classes in order; null reads them from the training rows. [classes; ours]"""
+    """Names of the classes in order; null reads them from the training rows. For kind multilabel without `label` they are
+    names of columns. [classes; ours]"""
     metric: Metric | None = None
     """Metric that gives the score. Kind text has no choice: it is scored by masked-accuracy. [ours]"""
     also: Annotated[tuple[Metric, ...], Many] = ()
@@ -142,8 +164,16 @@ class Task(Block):
     such tags in the log. null refuses where a metric counts entities, and does not look elsewhere. For kind tokens alone.
     [ours]"""
     holdout: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
-    """Part of the training rows that is set apart to select checkpoints on; 0 selects on the validation rows. [fraction;
-    ours]"""
+    """Part of the training rows that is set apart to select checkpoints on; 0 selects on the validation rows. Kind multilabel
+    chooses thresholds there, too, and has 0.1 by default. Kind ranking sets whole queries apart. [fraction; ours]"""
+    thresholds: Literal["global", "class", "half"] | None = None
+    """Kind multilabel: the probability from which on a class counts as predicted. global is one number for all classes, with
+    the largest micro-F1 on the held-out training rows; class is one a class, with the largest F1 of each; half is 0.5. null
+    means global. Exported models carry them. [ours]"""
+    loss: Literal["pointwise", "pairwise"] | None = None
+    """Kind ranking: pointwise is cross-entropy of every text's score against its grade, divided by the largest one; pairwise
+    compares texts of one query in a batch, and rows of a query then stand together. null means pointwise. [ours: Burges et al.
+    2005 for pairwise]"""
     id: HubId | None = None
     """Name of the data set on the hub, such as nyu-mll/glue. [hub name; ours]"""
     name: str | None = None
@@ -163,9 +193,20 @@ class Task(Block):
         return {"validation": self.validation or "validation"}
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that is read of a file, each once: texts, labels, and what tells queries apart."""
+        labels = (self.label,) if self.label else (self.classes or ())
+        return tuple(dict.fromkeys((*self.text, *labels, *filter(None, [self.query]))))
+
+    @property
     def rules(self) -> TaskRules:
         """What tasks of this kind may say."""
         return KIND_RULES[self.kind]
+
+    @property
+    def decides(self) -> bool:
+        """Whether exported models carry what was decided on held-out training rows."""
+        return self.rules.decides
 
     @property
     def metrics(self) -> tuple[Metric | ReportedMetric, ...]:
@@ -198,6 +239,10 @@ class Task(Block):
         refused = KEYS_REFUSED[self.kind] + KEYS_REFUSED[self.source]
         if extra := [key for key in refused if getattr(self, key)]:
             raise ValueError(f"kind {self.kind} with source {self.source} has no {', '.join(extra)}")
+        if problem := self.rules.problem(self):
+            raise ValueError(problem)
+        if self.template and (problem := template_problem(self.text, self.template)):
+            raise ValueError(f"template: {problem}")
 
         return self
 
@@ -218,6 +263,8 @@ class Task(Block):
                 raise ValueError(f"{key}: a name occurs {names.count(twice)} times: {twice!r}")
         if self.label in self.text:
             raise ValueError(f"label: got {self.label!r}, which is also a text column; name the column of the labels")
+        if not self.label and (both := next((name for name in self.classes or () if name in self.text), None)):
+            raise ValueError(f"classes: got {both!r}, which is also a text column; name the columns of the classes")
         return self
 
     @model_validator(mode="after")

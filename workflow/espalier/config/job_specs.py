@@ -10,6 +10,7 @@ from espalier.config.blocks import Block
 from espalier.config.chains import Student, epochs_to, runs_on, source_of, student_before, students_of, target_of
 from espalier.config.data import Base, Task
 from espalier.config.kinds import Kind, Metric, ReportedMetric
+from espalier.config.kinds.sides import sides_of
 from espalier.config.methods import HISTORY_COLUMNS, SCORE_CURVES, AnyPlan
 from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
@@ -148,6 +149,10 @@ class Serving(Block):
     """Kind span: tokens by which windows overlap."""
     max_answer_length: int | None = None
     """Kind span: longest answer, in tokens."""
+    template: tuple[str, ...] | None = None
+    """How columns make the one or two texts of a row; None where they are joined as they stand."""
+    thresholds: tuple[float, ...] | None = None
+    """Kind multilabel: probability of each class from which on it counts as predicted."""
 
 
 class ExportSpec(Serving):
@@ -363,6 +368,7 @@ def export_spec(config: Config, task: str) -> ExportSpec:
         task=task,
         kind=block.kind,
         text=block.text,
+        template=block.template,
         max_length=block.max_length,
         stride=block.stride,
         max_answer_length=block.max_answer_length,
@@ -404,7 +410,7 @@ def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percen
         task=task,
         kind=block.kind,
         max_length=block.max_length,
-        pair=len(block.text) == 2,
+        pair=len(sides_of(block.text, block.template)) == 2,
         stride=block.stride,
         max_answer_length=block.max_answer_length,
         plan=plan,

@@ -50,7 +50,7 @@ def parse(raw: dict[str, Any]) -> Config:
     )
 
     # these checks look settings up by task and plan, which must be right first
-    problems += [] if problems else _train_scores_without_labels(config) + _padding_below_rows(config)
+    problems += [] if problems else _train_scores_without_labels(config) + _padding_below_rows(config) + _torn_pairs(config)
     problems += _analyses_of_nothing(config)
     problems += [] if problems else chain_problems(config)
     if problems:
@@ -185,6 +185,25 @@ def _train_scores_without_labels(config: Config) -> list[str]:
             for place, run in settings.items()
             if run.evaluate_train
         ]
+    return problems
+
+
+def _torn_pairs(config: Config) -> list[str]:
+    """Problems of micro-batches on tasks whose loss compares rows of a batch: part of the pairs would be lost."""
+    problems = []
+    for task, block in config.tasks.items():
+        if block.loss != "pairwise":
+            continue
+        settings: dict[str, Training] = {"teacher": config.teacher_for(task)}
+        plans = [name for name, plan in config.plans.items() if block.kind in plan.kinds]
+        settings |= {f"plans.{name}": config.plan_for(name, task) for name in plans}
+        for place, run in settings.items():
+            size = run.micro_batch_size
+            if size == "auto" or (size and size < run.batch_size):
+                problems.append(
+                    f"{place}.micro_batch_size: got {size}; loss pairwise of task {task} compares texts of a whole batch of "
+                    f"{run.batch_size} rows; lower batch_size instead, use more processes, or write loss: pointwise"
+                )
     return problems
 
 

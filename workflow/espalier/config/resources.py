@@ -53,6 +53,7 @@ NEEDS = {
     "specialise": TRAINING_NEEDS,
     "adopt": TRAINING_NEEDS,
     "recover": TRAINING_NEEDS,
+    "decide": INFERENCE_NEEDS,
     "export": Needs(memory_mb=3000, minutes=60, copies=8),
     "trim": Needs(memory_mb=3000, minutes=60, copies=8),
     "deploy": Needs(memory_mb=4000, minutes=120, copies=16),

@@ -110,6 +110,10 @@ class TaskRows(ABC):
     def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> Batch:
         """These rows, padded, as they are in this epoch."""
 
+    def batches_of_epoch(self, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """The rows of each batch of an epoch: every row once, and only one batch smaller than the others."""
+        return epoch_order(self.lengths, batch_size, seed, epoch)
+
     def widened(self, length: int) -> TaskRows:
         """These rows in batches of at least so many tokens; rows that are all of one length stay as they are."""
         return self

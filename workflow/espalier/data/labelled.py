@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from espalier.config.blocks import nearest, shortened
 from espalier.config.data import Task
+from espalier.config.kinds.sides import Side, sides_of
 from espalier.data.builtin import tasks as builtin
 from espalier.data.files import (
     Column,
@@ -69,8 +70,8 @@ class LabelReader(Protocol):
     def read_file(self, path: Path, columns: Sequence[str]) -> pa.Table:
         """Columns of a data file that must be there, and those that are read where they are there."""
 
-    def text_columns(self, source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
-        """The checked columns of a table that hold its texts, given their names in the source."""
+    def text_columns(self, source: SourceTable, sides: Sequence[Side]) -> dict[str, Column]:
+        """The checked columns of a table that hold its texts, given of which columns of the source they are made."""
 
     def named_classes(self, task: Task, train: SourceTable) -> tuple[str, ...] | None:
         """Names of the classes in order; None where the labels are no classes."""
@@ -120,8 +121,7 @@ def read_builtin(name: str, task: Task) -> LabelledTables:
 
 def _files(task: Task, reader: LabelReader) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
     paths, sources = files_of(task)
-    columns = [*task.text, *filter(None, [task.label])]
-    tables = {split: reader.read_file(path, columns) for split, path in paths.items()}
+    tables = {split: reader.read_file(path, task.columns) for split, path in paths.items()}
     splits = {split: SourceTable(str(paths[split]), table, class_names(table, task.label)) for split, table in tables.items()}
     return splits, sources
 
@@ -140,7 +140,7 @@ def read_hub(task: Task) -> tuple[dict[str, SourceTable], list[dict[str, str]]]:
             )
         table = dataset[source].with_format("arrow")[:]
         feature = dataset[source].features.get(task.label)
-        feature = feature.feature if isinstance(feature, datasets.List) else feature
+        feature = getattr(feature, "feature", feature)  # of the items, where rows have lists
         names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else None
         splits[split] = SourceTable(f"{task.id} split '{source}'", table, names)
     return splits, [{"id": task.id, "name": task.name or "", "revision": task.revision}]
@@ -182,24 +182,32 @@ def checked(source: SourceTable, task: Task, reader: LabelReader, classes: tuple
         UserError: a column is missing, the table is empty, a text is empty, or a label is not allowed.
     """
     # all columns before any row: a wrong name is the likelier mistake
-    for name in (*task.text, *filter(None, [task.label])):
+    for name in task.columns:
         column_of(source, name)
 
-    texts = reader.text_columns(source, task.text)
+    texts = reader.text_columns(source, sides_of(task.text, task.template))
     return pa.table({**texts, **reader.label_columns(source, task, texts, classes)})
 
 
-def checked_texts(source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
-    """The columns text_a and, for pairs, text_b of a table.
+def checked_texts(source: SourceTable, sides: Sequence[Side]) -> dict[str, Column]:
+    """The columns text_a and, for two texts a row, text_b of a table.
+
+    Args:
+        source: the table as the user's file has it.
+        sides: of which columns the texts are made (config/kinds/sides.py).
 
     Raises:
         UserError: a column is missing, the table is empty, or a text is empty.
     """
-    columns = [column_of(source, name) for name in names]
+    columns = {name: column_of(source, name) for side in sides for name in side.columns}
     if source.table.num_rows == 0:
         raise UserError(f"{source.place}: got 0 rows; at least 1 is needed")
 
-    return {f"text_{letter}": _text(source, name, column) for letter, name, column in zip("ab", names, columns, strict=False)}
+    texts: dict[str, Column] = {}
+    for letter, side in zip("ab", sides, strict=False):
+        own = {name: columns[name] for name in side.columns}
+        texts[f"text_{letter}"] = _text(source, *own.popitem()) if side.plain else _joined(source, side, own)
+    return texts
 
 
 def ids_of(source: SourceTable) -> Column:
@@ -229,6 +237,15 @@ def _text(source: SourceTable, name: str, column: pa.ChunkedArray) -> pa.Chunked
         source, name, blank, lambda row: f"got the empty text {shortened(column[row].as_py())}; every row needs some text"
     )
     return column
+
+
+def _joined(source: SourceTable, side: Side, columns: Mapping[str, pa.ChunkedArray]) -> Column:
+    """One text a row from several columns, or from one in a template; some of several may be empty, but not all of them."""
+    texts = {name: text_column(source.place, name, column).to_pylist() for name, column in columns.items()}
+    rows = [{name: values[row] or "" for name, values in texts.items()} for row in range(source.table.num_rows)]
+    blank = pa.array([not any(text.strip() for text in row.values()) for row in rows], pa.bool_())
+    refuse_first(source, some(columns), blank, lambda row: "got no text; every row needs some text in one of these columns")
+    return pa.array(map(side.made, rows), pa.string())
 
 
 def labels_of(source: SourceTable, task: Task) -> list[Label | None]:

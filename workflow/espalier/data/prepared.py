@@ -53,6 +53,8 @@ def parts(settings: PrepareSpec, tables: LabelledTables) -> tuple[pa.Table, dict
                 f"task {settings.name}: holdout: {task.holdout} of {training.num_rows} training rows is {count} rows"
             )
         sets[SELECTION], training = samples.split(training, _labels(training, task), count)
+        if not training.num_rows:
+            raise UserError(f"task {settings.name}: holdout: all training rows are of one query, so none can be held out")
 
     if tables.counted_classes:
         present = set(training["label"].to_pylist())

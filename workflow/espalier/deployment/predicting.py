@@ -18,6 +18,7 @@ from transformers import AutoConfig
 from espalier.config.deployment.formats import Format
 from espalier.config.job_specs import Serving, TokeniseSpec
 from espalier.config.kinds import KIND_RULES
+from espalier.config.kinds.sides import sides_of
 from espalier.config.layout import TOKENIZER
 from espalier.data.labelled import SourceTable
 from espalier.deployment.rows import rows_for
@@ -71,7 +72,10 @@ def predictions_for(model: ServedModel, source: SourceTable, columns: tuple[str,
     Raises:
         UserError: a column is missing, the table is empty, or a text is empty; before anything is computed.
     """
-    texts = pa.table(task_kind(model.serving.kind).new_texts(source, columns))
+    serving = model.serving
+    names = dict(zip(serving.text, columns, strict=True))
+    sides = [side.renamed(names) for side in sides_of(serving.text, serving.template)]
+    texts = pa.table(task_kind(serving.kind).new_texts(source, sides))
     for start in range(0, texts.num_rows, ANSWERED_AT_ONCE):
         yield _answers(model, texts.slice(start, ANSWERED_AT_ONCE))
 

@@ -2,8 +2,9 @@
 
 Features of a text: words and word pairs (1- to 2-grams), and characters (2- to 5-grams, across word boundaries), both with
 logarithmic counts, inverse document frequency and length 1. Features of a pair: those of both texts, their product, their
-absolute difference, and their cosine. Classification is logistic regression, regression is ridge regression; the strength
-of regularisation is chosen by cross-validation on the training rows. Nothing is drawn at random: equal rows give an equal
+absolute difference, and their cosine. Classification is logistic regression, one a class where rows have several labels;
+regression and ranking are ridge regression, of numbers and of grades. The strength of regularisation is chosen by
+cross-validation on the training rows (evaluation/linear_kinds.py). Nothing is drawn at random: equal rows give an equal
 model.
 """
 
@@ -13,17 +14,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
 import scipy.sparse as sp
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 
 from espalier.config.kinds import KIND_RULES
-from espalier.evaluation.metrics import score
+from espalier.evaluation.linear_kinds import (
+    LinearKind,
+    chosen_estimator,
+    fewest_rows,
+    inverse_strength,
+    linear_answers,
+    scores_of,
+    stored_numbers,
+)
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
 
@@ -31,10 +38,6 @@ WORD_NGRAMS, CHARACTER_NGRAMS = (1, 2), (2, 5)
 """Shortest and longest n-grams."""
 FEWEST_TEXTS = 2
 """Training texts in which a character n-gram must occur to be a feature; rarer ones are many and say little."""
-INVERSE_STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-"""What cross-validation chooses from: C of logistic regression; ridge regression's alpha is 1 / C."""
-FOLDS = 5
-MOST_ITERATIONS = 2000
 MOST_VALIDATED = 20_000
 """Rows, evenly spaced, on which the strength is chosen where there are more; the model itself is fitted to all rows."""
 FLOAT_BYTES = 4
@@ -49,20 +52,19 @@ class LinearModel:
     """A fitted model; `fit` makes one."""
 
     vectorisers: tuple[TfidfVectorizer, ...]
-    estimator: LogisticRegression | Ridge
+    estimator: Any
+    """An estimator of scikit-learn; which one, the kind of task says."""
 
     @property
     def inverse_strength(self) -> float:
         """The C that cross-validation chose; for regression 1 / alpha."""
-        if isinstance(self.estimator, Ridge):
-            return 1.0 / self.estimator.alpha
-        return self.estimator.C
+        return inverse_strength(self.estimator)
 
     @property
     def parameters(self) -> int:
         """Numbers that the model consists of: coefficients, intercepts, and an inverse document frequency for each term."""
         terms = sum(len(vectoriser.idf_) for vectoriser in self.vectorisers)
-        return terms + np.size(self.estimator.coef_) + np.size(self.estimator.intercept_)
+        return terms + stored_numbers(self.estimator)
 
     @property
     def stored_bytes(self) -> int:
@@ -71,24 +73,26 @@ class LinearModel:
         return FLOAT_BYTES * self.parameters + sum(len(term.encode()) + 1 for term in terms)
 
     def predict(self, texts: TextRows) -> np.ndarray:
-        """One value a row, shape (rows,): the most probable of the labels that `fit` saw, or a real number."""
-        return self.estimator.predict(features(self.vectorisers, texts))
+        """One value a row, shape (rows,): the most probable of the labels that `fit` saw, or a real number; for multilabel the
+        probability of every class, shape (rows, classes)."""
+        return linear_answers(self.estimator, features(self.vectorisers, texts))
 
 
-def fit(texts: TextRows, labels: Sequence[int | float], kind: Literal["classification", "regression"]) -> LinearModel:
+def fit(texts: TextRows, labels: Sequence[Any], kind: LinearKind, queries: Sequence[str] | None = None) -> LinearModel:
     """Fit the features and the model to training rows.
 
     Args:
         texts: rows of one text or of two, all alike.
-        labels: a class or a number for each row.
+        labels: a class, a number, or 0 and 1 of every class for each row.
         kind: what the labels are.
+        queries: of each row, where rows belong to queries.
 
     Raises:
         ValueError: the rows are too few to cross-validate: fewer than two of a class, or fewer than two in all; or the
             texts hold nothing to count, such as no word of two letters.
     """
     values = np.asarray(labels)
-    if (smallest := _smallest(values, kind)) < 2:
+    if (smallest := fewest_rows(values, kind)) < 2:
         raise ValueError(f"cross-validation needs two rows of each class, or two rows in all; the fewest are {smallest}")
 
     vectorisers = _vectorisers()
@@ -96,30 +100,10 @@ def fit(texts: TextRows, labels: Sequence[int | float], kind: Literal["classific
         vectoriser.fit([text for row in texts for text in row])
     rows = features(vectorisers, texts)
 
-    estimator = _chosen(rows, values, kind)
-    return LinearModel(vectorisers, estimator.fit(rows, values))
-
-
-def _smallest(values: np.ndarray, kind: str) -> int:
-    """Rows of the rarest class, or of all where there are no classes."""
-    return int(np.unique(values, return_counts=True)[1].min()) if kind == "classification" else len(values)
-
-
-def _chosen(rows: sp.csr_matrix, values: np.ndarray, kind: str) -> LogisticRegression | Ridge:
-    """The model with the strength that cross-validation prefers; not fitted yet."""
     picked = np.linspace(0, len(values) - 1, min(len(values), MOST_VALIDATED)).astype(int)
-    folds = max(2, min(FOLDS, _smallest(values[picked], kind)))
-
-    if kind == "classification":
-        estimator = LogisticRegression(max_iter=MOST_ITERATIONS)
-        grid, splitter = {"C": list(INVERSE_STRENGTHS)}, StratifiedKFold(folds)
-    else:
-        estimator = Ridge(solver="sparse_cg", max_iter=MOST_ITERATIONS)
-        grid, splitter = {"alpha": [1.0 / value for value in INVERSE_STRENGTHS]}, KFold(folds)
-
-    # A tie is won by the first value, which is the strongest regularisation.
-    search = GridSearchCV(estimator, grid, cv=splitter, refit=False).fit(rows[picked], values[picked])
-    return estimator.set_params(**search.best_params_)
+    of_queries = None if queries is None else np.array(queries, dtype=object)[picked]
+    estimator: Any = chosen_estimator(rows[picked], values[picked], kind, of_queries)
+    return LinearModel(vectorisers, estimator.fit(rows, values))
 
 
 class PreparedRows(NamedTuple):
@@ -144,19 +128,12 @@ class PreparedRows(NamedTuple):
 
     def fit(self) -> LinearModel:
         """A model of the training rows."""
-        return fit(_texts_of(self.train), self.train["label"], self.card["kind"])
+        labels = self.train["labels" if self.card["kind"] == "multilabel" else "label"]
+        return fit(_texts_of(self.train), labels, self.card["kind"], self.train.get("query"))
 
     def scores(self, model: LinearModel) -> dict[str, dict[str, float]]:
-        """Evaluation set → metric → score, for all metrics of the kind; F1 is that of two classes."""
-        predictions = model.predict(_texts_of(self.evaluation))
-        labels, names = np.array(self.evaluation["label"]), np.array(self.evaluation["set"])
-
-        known = KIND_RULES[self.card["kind"]].metrics
-        metrics = [name for name in known if name != "f1" or len(self.card["classes"]) == 2]
-        return {
-            name: {metric: score(metric, labels[names == name], predictions[names == name]) for metric in metrics}
-            for name in self.card["sets"]
-        }
+        """Evaluation set → metric → score, for all metrics of the kind."""
+        return scores_of(self.card, self.evaluation, model.predict(_texts_of(self.evaluation)))
 
     def batches(self, size: int) -> Iterator[list[tuple[str, ...]]]:
         """Evaluation rows in batches of this size, from the first row on and again without end."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -26,13 +26,14 @@ from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec, TokeniseSpec
 from espalier.config.kinds import KINDS, Kind
 from espalier.config.kinds.rules import TaskRules
+from espalier.config.kinds.sides import Side
 from espalier.data.batches import Batch, TaskRows
 from espalier.data.files import read_file
 from espalier.data.labelled import Column, LabelledTables, SourceTable, checked_texts, classes_in, read_tables
 from espalier.data.prepared import write_labelled
 from espalier.data.tokenizer import write_tokens
 from espalier.evaluation.predict import Scores
-from espalier.losses.terms import class_divergence
+from espalier.losses.terms import class_divergence, soft_cross_entropy
 from espalier.models.outputs import Outputs
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import reading
@@ -79,17 +80,17 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
         """
         return read_file(path, columns, self.optional_columns)
 
-    def text_columns(self, source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
+    def text_columns(self, source: SourceTable, sides: Sequence[Side]) -> dict[str, Column]:
         """The checked columns of a table that hold its texts, text_a among them.
 
         Args:
             source: the table as the user's file has it.
-            names: of its columns.
+            sides: of which columns the texts are made.
 
         Raises:
             UserError: a column is missing, the table is empty, or a text is not as it must be.
         """
-        return checked_texts(source, names)
+        return checked_texts(source, sides)
 
     def named_classes(self, task: Task, train: SourceTable) -> tuple[str, ...] | None:
         """Names of the classes in order; None where labels are no names of classes."""
@@ -137,6 +138,22 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
         """How far the student's outputs are from the teacher's; no gradient flows into the teacher's."""
         return class_divergence(student, teacher, temperature=temperature)
 
+    def soft_target_loss(
+        self,
+        student: Float[Tensor, "lines classes"],
+        teacher: Float[Tensor, "lines classes"],
+        *,
+        temperature: float,
+        reduction: Literal["mean", "batchmean"],
+    ) -> Float[Tensor, ""]:
+        """The student's loss with the teacher's softened outputs in the place of labels, without a factor of the temperature.
+
+        Real-valued outputs have no temperature, so theirs is `soft_label_loss`.
+        """
+        if self.real_valued:
+            return self.soft_label_loss(student, teacher, temperature)
+        return soft_cross_entropy(student, teacher, temperature=temperature, reduction=reduction)
+
     # Evaluation.
 
     @abstractmethod
@@ -149,6 +166,18 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
             accelerator: device and precision.
             teacher: outputs of the teacher for a batch, where it runs beside the student.
         """
+
+    def as_served(self, rows: RowsOfKind, served: Mapping[str, Any]) -> RowsOfKind:
+        """The rows as an exported model is asked them; `served` is the section `espalier` of its config.json."""
+        return rows
+
+    def decide(self, model: nn.Module, rows: RowsOfKind, accelerator: Accelerator) -> dict[str, Any]:
+        """What an exported model has to carry besides its weights, decided on the held-out rows of an evaluation table."""
+        return {}
+
+    def decisions(self, measured: Measured) -> dict[str, Any]:
+        """What was decided for the model that was measured, to stand with its scores; nothing in most kinds."""
+        return {}
 
     @abstractmethod
     def scores(self, measured: Measured, rows: RowsOfKind, metrics: Sequence[str]) -> Scores:
@@ -169,9 +198,9 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
 
     # Answers to texts whose labels nobody knows.
 
-    def new_texts(self, source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
+    def new_texts(self, source: SourceTable, sides: Sequence[Side]) -> dict[str, Column]:
         """What `text_columns` gives, of a table without labels, which may hold texts in more forms."""
-        return self.text_columns(source, names)
+        return self.text_columns(source, sides)
 
     def unknown_labels(self, count: int) -> dict[str, list[Any]]:
         """Label columns for rows without labels: name → values that no answer depends on."""

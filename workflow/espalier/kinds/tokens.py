@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec, TokeniseSpec
 from espalier.config.kinds import tokens as rules_of_tokens
+from espalier.config.kinds.sides import Side
 from espalier.data.batches import IGNORED
 from espalier.data.files import read_file
 from espalier.data.labelled import Column, LabelledTables, SourceTable
@@ -77,9 +78,9 @@ class Tokens(TaskKind[TokenRows, TaggedWords]):
         lists = path.suffix in (".parquet", ".jsonl")
         return read_file(path, columns) if lists else read_conll(path, columns)
 
-    def text_columns(self, source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
+    def text_columns(self, source: SourceTable, sides: Sequence[Side]) -> dict[str, Column]:
         """The sentences as texts and as lists of words, with their numbers."""
-        return sentence_columns(words_of(source, names[0]))
+        return sentence_columns(words_of(source, sides[0].columns[0]))
 
     def named_classes(self, task: Task, train: SourceTable) -> tuple[str, ...] | None:
         """The tags."""
@@ -134,9 +135,9 @@ class Tokens(TaskKind[TokenRows, TaggedWords]):
 
     # Answers to texts whose labels nobody knows.
 
-    def new_texts(self, source: SourceTable, names: Sequence[str]) -> dict[str, Column]:
+    def new_texts(self, source: SourceTable, sides: Sequence[Side]) -> dict[str, Column]:
         """Lists of words, or texts whose words stand between blanks."""
-        return sentence_columns(words_of(source, names[0], split=True))
+        return sentence_columns(words_of(source, sides[0].columns[0], split=True))
 
     def unknown_labels(self, count: int) -> dict[str, list[Any]]:
         """None: words without tags are read, too."""

@@ -40,7 +40,7 @@ from transformers import PreTrainedModel
 from espalier.config.methods.spd import SpdPlan
 from espalier.data.batches import Batch
 from espalier.kinds.base import task_kind, task_loss
-from espalier.losses.terms import distance, map_loss, soft_cross_entropy
+from espalier.losses.terms import distance, map_loss
 from espalier.methods.base import Piece, counted
 from espalier.methods.pruning import WeightPruning
 from espalier.models.attention import Recording
@@ -250,13 +250,12 @@ class Spd(WeightPruning):
         Differs from the authors' code: options of section 2.4.
         """
         settings, kind = self.settings, task_kind(self.stage.kind)
-        if kind.real_valued:
-            target = batch.labels if settings.pred.regression_target == "gold" else teacher.squeeze(-1)
-            return kind.task_loss(student, target)
+        if kind.real_valued and settings.pred.regression_target == "gold":
+            return kind.task_loss(student, batch.labels)
 
         # Spans have a class for each token, so a mean over classes would depend on the length.
         reduction = "batchmean" if kind.width_varies else settings.pred.reduction
-        return soft_cross_entropy(student, teacher, temperature=settings.temperature, reduction=reduction)
+        return kind.soft_target_loss(student, teacher, temperature=settings.temperature, reduction=reduction)
 
     def after_backward(self, step: int) -> None:
         """Layers that were not drawn have a gradient of 0, so that they move on by their momentum.

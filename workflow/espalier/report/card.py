@@ -15,13 +15,15 @@ from espalier.config.job_specs import CardSpec
 from espalier.config.kinds import KIND_RULES
 from espalier.config.methods import PAPERS
 from espalier.config.targets import Latency, Parameters, Speedup, Target, percent_of
-from espalier.report.snippets import TextInputs, snippet
+from espalier.report.snippets import TextInputs, details_in, snippet
 from espalier.results.formats import batch_words, passes
 from espalier.results.landings import missed_target
 from espalier.results.table import RUNTIMES
 
 HUB_METRICS = {
     "macro-f1": "f1",
+    "micro-f1": "f1",
+    "subset-accuracy": "accuracy",
     "squad-f1": "f1",
     "entity-f1": "f1",
     "entity-f1-strict": "f1",
@@ -93,6 +95,8 @@ def render(spec: CardSpec, facts: Facts) -> str:
     return page.render(
         spec=spec,
         pair=spec.pair,
+        made_texts=bool(details_in(facts.config)["sides"]),
+        thresholds=details_in(facts.config).get("thresholds", ()),
         taught_by=spec.taught_by,
         front_matter=Markup(front.strip()),
         aim=aim(spec.target),
@@ -206,9 +210,9 @@ def _formats(facts: Facts) -> list[Format]:
 
 def snippets(spec: CardSpec, facts: Facts) -> dict[str, Markup]:
     """Runtime → lines that answer texts in it, in its fp32 format, or in the one that it has."""
-    inputs = TextInputs(
-        spec.kind, spec.pair, spec.max_length, spec.stride, spec.max_answer_length, needs_code="auto_map" in facts.config
-    )
+    windows = spec.stride, spec.max_answer_length
+    own_code, details = "auto_map" in facts.config, details_in(facts.config)
+    inputs = TextInputs(spec.kind, spec.pair, spec.max_length, *windows, own_code, **details)
     lines: dict[str, Markup] = {}
     for name in _formats(facts):
         lines.setdefault(FORMATS[name].runtime, Markup(snippet(name, inputs, ".")))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from espalier.config.deployment.formats import FORMATS, Format
 from espalier.config.job_specs import SERVING
 from espalier.config.kinds import KIND_RULES, Kind
+from espalier.config.kinds.sides import Side, sides_of
 from espalier.runtime.errors import UserError
 
 
@@ -28,6 +29,12 @@ class TextInputs(NamedTuple):
     """Kind span: longest answer, in tokens."""
     needs_code: bool
     """Whether PyTorch needs the classes of espalier, because layers are of unequal size."""
+    sides: tuple[Side, ...] = ()
+    """How columns make the texts of a row, where they are not the texts themselves; else nothing."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes in order, where a text may have several; else nothing."""
+    thresholds: tuple[float, ...] = ()
+    """Kind multilabel: the probability of each class from which on it counts as predicted."""
 
 
 def inputs_in(config: Mapping[str, Any]) -> TextInputs:
@@ -43,16 +50,29 @@ def inputs_in(config: Mapping[str, Any]) -> TextInputs:
         )
     return TextInputs(
         serving["kind"],
-        len(serving["text"]) == 2,
+        len(sides_of(serving["text"], serving.get("template"))) == 2,
         serving["max_length"],
         serving.get("stride"),
         serving.get("max_answer_length"),
         "auto_map" in config,
+        **details_in(config),
     )
 
 
+def details_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `TextInputs` that only some models need, from the content of config.json."""
+    serving = config.get(SERVING, {})
+    sides = sides_of(serving["text"], serving.get("template")) if "text" in serving else ()
+    made = () if all(side.plain for side in sides) else sides
+    if "thresholds" not in serving:
+        return {"sides": made}
+    names = {int(place): name for place, name in config["id2label"].items()}
+    classes = tuple(names[place] for place in sorted(names))
+    return {"sides": made, "classes": classes, "thresholds": tuple(serving["thresholds"])}
+
+
 def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
-    """Lines that end with `logits`, or with `answers` where a text's answer is a span or a tag for each word.
+    """Lines that end with `logits`, or with `answers` where a text's answer is a span, a list of tags or of classes.
 
     Args:
         format: one that the model has.
@@ -69,7 +89,7 @@ def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
         imports[-1] = imports[-1].replace("AutoTokenizer", "AutoConfig, AutoTokenizer")
         lines = [*_words(inputs, runtime), _RUN[runtime], *_TAGS]
     else:
-        lines = [*_texts(inputs, runtime), _RUN[runtime]]
+        lines = [*_texts(inputs, runtime), _RUN[runtime], *_chosen_classes(inputs)]
     return "\n".join([*imports, "", f"folder = {folder!r}", *opened, *lines])
 
 
@@ -127,7 +147,13 @@ def _tensors(runtime: str) -> str:
 
 def _texts(inputs: TextInputs, runtime: str) -> list[str]:
     texts = '["a text"], ["the other text"]' if inputs.pair else '["a text"]'
+    rows: list[str] = []
+    if inputs.sides:
+        columns = dict.fromkeys(name for side in inputs.sides for name in side.columns)
+        rows = [f"rows = [{dict.fromkeys(columns, 'a text')!r}]"]
+        texts = ", ".join(f"[{side.code('row')} for row in rows]" for side in inputs.sides)
     return [
+        *rows,
         "encoded = tokenizer(",
         f"    {texts}, padding=True, truncation=True, max_length={inputs.max_length},",
         f"    return_tensors={_tensors(runtime)},",
@@ -157,6 +183,18 @@ _TAGS = [
     "    answers.append(tags)",
 ]
 """The tag of each word, which stands at its first token, by the rule of espalier/data/tagged/windows.py."""
+
+
+def _chosen_classes(inputs: TextInputs) -> list[str]:
+    """The classes of each text, where a text may have several."""
+    if not inputs.thresholds:
+        return []
+    return [
+        "import math",
+        f"names, thresholds = {list(inputs.classes)!r}, {list(inputs.thresholds)!r}",
+        "chances = [[1 / (1 + math.exp(-value)) for value in row] for row in logits.tolist()]",
+        "answers = [[name for name, p, least in zip(names, row, thresholds) if p >= least] for row in chances]",
+    ]
 
 
 def _windows(inputs: TextInputs, runtime: str) -> list[str]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from espalier.config.project import Progress
 from espalier.config.training import Training
-from espalier.data.batches import Batch, TaskRows, epoch_order
+from espalier.data.batches import Batch, TaskRows
 from espalier.evaluation.predict import Scores, selection_set
 from espalier.methods.base import Method
 from espalier.models.dropout import with_cheap_dropout
@@ -144,7 +144,7 @@ class Loop:
             while self.step < steps:
                 # The order depends on seed and epoch alone, so a resumed run goes on with the batch that was next.
                 epoch, first = divmod(self.step, self.steps_per_epoch)
-                order = epoch_order(self.rows.lengths, self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
+                order = self.rows.batches_of_epoch(self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
 
                 ahead = order[first : first + steps - self.step]
                 for picked, following in zip_longest(ahead, ahead[1:]):

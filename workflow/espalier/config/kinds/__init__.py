@@ -13,6 +13,8 @@ from espalier.config.kinds.rules import TaskRules
 
 KINDS = {
     "classification": "espalier.kinds.classification:Classification",
+    "multilabel": "espalier.kinds.multilabel:Multilabel",
+    "ranking": "espalier.kinds.ranking:Ranking",
     "regression": "espalier.kinds.regression:Regression",
     "span": "espalier.kinds.span:Span",
     "text": "espalier.kinds.text:Text",
@@ -36,6 +38,8 @@ LABELLED = tuple(kind for kind, rules in KIND_RULES.items() if rules.labelled)
 """Kinds whose rows have labels."""
 PACKED = tuple(kind for kind, rules in KIND_RULES.items() if not rules.labelled)
 """Kinds whose rows are packed and have a pretrained teacher."""
+ROW_PER_TEXT = tuple(kind for kind, rules in KIND_RULES.items() if rules.row_per_text)
+"""Kinds whose rows are the same for every tokenizer."""
 ANALYSED = tuple(kind for kind, rules in KIND_RULES.items() if rules.analysed)
 """Kinds whose students can be analysed."""
 

@@ -8,18 +8,18 @@ from typing import Any
 
 FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
 """Formats of data files that can hold one label a row."""
-UNUSED = ("stride", "max_answer_length", "evaluation_rows", "bio")
+UNUSED = ("stride", "max_answer_length", "evaluation_rows")
 """Keys that only tasks with windows, with packed rows, or with a tag for each word have."""
-
-
-def no_problem(metrics: Sequence[str | None], classes: Sequence[str] | None) -> str | None:
-    """Any classes will do."""
-    return None
 
 
 def no_changes(classes: Sequence[str] | None) -> dict[str, Any]:
     """Leave the configuration of the model as the base has it."""
     return {}
+
+
+def no_problem(*given: Any) -> str | None:
+    """Nothing is wrong, whatever is given."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class TaskRules:
     """What a task may name under `metric` and `also`."""
     reported: tuple[str, ...] = ()
     """Metrics that every task of this kind reports, where a task names none itself; the first one is the score."""
+    needed: tuple[str, ...] = ("label", "metric")
+    """Keys that a task of this kind must have."""
+    own: tuple[str, ...] = ()
+    """Keys that only tasks of this kind have."""
+    problem: Callable[[Any], str | None] = no_problem
+    """A task → what is wrong with its own keys, together with the others; None if nothing."""
     labelled: bool = True
     """Whether a row has a label column: such tasks are tokenised and fine-tuned, other tasks are packed and pretrained."""
     named_classes: bool = False
@@ -42,9 +48,13 @@ class TaskRules:
     """Whether students can be analysed and training rows can be scored: both need one label for every tokenised row."""
     no_linear: str = "its answers are not known to be one class or one number for each row"
     """Why no linear model can stand beside such models; empty where one can."""
-    text_columns: tuple[int, ...] = (1, 2)
+    row_per_text: bool = False
+    """Whether each row of texts is one row of tokens with one line of logits, whatever the tokenizer."""
+    decides: bool = False
+    """Whether exported models carry what was decided on held-out training rows, such as thresholds."""
+    text_columns: tuple[int, ...] = (1, 2, 3, 4)
     """How many text columns a task may name."""
-    columns: str = "one or two columns"
+    columns: str = "one to four columns"
     """The text columns in words, for messages."""
     formats: tuple[str, ...] = FILE_FORMATS
     """Endings of data files."""

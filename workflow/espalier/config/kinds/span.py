@@ -22,7 +22,7 @@ RULES = TaskRules(
     formats=(".parquet", ".jsonl"),
     # BERT's own for SQuAD (run_squad.py)
     defaults={"max_length": 384, "stride": 128, "max_answer_length": 30},
-    refused=("classes", "evaluation_rows", "bio"),
+    refused=("classes", "evaluation_rows", "template"),
     auto_class="AutoModelForQuestionAnswering",
     pipeline="question-answering",
     head=_head,

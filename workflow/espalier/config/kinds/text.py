@@ -6,13 +6,14 @@ from espalier.config.kinds.rules import FILE_FORMATS, TaskRules
 
 RULES = TaskRules(
     reported=("masked-accuracy", "perplexity"),
+    needed=(),
     labelled=False,
     no_linear="its rows have no labels",
     text_columns=(1,),
     columns="one column",
     # in .txt paragraphs are separated by blank lines; their column is called `text`
     formats=(*FILE_FORMATS, ".txt"),
-    refused=("label", "classes", "metric", "also", "holdout", "stride", "max_answer_length", "bio"),
+    refused=("label", "classes", "metric", "also", "holdout", "stride", "max_answer_length", "template"),
     auto_class="AutoModelForMaskedLM",
     pipeline="fill-mask",
     own_head=True,

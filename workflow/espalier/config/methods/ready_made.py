@@ -7,19 +7,19 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Many, Name
-from espalier.config.kinds import ANALYSED, Kind
+from espalier.config.kinds import ROW_PER_TEXT, Kind
 from espalier.config.targets import Target, TargetKind, number_of
 from espalier.config.training import Fraction, Plan, Positive, Recover, Removal
 
 
 class ReadyMadePlan(Plan):
     """Fine-tune another, smaller base on the task, with the teacher of the base that is compressed as its teacher: what one
-    could take instead of a pruned model of the same size. Only for tasks of kind classification and regression, whose rows are
-    the same for every tokenizer."""
+    could take instead of a pruned model of the same size. Only for kinds of task whose rows are the same
+    for every tokenizer: classification, regression, multilabel, ranking."""
 
     method: Literal["ready-made"]
     target_kinds: ClassVar[frozenset[TargetKind]] = frozenset()
-    kinds: ClassVar[frozenset[Kind]] = frozenset(ANALYSED)
+    kinds: ClassVar[frozenset[Kind]] = frozenset(ROW_PER_TEXT)
     rule: ClassVar[Literal["compress", "specialise", "adopt"]] = "adopt"
     removes: ClassVar[Removal] = "nothing"
     base: Name

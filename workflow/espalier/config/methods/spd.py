@@ -20,7 +20,8 @@ class Prediction(Block):
     reduction: Literal["mean", "batchmean"] = "mean"
     """Mean over rows and classes, or over rows alone. Spans always take the mean over rows alone. [public code]"""
     regression_target: Literal["gold", "teacher"] = "gold"
-    """What the outputs of a regression task are compared with: the gold labels, or the teacher's outputs. [public code]"""
+    """What the outputs of a regression or ranking task are compared with: the gold labels, or the teacher's outputs. [public
+    code]"""
 
 
 class SpdPlan(PrunedPlan):
