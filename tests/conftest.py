@@ -53,6 +53,7 @@ TRAINING = (
     "specialise",
     "adopt",
     "recover",
+    "decide",
     "evaluate",
     "analyse",
     "measure",

@@ -69,6 +69,7 @@ def write_export(folder: Path, model: PreTrainedModel, spec: ExportSpec, *format
         spec.model_dump_json(),
         student=[student / "config.json", student / "model.safetensors"],
         tokenizer=[base / "tokenizer.json", base / "tokenizer_config.json"],
+        decisions=[],
         **{name: compact / file for name, file in OUTPUTS.items()},
     )
 

@@ -93,7 +93,7 @@ def making(config: Config) -> Iterator[Command]:
     paths = {"base": [BASE / name for name in TRAINED], "task": TASK, "tokens": TOKENS, "work": Path("work/finetune")}
     paths |= {"config": MODEL[0], "weights": MODEL[1], "history": HISTORY, "record": RECORD}
     yield "finetune", specs.finetune_spec(config, "mine", 1), paths
-    paths = {"student": MODEL, "tokenizer": WORDS, "code": READY / "modeling_espalier.py"}
+    paths = {"student": MODEL, "tokenizer": WORDS, "decisions": [], "code": READY / "modeling_espalier.py"}
     paths |= {name: READY / file for name, file in COMPACT.items()}
     paths |= {"tokenizer-json": READY / "tokenizer.json", "tokenizer-config": READY / "tokenizer_config.json"}
     yield "export", specs.export_spec(config, "mine"), paths

@@ -208,6 +208,7 @@ def test_export_and_evaluate(task: Path, tmp_path: Path, monkeypatch: pytest.Mon
         ExportSpec(task="mine", kind="span", text=("question", "context"), max_length=16).model_dump_json(),
         student=[student / name for name in names.values()],
         tokenizer=[task / "base/tokenizer.json", task / "base/tokenizer_config.json"],
+        decisions=[],
         **{name: compact / file for name, file in written.items()},
     )
     graph = onnx.load(compact / "onnx/model.onnx").graph

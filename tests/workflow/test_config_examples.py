@@ -20,6 +20,7 @@ EXAMPLES = sorted(FOLDER.glob("*.yaml"))
 PLANNED = {
     "own-data": {"finetune", "compress cofi 90", "compress dense 0", "recover cofi 90", "report"},
     "tokens": {"finetune", "compress sdp 90", "recover cofi 60", "report"},
+    "own-teacher": {"admit", "compress cofi 90", "export teacher 0", "report"},
     "hub": {"finetune", "compress sdp 80", "recover magnitude 50", "report"},
     "cluster": {"finetune 43", "compress 44 cofi 95", "recover 43 magnitude 70", "report"},
     "speed-target": {"latency", "compress faster 8x", "compress smaller 2M-parameters", "report"},

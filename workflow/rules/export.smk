@@ -1,6 +1,36 @@
 # Models to take away.
-#   in:   the weights of a teacher, a student or a recovered student · results/{project}/bases/{base}/
-#   out:  results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/compact/
+#   in:   the weights of a teacher, a student or a recovered student · results/{project}/bases/{base}/ · {base}/{task}/tokens/
+#   out:  results/{project}/{base}/{task}/seed{seed}/{plan}/{percent}/compact/ · decisions.json beside it, for some kinds of task
+
+
+rule decide:
+    """Decide on held-out training rows what an exported model carries besides its weights, such as thresholds of labels."""
+    input:
+        student=lambda w: paths_in(layout.final(*w), MODEL),
+        tokens=lambda w: layout.tokens_read(w.base, w.task, w.plan)[1],
+        lock=LOCK,
+    output:
+        decisions=f"{STUDENT}/decisions.json",
+    log:
+        f"logs/decide/{STUDENT}.log",
+    benchmark:
+        f"logs/benchmarks/decide/{STUDENT}.tsv"
+    conda:
+        "../../envs/espalier.yaml"
+    threads: TRAINING_THREADS
+    resources:
+        **resources_of("decide"),
+    params:
+        spec=spec(job_specs.evaluate_spec, "task"),
+        code=code("decide"),
+    shell:
+        r"""
+        python -m espalier decide \
+            --spec {params.spec:q} \
+            --student {input.student:q} \
+            --tokens {input.tokens:q} \
+            --decisions {output.decisions:q} >{log:q} 2>&1
+        """
 
 
 rule export:
@@ -8,6 +38,7 @@ rule export:
     input:
         student=lambda w: paths_in(layout.final(*w), MODEL),
         tokenizer=lambda w: paths_in(layout.base(layout.encoder(w.base, w.plan)), TOKENIZER),
+        decisions=lambda w: [f"{STUDENT}/decisions.json".format(**w)] if study.tasks[w.task].decides else [],
         lock=LOCK,
     output:
         config=f"{STUDENT}/compact/config.json",
@@ -33,6 +64,7 @@ rule export:
             --spec {params.spec:q} \
             --student {input.student:q} \
             --tokenizer {input.tokenizer:q} \
+            --decisions {input.decisions:q} \
             --config {output.config:q} \
             --weights {output.weights:q} \
             --code {output.code:q} \

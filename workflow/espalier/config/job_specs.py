@@ -15,7 +15,7 @@ from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
 from espalier.config.targets import Target, stage_of
 from espalier.config.teacher_outputs import NumberFormat, Reads
-from espalier.config.training import Plan, Pretrain, Teacher
+from espalier.config.training import FineTuning, Plan, Pretrain
 
 SERVING = "espalier"
 """Section of an exported model's config.json that holds a `Serving`."""
@@ -83,7 +83,7 @@ class TrainingSpec(Block):
 class FinetuneSpec(TrainingSpec):
     """Train a teacher."""
 
-    settings: Teacher
+    settings: FineTuning
 
 
 class PretrainSpec(TrainingSpec):
@@ -148,6 +148,8 @@ class Serving(Block):
     """Kind span: tokens by which windows overlap."""
     max_answer_length: int | None = None
     """Kind span: longest answer, in tokens."""
+    no_answer_threshold: float | None = None
+    """Kind span: null score above which a question has no answer; None where every question has one."""
 
 
 class ExportSpec(Serving):

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from espalier.config.job_specs import TokeniseSpec
+from espalier.config.job_specs import SERVING, TokeniseSpec
 from espalier.config.kinds import KIND_RULES
 from espalier.data.batches import SAMPLE_SEED, Batch, TaskRows
 from espalier.data.packed import FIXED_SEED
@@ -43,7 +43,8 @@ def rows_for(folder: Path, settings: TokeniseSpec, rows: Path, sample: int | Non
         rows: the prepared rows; for text, which is packed once for all models, the packed ones.
         sample: take so many of them at random, the same ones for every model; all where nothing is said.
     """
-    pad = AutoConfig.from_pretrained(folder).pad_token_id
+    config = AutoConfig.from_pretrained(folder)
+    pad, served = config.pad_token_id, getattr(config, SERVING, {})
     if not KIND_RULES[settings.kind].labelled:
         return open_rows(rows, settings.kind, pad, FIXED_SEED)
 
@@ -52,7 +53,7 @@ def rows_for(folder: Path, settings: TokeniseSpec, rows: Path, sample: int | Non
         if sample is not None:
             rows = _sampled(rows, sample, Path(temporary) / rows.name)
         task_kind(settings.kind).tokenise(folder_tokenizer(folder), settings, rows, tokens)
-        return open_rows(tokens, settings.kind, pad, FIXED_SEED)
+        return task_kind(settings.kind).as_served(open_rows(tokens, settings.kind, pad, FIXED_SEED), served)
 
 
 def _sampled(rows: Path, count: int, target: Path) -> Path:

@@ -150,6 +150,18 @@ class TaskKind(ABC, Generic[RowsOfKind, Measured]):
             teacher: outputs of the teacher for a batch, where it runs beside the student.
         """
 
+    def as_served(self, rows: RowsOfKind, served: Mapping[str, Any]) -> RowsOfKind:
+        """The rows as an exported model is asked them; `served` is the section `espalier` of its config.json."""
+        return rows
+
+    def decide(self, model: nn.Module, rows: RowsOfKind, accelerator: Accelerator) -> dict[str, Any]:
+        """What an exported model has to carry besides its weights, decided on the held-out rows of an evaluation table."""
+        return {}
+
+    def decisions(self, measured: Measured) -> dict[str, Any]:
+        """What was decided for the model that was measured, to stand with its scores; nothing in most kinds."""
+        return {}
+
     @abstractmethod
     def scores(self, measured: Measured, rows: RowsOfKind, metrics: Sequence[str]) -> Scores:
         """Number of rows, loss and metrics on each evaluation set, in the table's order of sets."""

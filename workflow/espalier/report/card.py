@@ -11,7 +11,7 @@ import yaml
 from markupsafe import Markup
 
 from espalier.config.deployment.formats import EXPORTED, FORMATS, Format
-from espalier.config.job_specs import CardSpec
+from espalier.config.job_specs import SERVING, CardSpec
 from espalier.config.kinds import KIND_RULES
 from espalier.config.methods import PAPERS
 from espalier.config.targets import Latency, Parameters, Speedup, Target, percent_of
@@ -207,7 +207,13 @@ def _formats(facts: Facts) -> list[Format]:
 def snippets(spec: CardSpec, facts: Facts) -> dict[str, Markup]:
     """Runtime → lines that answer texts in it, in its fp32 format, or in the one that it has."""
     inputs = TextInputs(
-        spec.kind, spec.pair, spec.max_length, spec.stride, spec.max_answer_length, needs_code="auto_map" in facts.config
+        spec.kind,
+        spec.pair,
+        spec.max_length,
+        spec.stride,
+        spec.max_answer_length,
+        needs_code="auto_map" in facts.config,
+        no_answer_threshold=facts.config.get(SERVING, {}).get("no_answer_threshold"),
     )
     lines: dict[str, Markup] = {}
     for name in _formats(facts):

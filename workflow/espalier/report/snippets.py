@@ -28,6 +28,8 @@ class TextInputs(NamedTuple):
     """Kind span: longest answer, in tokens."""
     needs_code: bool
     """Whether PyTorch needs the classes of espalier, because layers are of unequal size."""
+    no_answer_threshold: float | None = None
+    """Kind span: null score above which a question has no answer; None where every question has one."""
 
 
 def inputs_in(config: Mapping[str, Any]) -> TextInputs:
@@ -48,6 +50,7 @@ def inputs_in(config: Mapping[str, Any]) -> TextInputs:
         serving.get("stride"),
         serving.get("max_answer_length"),
         "auto_map" in config,
+        serving.get("no_answer_threshold"),
     )
 
 
@@ -172,15 +175,25 @@ def _windows(inputs: TextInputs, runtime: str) -> list[str]:
 
 
 def _answers(inputs: TextInputs) -> list[str]:
-    """The best answer over all windows, by the rule of espalier/data/spans.py."""
+    """The best answer over all windows, by the rule of espalier/data/spans.py; empty where a question has none."""
+    threshold = inputs.no_answer_threshold
+    answer = "best[question][1].strip()"
+    nulls: list[str] = []
+    if threshold is not None:
+        answer = f'"" if nulls[question] - best[question][0] > {threshold!r} else {answer}'
+        nulls = [
+            "    null = start_logits[window][0] + end_logits[window][0]",
+            "    nulls[question] = min(null, nulls.get(question, null))",
+        ]
     return [
-        "best = {}",
+        "best, nulls = {}, {}" if nulls else "best = {}",
         "for window, question in enumerate(windows):",
+        *nulls,
         "    places = [place for place, part in enumerate(encoded.sequence_ids(window)) if part == 1]",
         "    for first, start in enumerate(places):",
         f"        for end in places[first : first + {inputs.max_answer_length}]:",
         "            score = start_logits[window][start] + end_logits[window][end]",
         '            if score > best.get(question, (-float("inf"), ""))[0]:',
         "                best[question] = score, contexts[question][offsets[window][start][0] : offsets[window][end][1]]",
-        "answers = [best[question][1].strip() for question in range(len(questions))]",
+        f"answers = [{answer} for question in range(len(questions))]",
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.job_specs import EvaluateSpec, Machine
+from espalier.config.job_specs import SERVING, EvaluateSpec, Machine
 from espalier.data.packed import FIXED_SEED
 from espalier.kinds.base import open_rows, task_kind
 from espalier.models.files import open_student
@@ -22,6 +22,7 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
 
     kind = task_kind(wanted.kind)
     rows = open_rows(tokens, wanted.kind, student.config.pad_token_id, FIXED_SEED)
+    rows = kind.as_served(rows, getattr(student.config, SERVING, {}))
     measured = kind.measure(student, rows, accelerator)
     sets = kind.scores(measured, rows, wanted.metrics)
 
@@ -29,4 +30,4 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
     with atomic(predictions) as temporary:
         kind.predictions(measured, rows).to_parquet(temporary, index=False)
     chosen = {"score": sets[name][metric], "metric": metric, "set": name}
-    write_json(scores, chosen | {"precision": machine.precision, "sets": sets})
+    write_json(scores, chosen | {"precision": machine.precision, **kind.decisions(measured), "sets": sets})

@@ -10,7 +10,7 @@ from espalier.config.job_specs import ExportSpec
 from espalier.models.files import open_student, write_compact
 from espalier.models.onnx import write_onnx
 from espalier.runtime.errors import UserError
-from espalier.runtime.files import copy_file
+from espalier.runtime.files import copy_file, read_json
 
 
 def run(
@@ -18,6 +18,7 @@ def run(
     *,
     student: list[Path],
     tokenizer: list[Path],
+    decisions: list[Path],
     config: Path,
     weights: Path,
     code: Path,
@@ -25,11 +26,19 @@ def run(
     tokenizer_json: Path,
     tokenizer_config: Path,
 ) -> None:
-    """Write the compact folder; its logits must be the student's to the last bit, in ONNX to 1e-4."""
+    """Write the compact folder; its logits must be the student's to the last bit, in ONNX to 1e-4.
+
+    Args:
+        spec: an `ExportSpec` as JSON.
+        student, tokenizer: config.json and weights of the model, and the files of its tokenizer.
+        decisions: decisions.json, where the task's kind decides something on held-out rows.
+        config, weights, code, onnx, tokenizer_json, tokenizer_config: what is written.
+    """
     serving = ExportSpec.model_validate_json(spec)
     kind = serving.kind
     model = open_student(student, kind).eval()
-    write_compact(model, config, weights, code, serving.model_dump(mode="json", exclude_none=True))
+    decided = {name: value for path in decisions for name, value in read_json(path).items()}
+    write_compact(model, config, weights, code, serving.model_dump(mode="json", exclude_none=True) | decided)
     reopened = open_student([config, weights], kind).eval()
     ids = torch.arange(5, 5 + 4 * 16).view(4, 16) % model.config.vocab_size
     with torch.inference_mode():

@@ -8,12 +8,17 @@ from typing import Any
 
 FILE_FORMATS = (".parquet", ".csv", ".tsv", ".jsonl")
 """Formats of data files that can hold one label a row."""
-UNUSED = ("stride", "max_answer_length", "evaluation_rows", "bio")
+UNUSED = ("stride", "max_answer_length", "no_answer", "evaluation_rows", "bio")
 """Keys that only tasks with windows, with packed rows, or with a tag for each word have."""
 
 
 def no_problem(metrics: Sequence[str | None], classes: Sequence[str] | None) -> str | None:
     """Any classes will do."""
+    return None
+
+
+def nothing_wrong(task: Any) -> str | None:
+    """Nothing is wrong."""
     return None
 
 
@@ -42,6 +47,10 @@ class TaskRules:
     """Whether students can be analysed and training rows can be scored: both need one label for every tokenised row."""
     no_linear: str = "its answers are not known to be one class or one number for each row"
     """Why no linear model can stand beside such models; empty where one can."""
+    problem: Callable[[Any], str | None] = nothing_wrong
+    """A task → what is wrong with its own keys, together with the others; None if nothing."""
+    decides: bool = False
+    """Whether exported models carry what was decided on held-out training rows, such as thresholds."""
     text_columns: tuple[int, ...] = (1, 2)
     """How many text columns a task may name."""
     columns: str = "one or two columns"

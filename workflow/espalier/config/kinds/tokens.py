@@ -32,7 +32,7 @@ RULES = TaskRules(
     formats=(".parquet", ".jsonl", ".conll", ".conllu", ".txt"),
     # names that columns of CoNLL files have: the first one, and the last one (data/tagged/conll.py)
     defaults={"text": ["words"], "label": "tags"},
-    refused=("stride", "max_answer_length"),
+    refused=("stride", "max_answer_length", "no_answer"),
     one_vector=False,
     auto_class="AutoModelForTokenClassification",
     pipeline="token-classification",
