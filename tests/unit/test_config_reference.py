@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/configuration.md").read_text()
 
 
-NO_SETTINGS = ("espalier.config.job_specs", "espalier.config.deployment.specs", "espalier.config.pictures")
+NO_SETTINGS = (
+    *("espalier.config.job_specs", "espalier.config.deployment.specs", "espalier.config.teachers.specs"),
+    "espalier.config.pictures",
+)
 
 
 def blocks(parent: type[Block] = Block) -> list[type[Block]]:

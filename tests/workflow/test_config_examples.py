@@ -22,6 +22,7 @@ PLANNED = {
     "tokens": {"finetune", "compress sdp 90", "recover cofi 60", "report"},
     "several-labels": {"finetune", "decide sdp 80", "export cofi 90", "linear", "report"},
     "ranking": {"finetune", "compress small 90", "export cofi 90", "linear", "report"},
+    "own-teacher": {"admit", "compress cofi 90", "export teacher 0", "report"},
     "hub": {"finetune", "compress sdp 80", "recover magnitude 50", "report"},
     "cluster": {"finetune 43", "compress 44 cofi 95", "recover 43 magnitude 70", "report"},
     "speed-target": {"latency", "compress faster 8x", "compress smaller 2M-parameters", "report"},

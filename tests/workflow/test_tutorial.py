@@ -17,7 +17,7 @@ from tests.conftest import Clone
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/your-own-data.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-[CONFIG] = [block for language, block in BLOCKS if language == "yaml"]
+CONFIG, OWN_TEACHER, NO_ANSWER = [block for language, block in BLOCKS if language == "yaml"]
 SCRIPT, USE = (block for language, block in BLOCKS if language == "python")
 
 
@@ -63,3 +63,14 @@ def test_the_model_that_is_opened_is_one_of_the_plan():
 def test_the_code_can_be_read_by_python():
     for code in (SCRIPT, USE):
         compile(code, "docs/your-own-data.md", "exec")
+
+
+def test_a_fine_tuned_model_of_one_s_own_is_a_configuration_of_five_lines():
+    study = parse(yaml.safe_load(OWN_TEACHER))
+    assert study.compressed_bases == ["own"] and len(OWN_TEACHER.splitlines()) <= 6
+    assert (study.teacher.source, study.teacher.path) == ("local", study.bases["own"].path)
+
+
+def test_the_task_with_questions_without_an_answer_is_one():
+    study = parse(yaml.safe_load(CONFIG) | yaml.safe_load(NO_ANSWER))
+    assert study.tasks["manual"].decides and "best-f1" in study.tasks["manual"].metrics

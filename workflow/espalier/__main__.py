@@ -25,7 +25,8 @@ OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, e
 TRAINING = ("finetune", "pretrain", "compress", "specialise", "adopt", "recover")
 """Stages that train; several processes can share one."""
 COMMANDS, STAGES = (
-    {file.stem: file for file in sorted((Path(__file__).parent / kind).glob("[a-z]*.py"))} for kind in ("commands", "stages")
+    {file.stem.replace("_", "-"): file for file in sorted((Path(__file__).parent / kind).glob("[a-z]*.py"))}
+    for kind in ("commands", "stages")
 )
 
 
@@ -100,7 +101,7 @@ def main(arguments: list[str]) -> int:
     name = overview().parse_args(arguments[:1] or ["--help"]).name
     try:
         if name in COMMANDS:
-            return import_module(f"espalier.commands.{name}").main(arguments[1:])
+            return import_module(f"espalier.commands.{COMMANDS[name].stem}").main(arguments[1:])
         return run_stage(name, arguments[1:])
     except WorkerDone:
         return 0

@@ -10,8 +10,9 @@ from espalier.config.kinds import ANALYSED, LABELLED, PACKED
 from espalier.config.layout import EXPORTED_FILES, MODEL, STUDENT_FILES, TOKENIZER, WILDCARDS, Layout, paths_in
 from espalier.config.layout import base_files, check_files, needs_of
 from espalier.config.resources import resources_of
+from espalier.config.teachers import specs as teacher_specs
 from espalier.provenance.job_environment import run_this_clone, serve_short_stages, tell_jobs
-from espalier.provenance.row_contents import rows_made_from
+from espalier.provenance.row_contents import rows_made_from, teacher_made_from
 
 run_this_clone()
 try:
@@ -29,6 +30,7 @@ PREPARED = layout.prepared("{task}")
 TOKENS = layout.tokenised("{base}", "{task}")
 STUDENT = layout.student("{base}", "{task}", "{seed}", "{plan}", "{percent}")
 TEACHER_FOLDER = layout.student("{base}", "{task}", "{seed}")
+OWN_TEACHERS = layout.own_teachers()  # base and task of teachers that somebody has fine-tuned already
 TRAINING_THREADS = 8  # an upper bound; Snakemake lowers it to --cores
 ALL_THREADS = workflow.resource_settings.cores or TRAINING_THREADS  # for a job that must have its machine alone
 
@@ -42,6 +44,14 @@ def plans_where(condition):
     """A wildcard's constraint to plans that meet a condition, each with its own percents."""
     stages = {name: layout.percents(name) for name, plan in study.plans.items() if condition(plan)}
     return one_of(f"{name}(?=/(?:{one_of(map(re.escape, percents))})/)" for name, percents in stages.items())
+
+
+def first_of(pairs):
+    """A wildcard's constraint to the first names of pairs, each before the second names that it has, as folders follow."""
+    followers = {}
+    for first, second in pairs:
+        followers.setdefault(first, []).append(second)
+    return one_of(f"{first}(?=/(?:{one_of(seconds)})/)" for first, seconds in followers.items())
 
 
 @cache

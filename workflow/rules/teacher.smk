@@ -20,6 +20,7 @@ rule finetune:
     benchmark:
         f"logs/benchmarks/finetune/{TEACHER_FOLDER}.tsv"
     wildcard_constraints:
+        base=first_of((base, task) for base in study.bases for task in study.tasks if (base, task) not in OWN_TEACHERS),
         task=one_of(study.tasks_of(*LABELLED)),
     conda:
         "../../envs/espalier.yaml"

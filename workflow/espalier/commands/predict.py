@@ -162,7 +162,14 @@ def _say(answers: pd.DataFrame, classes: tuple[str, ...]) -> None:
             likeliest = sorted(classes, key=lambda name: -row[f"probability_{name}"])
             print(", ".join(f"{name} {row[f'probability_{name}']:.4f}" for name in likeliest))
         else:
-            print(" ".join(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
+            print(" ".join(map(_word, row)))
+
+
+def _word(value: object) -> str:
+    """A value for people; an answer that is missing is said."""
+    if value is None:
+        return "no answer"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _write(pieces: Iterator[pd.DataFrame], output: Path | None) -> None:

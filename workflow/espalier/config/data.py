@@ -153,6 +153,10 @@ class Task(Block):
     context. [tokens; common]"""
     max_answer_length: Annotated[int, Field(ge=1)] | None = None
     """Longest answer that is predicted; null means 30. [tokens; common]"""
+    no_answer: bool = False
+    """Kind span: questions may have no answer in their context, as in SQuAD v2; their lists `text` and `answer_start` are
+    empty. The threshold above which a model says so is the best one on the rows that `holdout` sets apart, and 0 without them.
+    [common: SQuAD v2]"""
     rows: Annotated[int, Field(ge=1)] | None = None
     """Number of training rows to use; null uses all. Rows are a seeded sample with the classes in the same proportions; for
     kind text they are the first packed rows. [rows; ours]"""
@@ -206,7 +210,7 @@ class Task(Block):
     @property
     def decides(self) -> bool:
         """Whether exported models carry what was decided on held-out training rows."""
-        return self.rules.decides
+        return self.rules.decides or self.no_answer
 
     @property
     def metrics(self) -> tuple[Metric | ReportedMetric, ...]:

@@ -16,7 +16,7 @@ from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
 from espalier.config.targets import Target, stage_of
 from espalier.config.teacher_outputs import NumberFormat, Reads
-from espalier.config.training import Plan, Pretrain, Teacher
+from espalier.config.training import FineTuning, Plan, Pretrain
 
 SERVING = "espalier"
 """Section of an exported model's config.json that holds a `Serving`."""
@@ -84,7 +84,7 @@ class TrainingSpec(Block):
 class FinetuneSpec(TrainingSpec):
     """Train a teacher."""
 
-    settings: Teacher
+    settings: FineTuning
 
 
 class PretrainSpec(TrainingSpec):
@@ -153,6 +153,8 @@ class Serving(Block):
     """How columns make the one or two texts of a row; None where they are joined as they stand."""
     thresholds: tuple[float, ...] | None = None
     """Kind multilabel: probability of each class from which on it counts as predicted."""
+    no_answer_threshold: float | None = None
+    """Kind span: null score above which a question has no answer; None where every question has one."""
 
 
 class ExportSpec(Serving):

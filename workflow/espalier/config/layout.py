@@ -18,6 +18,8 @@ from espalier.config.kinds import ANALYSED, LABELLED
 from espalier.config.lengths import length_problems
 from espalier.config.project import READY_MADE, TEACHER, Config
 from espalier.config.targets import Timed, percent_of
+from espalier.config.teachers.checks import local_problems
+from espalier.config.teachers.specs import is_the_base, own_teachers
 
 MODEL = ("config.json", "model.safetensors")
 STUDENT_FILES = (*MODEL, "masks.safetensors")
@@ -51,6 +53,14 @@ class Layout:
     def base(self, base: str) -> str:
         """Folder of a pre-trained encoder."""
         return f"{self.root}/bases/{base}"
+
+    def checkpoint(self, base: str, task: str) -> str:
+        """Folder of a teacher's checkpoint that somebody has fine-tuned: the base's own where that is the same."""
+        return self.base(base) if is_the_base(self.config, base, task) else f"{self.root}/teachers/{task}/{base}"
+
+    def own_teachers(self) -> list[tuple[str, str]]:
+        """Base and task of every teacher that is a fine-tuned checkpoint."""
+        return own_teachers(self.config)
 
     def encoder(self, base: str, plan: str) -> str:
         """The base whose weights and tokenizer a plan's students have: another one where the plan names it."""
@@ -215,16 +225,19 @@ def task_files(config: Config, task: str) -> dict[str, str]:
 def base_files(config: Config, base: str) -> list[str]:
     """The user's files of a base in a local folder: config.json, even if it is missing, and all files that may belong to it."""
     block = config.bases[base]
-    if not isinstance(block, LocalBase):
-        return []
+    return local_files(block) if isinstance(block, LocalBase) else []
+
+
+def local_files(block: LocalBase) -> list[str]:
+    """All files in a local folder that may belong to a model, config.json among them even if it is missing."""
     present = [path.name for path in Path(block.path).glob("*") if path.suffix in LOCAL_BASE_SUFFIXES]
     return [f"{block.path}/{name}" for name in sorted({"config.json", *present})]
 
 
 def _incomplete(config: Config, base: str) -> list[str]:
     """Problems of a base in a local folder that lacks weights or a tokenizer."""
-    names = [Path(path).name for path in base_files(config, base)]
     block = config.bases[base]
+    names = [Path(path).name for path in base_files(config, base)]
     folder = Path(block.path).absolute() if names and isinstance(block, LocalBase) else None
     if not (folder and folder.is_dir()):
         return []
@@ -258,11 +271,17 @@ def _needs_of_compressed(config: Config) -> BaseUses:
     return needs
 
 
+def _folder_at_hand(config: Config, base: str) -> Path:
+    """Where a base's config.json lies: in the user's folder, or in the study's once it is fetched."""
+    block = config.bases[base]
+    return Path(block.path) if isinstance(block, LocalBase) else Path(Layout(config).base(base))
+
+
 def _unsupported(config: Config) -> list[str]:
     """Problems of bases at hand that bring code of their own, or that a method of the study cannot work on."""
     needs, problems = needs_of(config), []
-    for name, base in config.bases.items():
-        folder = Path(base.path) if isinstance(base, LocalBase) else Path(Layout(config).base(name))
+    for name in config.bases:
+        folder = _folder_at_hand(config, name)
         brought = [problem for file in ("config.json", "tokenizer_config.json") if (problem := own_code(folder / file))]
         problems += [f"bases.{name}: {problem}" for problem in brought]
 
@@ -295,5 +314,6 @@ def check_files(config: Config) -> None:
     problems += [problem for base in config.bases for problem in _incomplete(config, base)]
     problems += _unsupported(config) + length_problems(config)
     problems += [f"deploy.formats: {problem}" for problem in map(missing_packages, config.deploy.formats) if problem]
+    problems += local_problems(config, {base: _folder_at_hand(config, base) for base in config.bases})
     if problems:
         raise ConfigError(problems)

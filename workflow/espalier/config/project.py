@@ -21,7 +21,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Analysis = Literal["representations", "errors", "weights"]
 """Questions that can be asked about a student besides its quality and cost."""
-RESERVED_BASES = ("bases", "prepared", "latency", "records")
+RESERVED_BASES = ("bases", "prepared", "latency", "records", "teachers")
 TEACHER = "teacher"
 """Name of the pseudo-plan under which teachers are stored; its percent is 0."""
 LINEAR = "linear"
@@ -79,11 +79,12 @@ class Config(Block):
     """Processes that share the batches of one training job, each with its own GPU if there are GPUs. Results depend on it only
     by rounding, so a change runs nothing again. [processes; ours]"""
     bases: Annotated[dict[Name, Base], Field(min_length=1)]
-    """Pre-trained encoders, each under a name of your choice. [name → base]"""
+    """Pre-trained encoders, each under a name of your choice. May be left out where `teacher` names a fine-tuned checkpoint,
+    which is then the only base, under the name `own`. [name → base]"""
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     """Data sets; a known task may have an empty block. [name → task]"""
     teacher: Teacher = Teacher()
-    """Fine-tuning of the teachers. [ours]"""
+    """The teachers: fine-tuned here, or fine-tuned already. [ours]"""
     pretrain: Pretrain = Pretrain()
     """Training of the teachers of text tasks. [ours]"""
     teacher_outputs: TeacherOutputs = TeacherOutputs()
@@ -146,6 +147,10 @@ class Config(Block):
         """The teacher's settings for a task, with `per_task` applied."""
         return for_task(self.teacher, task)
 
+    def teacher_on(self, base: str, task: str) -> Teacher:
+        """The teacher's settings for a base on a task, with `per_task` and then `per_base` applied."""
+        return for_base(self.teacher_for(task), base)
+
     def pretrain_for(self, task: str) -> Pretrain:
         """The settings of a text task's teacher, with `per_task` applied."""
         return for_task(self.pretrain, task)
@@ -160,10 +165,36 @@ def for_task(settings: Settings, task: str) -> Settings:
     if task not in settings.per_task:
         return settings.model_copy(update={"per_task": {}})  # type: ignore[return-value]  # Settings is one class of three
 
+    return _changed(settings, "per_task", task)
+
+
+def for_base(teacher: Teacher, base: str) -> Teacher:
+    """A teacher's settings for a base, with `per_base` applied and then emptied."""
+    if base not in teacher.per_base:
+        return teacher.model_copy(update={"per_base": {}})
+    return _changed(teacher, "per_base", base)
+
+
+def _changed(settings: Settings, key: str, name: str) -> Settings:
+    """Settings with the changes that stand under a name in one of their blocks."""
     # through JSON, so that the block is validated again as if it came from the file
     fields = json.loads(settings.model_dump_json())
-    changes = fields.pop("per_task")[task]
-    return type(settings).model_validate(_merge(fields, changes))  # type: ignore[return-value]
+    changes = fields.pop(key)[name]
+
+    if isinstance(settings, Teacher):
+        fields |= _left_out(key, fields, changes)
+    return type(settings).model_validate(_merge(fields, changes))  # type: ignore[return-value]  # Settings is one class of three
+
+
+def _left_out(key: str, fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """What a teacher loses where a task or a base names a checkpoint: nothing that says where another one is goes with it."""
+    lost: dict[str, Any] = {}
+    if {"source", "path", "id", "revision"} & changes.keys():
+        lost = dict.fromkeys(("path", "id", "revision", "sha256"))
+        lost |= {"per_base": {}} if key == "per_task" else {}
+    elif key == "per_task":
+        lost = {"per_base": {base: own for base, own in fields["per_base"].items() if base not in changes.get("per_base", {})}}
+    return lost
 
 
 def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from espalier.config.kinds import ANALYSED, KIND_RULES, LABELLED, PACKED, Kind
 from espalier.config.known_tasks import KNOWN, overlay
 from espalier.config.project import Config, for_task
 from espalier.config.targets import Timed
+from espalier.config.teachers.checks import teacher_problems
+from espalier.config.teachers.sources import with_base
 from espalier.config.training import Plan, Pretrain, Teacher, Training
 
 NUMBER = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d{1,3}")
@@ -27,7 +29,7 @@ def parse(raw: dict[str, Any]) -> Config:
     Raises:
         ConfigError: all problems, one line for each.
     """
-    raw = _numbers(json.loads(json.dumps(raw, default=str)))
+    raw = with_base(_numbers(json.loads(json.dumps(raw, default=str))))
     if unwritable := list(_unwritable(raw, "")):
         raise ConfigError(unwritable)
 
@@ -50,6 +52,7 @@ def parse(raw: dict[str, Any]) -> Config:
     )
 
     # these checks look settings up by task and plan, which must be right first
+    problems += [] if problems else teacher_problems(config)
     problems += [] if problems else _train_scores_without_labels(config) + _padding_below_rows(config) + _torn_pairs(config)
     problems += _analyses_of_nothing(config)
     problems += [] if problems else chain_problems(config)
@@ -134,7 +137,7 @@ def _per_task_problems(config: Config) -> list[str]:
             if (kind := config.tasks[task].kind) not in kinds:
                 problems.append(f"{where}: {place} works on tasks of kind {', '.join(sorted(kinds))}; {task} is of kind {kind}")
                 continue
-            if fixed := {"path", "method", "base"} & settings.per_task[task].keys():
+            if fixed := ({"path", "method", "base"} if isinstance(settings, Plan) else set()) & settings.per_task[task].keys():
                 problems.append(f"{where}: {', '.join(sorted(fixed))} cannot differ between tasks; make another plan")
                 continue
             try:

@@ -187,7 +187,7 @@ def _known(name: str) -> tuple[str, ...]:
 
 def _teachers() -> Iterator[str]:
     yield _section(2, "Teacher", Teacher, list(Teacher.model_fields))
-    text = "It also has the other keys of the block [teacher](#teacher)."
+    text = "It also has the keys of the block [teacher](#teacher) from `learning_rate` to `checkpoint`."
     yield _section(2, "Pretrain", Pretrain, own_keys(Pretrain), text)
 
 

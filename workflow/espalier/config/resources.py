@@ -46,6 +46,7 @@ attention maps 5.6 GB in all for a model of 91 MB and 128 tokens."""
 INFERENCE_NEEDS = Needs(memory_mb=3000, minutes=60, copies=8, gpu=1)
 NEEDS = {
     "finetune": TRAINING_NEEDS,
+    "admit": INFERENCE_NEEDS,
     "pretrain": TRAINING_NEEDS,
     "latency": INFERENCE_NEEDS,
     "teach": INFERENCE_NEEDS,

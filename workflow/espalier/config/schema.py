@@ -17,6 +17,7 @@ from espalier.config.project import Config
 def schema() -> dict[str, Any]:
     """The schema of the configuration as users write it: a known task may leave out what its name brings."""
     whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+    whole["required"].remove("bases")  # the teacher's checkpoint may be the only base
     for block in ("bases", "tasks", "plans"):
         whole["properties"][block]["additionalProperties"] = False  # names of another form
     own_names = whole["properties"]["tasks"].pop("patternProperties")

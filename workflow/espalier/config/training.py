@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from espalier.config.blocks import Block, Many, short_yaml
+from espalier.config.blocks import Block, Commit, HubId, Many, Sha256, short_yaml
 from espalier.config.families import ENCODERS, STRUCTURED
 from espalier.config.kinds import LABELLED, Kind
 from espalier.config.starts import Start
@@ -20,6 +20,8 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Epochs = NonNegative
 ClipScope = Literal["trainable", "all"]
 """Which gradients count in the norm that is clipped: those of parameters that are trained, or those of frozen ones too."""
+Matching = Literal["by-name", "by-position"]
+"""How the classes of a fine-tuned checkpoint are matched with a task's."""
 Removal = Literal["nothing", "weights", "structure"]
 """What a method removes: single weights, which leaves zeros in matrices of the same shape, or whole parts."""
 
@@ -69,13 +71,52 @@ class Training(Block):
         return None
 
 
-class Teacher(Training):
+class FineTuning(Training):
     """Fine-tuning of a base on a task."""
 
     epochs: Positive = 3.0
     """Passes over the training rows. [epochs; inferred: SDP]"""
     per_task: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Other settings for single tasks, for example {rte: {epochs: 6.0}}. [task → keys of this block; ours]"""
+
+
+class Teacher(FineTuning):
+    """The teachers: bases that are fine-tuned here, or checkpoints that somebody has fine-tuned already."""
+
+    source: Literal["finetune", "local", "hub"] = "finetune"
+    """Where teachers come from: finetune trains them; local and hub take a fine-tuned checkpoint with its head, which is
+    checked and scored and not trained. Its weights must be safetensors, its architecture and tokenizer the base's. Where it is
+    the base itself, leave `bases` out. [ours]"""
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """Source local: folder of the checkpoint, with config.json, model.safetensors and a tokenizer. Its contents count, not
+    where it lies. [path; ours]"""
+    id: HubId | None = None
+    """Source hub: name of the checkpoint on the hub. [hub name; ours]"""
+    revision: Commit | None = None
+    """Source hub: commit of the checkpoint, so that the same configuration always reads the same files. [commit; ours]"""
+    sha256: Sha256 | None = None
+    """SHA-256 digest of the checkpoint's model.safetensors; if given, the run stops when the file has another. Digests of all
+    files stand in source.json and in run.json of the teacher. [digest; ours]"""
+    classes: Matching = "by-name"
+    """How the classes of a checkpoint's head are matched with the task's: by-name puts the head's rows in the task's order, and
+    refuses names that differ in more than upper and lower case; by-position takes the outputs as they come, for heads whose
+    classes have no names, such as LABEL_0. [ours]"""
+    per_base: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Another checkpoint for single bases: the keys source, path, id, revision, sha256 and classes. Inside per_task for a base
+    on a task; a task that names a checkpoint itself takes none of these over. [base → keys of this block; ours]"""
+
+    @model_validator(mode="after")
+    def _of_one_source(self) -> Self:
+        needed = {"finetune": (), "local": ("path",), "hub": ("id", "revision")}
+        own = needed[self.source]
+        if missing := [key for key in own if getattr(self, key) is None]:
+            raise ValueError(f"source {self.source} needs {', '.join(missing)}")
+        others = [key for key in ("path", "id", "revision") if key not in own and getattr(self, key) is not None]
+        if others:
+            raise ValueError(f"source {self.source} has no {', '.join(others)}; allowed: {', '.join(needed)} as source")
+        if self.source == "finetune" and self.sha256 is not None:
+            raise ValueError("source finetune has no sha256: what is trained here has no digest beforehand")
+        return self
 
 
 class Pretrain(Training):

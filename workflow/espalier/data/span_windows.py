@@ -1,7 +1,8 @@
 """Span tasks: questions and contexts become rows of tokens, several windows where a context is long.
 
 Windows overlap by `stride` tokens. The answer's places are those of its first and last token in the window that holds the
-whole of it; elsewhere they are 0, the place of [CLS] (Devlin et al. 2019, arXiv 1810.04805, and its run_squad.py).
+whole of it; elsewhere, and where a question has no answer, they are 0, the place of [CLS] (Devlin et al. 2019, arXiv
+1810.04805, and its run_squad.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from espalier.data.spans import SPANS_KEY
+from espalier.data.spans import NO_ANSWER, SPANS_KEY
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
@@ -69,7 +70,8 @@ def write_windows(encoder: PreTrainedTokenizerBase, cutting: Cutting, rows: Path
         UserError: the room that a question leaves is not larger than the stride, or a context has no token.
     """
     source = pq.ParquetFile(rows)
-    schema = _schema("token_type_ids" in encoder.model_input_names, "set" in source.schema_arrow.names, cutting)
+    names = source.schema_arrow.names
+    schema = _schema("token_type_ids" in encoder.model_input_names, "set" in names, NO_ANSWER in names, cutting)
     questions = windows = 0
     with atomic(tokens) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for batch in source.iter_batches(QUESTIONS_AT_ONCE):
@@ -79,13 +81,14 @@ def write_windows(encoder: PreTrainedTokenizerBase, cutting: Cutting, rows: Path
     return questions, windows
 
 
-def _schema(typed: bool, evaluation: bool, cutting: Cutting) -> pa.Schema:
+def _schema(typed: bool, evaluation: bool, no_answer: bool, cutting: Cutting) -> pa.Schema:
     fields = {"input_ids": pa.list_(pa.int32()), **({"token_type_ids": pa.list_(pa.int8())} if typed else {})}
     fields |= dict.fromkeys(("start", "end", "context_from", "context_to"), pa.int32())
     if evaluation:
         fields |= {"set": pa.string(), "example": pa.int32(), "offsets": pa.list_(pa.int32())}
         fields |= {"id": pa.string(), "context": pa.string(), "answers": pa.list_(pa.string())}
-    return pa.schema(fields, {SPANS_KEY: json.dumps({"max_answer_length": cutting.max_answer_length})})
+    said = {"max_answer_length": cutting.max_answer_length} | ({NO_ANSWER: True} if no_answer else {})
+    return pa.schema(fields, {SPANS_KEY: json.dumps(said)})
 
 
 def _columns(
@@ -158,8 +161,11 @@ def _grouped(windows: Sequence[Window], count: int) -> list[list[Window]]:
 def _token_span(windows: Sequence[Window], row: dict[str, Any]) -> tuple[int, int] | None:
     """Where the first token of the (first) answer begins and its last one ends, in characters; None where it has none.
 
-    Tokens may be wider than the answer, and characters at its ends may belong to none.
+    A question without an answer has no such tokens. Tokens may be wider than the answer, and characters at its ends may belong
+    to none.
     """
+    if not row["answers"]["answer_start"]:
+        return None
     begin = row["answers"]["answer_start"][0]
     stop = begin + len(row["answers"]["text"][0])
     touched = [offset for window in windows for offset in window.offsets if offset[0] < stop and offset[1] > begin]

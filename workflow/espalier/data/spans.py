@@ -25,6 +25,8 @@ from espalier.data.batches import Batch, TokenisedRows, on_device, tokens_in
 OUT = -1.0e4
 """Logit of a place that cannot be the answer's: its probability is 0 in every precision, and two of them differ by 0."""
 SPANS_KEY = b"espalier"
+NO_ANSWER = "no_answer"
+"""Column of prepared rows, and entry of a tokenised table, that says that questions may have no answer."""
 
 
 def place_logits(
@@ -62,11 +64,16 @@ class Examples:
     """Where each context token of a window begins and ends, in characters of the context."""
     max_answer_length: int
     """Tokens."""
+    no_answer: bool = False
+    """Whether questions may have no answer in their context."""
+    threshold: float | None = None
+    """Null score above which a question has no answer; None where it is to be chosen."""
 
     @classmethod
     def of(cls, table: pa.Table) -> Examples:
         """Read the questions and their gold answers from a table that the tokenise stage wrote for evaluation."""
         whole = table.filter(table["context"].is_valid()).to_pydict()
+        said = json.loads(table.schema.metadata[SPANS_KEY])
         return cls(
             ids=whole["id"],
             contexts=whole["context"],
@@ -75,7 +82,8 @@ class Examples:
             example=table["example"].to_numpy(),
             first=table["context_from"].to_numpy(),
             offsets=[offsets.values.to_numpy().reshape(-1, 2) for offsets in table["offsets"]],
-            max_answer_length=json.loads(table.schema.metadata[SPANS_KEY])["max_answer_length"],
+            max_answer_length=said["max_answer_length"],
+            no_answer=said.get(NO_ANSWER, False),
         )
 
 
@@ -146,7 +154,8 @@ def best_places(
     """Score, start and end of the best answer in each window: the largest sum of both logits with start <= end.
 
     Source: Devlin et al. 2019, arXiv 1810.04805, section 4.2. All pairs are compared, so no shorter list of the best starts
-    and ends is needed; the first of equal ones counts. [CLS] is no answer, since every question has one.
+    and ends is needed; the first of equal ones counts. [CLS] is no answer: `null_scores` compares
+    with it where there may be none.
     """
     starts, ends = logits.chunk(2, dim=1)
     width = starts.shape[1]
@@ -176,6 +185,29 @@ def answers_of(logits: Float[Tensor, "windows both"], examples: Examples) -> lis
         offsets, first = examples.offsets[window], examples.first[window]
         texts.append(context[offsets[start[window] - first, 0] : offsets[end[window] - first, 1]].strip())
     return texts
+
+
+def null_scores(logits: Float[Tensor, "windows both"], examples: Examples) -> Float[np.ndarray, " questions"]:
+    """How much more a model holds a question to have no answer than to have its best one.
+
+    Source: Devlin et al. 2019, arXiv 1810.04805, §4.3, and its run_squad.py: s_null - s_best, with s_null = S·C + E·C of [CLS],
+    the lowest one of a question's windows, because one window with an answer is enough.
+    """
+    score, _, _ = best_places(logits, examples.max_answer_length)
+    best = score.numpy()[best_windows(score.numpy(), examples)]
+
+    starts, ends = logits.chunk(2, dim=1)
+    lowest = np.full(len(examples.contexts), np.inf)
+    np.minimum.at(lowest, examples.example, (starts[:, 0] + ends[:, 0]).numpy().astype(np.float64))
+    return lowest - best
+
+
+def null_probabilities(logits: Float[Tensor, "windows both"], examples: Examples) -> Float[np.ndarray, " questions"]:
+    """The probability of no answer: that of [CLS] as start and as end, the lowest one of a question's windows."""
+    normalisers = torch.stack([half.logsumexp(dim=1) - half[:, 0] for half in logits.chunk(2, dim=1)]).sum(dim=0)
+    lowest = np.ones(len(examples.contexts))
+    np.minimum.at(lowest, examples.example, (-normalisers).exp().numpy().astype(np.float64))
+    return lowest
 
 
 def answer_probabilities(logits: Float[Tensor, "windows both"], examples: Examples) -> Float[np.ndarray, " questions"]:

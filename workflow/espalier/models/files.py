@@ -54,7 +54,7 @@ def open_with_head(files: Sequence[Path], kind: Kind, classes: Sequence[str] | N
         setattr(config, name, value)
 
     generator = torch.get_rng_state()
-    model, report = _open(folder, config, kind)
+    model, report = open_with_report(folder, config, kind)
     if problem := encoder_problem(model, report):
         raise UserError(f"{folder}/{problem}")
 
@@ -117,7 +117,7 @@ def open_student(files: Sequence[Path], kind: Kind) -> PreTrainedModel:
         UserError: weights are missing, left over or of another shape.
     """
     folder = folder_of(files)
-    model, report = _open(folder, AutoConfig.from_pretrained(folder), kind)
+    model, report = open_with_report(folder, AutoConfig.from_pretrained(folder), kind)
 
     wrong = {what: sorted(map(str, keys)) for what, keys in report.items() if keys and what.endswith("_keys")}
     if wrong:
@@ -137,7 +137,8 @@ def _auto_class(kind: Kind) -> type:
     return getattr(transformers, KIND_RULES[kind].auto_class)
 
 
-def _open(folder: Path, config: PreTrainedConfig, kind: Kind) -> tuple[PreTrainedModel, dict]:
+def open_with_report(folder: Path, config: PreTrainedConfig, kind: Kind) -> tuple[PreTrainedModel, dict]:
+    """A model with the head of a kind of task, and which of its weights are missing, left over, or of another shape."""
     with reading(folder / "model.safetensors", SafetensorError):
         return _auto_class(kind).from_pretrained(
             folder,

@@ -1,4 +1,4 @@
-"""What a task's rows are made from, wherever it lies: content decides whether rows are made anew, not the name of a folder."""
+"""What a task's rows, and teachers of one's own, are made from: content decides what is made anew, not the name of a folder."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import shlex
 from functools import cache
 from pathlib import Path
 
+from espalier.config.data import LocalBase
 from espalier.config.job_specs import PrepareSpec, prepare_spec
+from espalier.config.layout import local_files
 from espalier.config.project import Config
+from espalier.config.teachers.specs import fetch_teacher_spec
 from espalier.runtime.files import sha256
 
 
@@ -25,6 +28,21 @@ def rows_made_from(config: Config, task: str) -> str:
         sets = config.tasks[task].evaluation_sets
         rows |= {"train": _content(rows["train"]), "validation": {name: _content(path) for name, path in sets.items()}}
     return json.dumps(block)
+
+
+def teacher_made_from(config: Config, base: str, task: str) -> str:
+    """What `fetch_teacher` reads, as JSON, with the digests of the files of a local folder in the place of its path.
+
+    Args:
+        config: checked; the folder is there.
+        base: one of its bases.
+        task: one of its tasks, whose teacher on this base is a checkpoint of the user's.
+    """
+    source = fetch_teacher_spec(config, base, task).base
+    block = source.model_dump(mode="json")
+    if isinstance(source, LocalBase):
+        block["path"] = {Path(path).name: _digest(path) for path in local_files(source)}
+    return json.dumps({"base": block})
 
 
 def named_files(made_from: str, command: str) -> tuple[str, dict[str, str]]:
@@ -47,8 +65,11 @@ def named_files(made_from: str, command: str) -> tuple[str, dict[str, str]]:
     return spec, {path: digest.partition(".")[0] for path, digest in digests.items()}
 
 
-@cache
 def _content(path: str) -> str:
     """Ending and digest of a file: the ending says how it is read."""
-    file = Path(path)
-    return f"{sha256(file)}{file.suffix}"
+    return f"{_digest(path)}{Path(path).suffix}"
+
+
+@cache
+def _digest(path: str) -> str:
+    return sha256(Path(path))

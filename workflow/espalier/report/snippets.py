@@ -35,6 +35,8 @@ class TextInputs(NamedTuple):
     """Names of the classes in order, where a text may have several; else nothing."""
     thresholds: tuple[float, ...] = ()
     """Kind multilabel: the probability of each class from which on it counts as predicted."""
+    no_answer_threshold: float | None = None
+    """Kind span: null score above which a question has no answer; None where every question has one."""
 
 
 def inputs_in(config: Mapping[str, Any]) -> TextInputs:
@@ -64,11 +66,13 @@ def details_in(config: Mapping[str, Any]) -> dict[str, Any]:
     serving = config.get(SERVING, {})
     sides = sides_of(serving["text"], serving.get("template")) if "text" in serving else ()
     made = () if all(side.plain for side in sides) else sides
+    details = {"sides": made, "no_answer_threshold": serving.get("no_answer_threshold")}
     if "thresholds" not in serving:
-        return {"sides": made}
+        return details
+
     names = {int(place): name for place, name in config["id2label"].items()}
     classes = tuple(names[place] for place in sorted(names))
-    return {"sides": made, "classes": classes, "thresholds": tuple(serving["thresholds"])}
+    return {**details, "classes": classes, "thresholds": tuple(serving["thresholds"])}
 
 
 def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
@@ -210,15 +214,25 @@ def _windows(inputs: TextInputs, runtime: str) -> list[str]:
 
 
 def _answers(inputs: TextInputs) -> list[str]:
-    """The best answer over all windows, by the rule of espalier/data/spans.py."""
+    """The best answer over all windows, by the rule of espalier/data/spans.py; empty where a question has none."""
+    threshold = inputs.no_answer_threshold
+    answer = "best[question][1].strip()"
+    nulls: list[str] = []
+    if threshold is not None:
+        answer = f'"" if nulls[question] - best[question][0] > {threshold!r} else {answer}'
+        nulls = [
+            "    null = start_logits[window][0] + end_logits[window][0]",
+            "    nulls[question] = min(null, nulls.get(question, null))",
+        ]
     return [
-        "best = {}",
+        "best, nulls = {}, {}" if nulls else "best = {}",
         "for window, question in enumerate(windows):",
+        *nulls,
         "    places = [place for place, part in enumerate(encoded.sequence_ids(window)) if part == 1]",
         "    for first, start in enumerate(places):",
         f"        for end in places[first : first + {inputs.max_answer_length}]:",
         "            score = start_logits[window][start] + end_logits[window][end]",
         '            if score > best.get(question, (-float("inf"), ""))[0]:',
         "                best[question] = score, contexts[question][offsets[window][start][0] : offsets[window][end][1]]",
-        "answers = [best[question][1].strip() for question in range(len(questions))]",
+        f"answers = [{answer} for question in range(len(questions))]",
     ]

@@ -1,0 +1,1 @@
+"""Settings and checks of teachers that somebody has fine-tuned already."""
