@@ -187,7 +187,9 @@ def _data_set(spec: CardSpec, task: Mapping[str, Any]) -> dict[str, str]:
 
 def languages(spec: CardSpec, facts: Facts) -> list[str]:
     """Languages of the rows: those that the task names, or else those of built-in tasks and known data sets of the hub."""
-    return list(spec.languages) or sorted({"en" for source in facts.task["sources"] if "builtin" in source or source.get("id") in ENGLISH})
+    return list(spec.languages) or sorted(
+        {"en" for source in facts.task["sources"] if "builtin" in source or source.get("id") in ENGLISH}
+    )
 
 
 def _metrics_of(scores: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from espalier.config.project import Progress
 from espalier.config.training import Training
-from espalier.data.batches import Batch, TaskRows, epoch_order
+from espalier.data.batches import Batch, TaskRows
 from espalier.evaluation.predict import Scores, selection_set
 from espalier.methods.base import Method
 from espalier.models.dropout import with_cheap_dropout
@@ -33,6 +33,7 @@ from espalier.runtime.device import random_state, set_random_state
 from espalier.runtime.errors import Interrupted, UserError
 from espalier.training.history import History
 from espalier.training.optimizer import adamw
+from espalier.training.projection import projection_for
 from espalier.training.saves import Saves
 from espalier.training.schedule import learning_rate_factor, steps_of_epoch
 from espalier.training.sharing import Share
@@ -81,7 +82,7 @@ class Loop:
     def __post_init__(self) -> None:
         size = self.settings.micro_batch_size
         self.micro = size if isinstance(size, int) else self.settings.batch_size
-        self.steps_per_epoch = steps_of_epoch(len(self.rows), self.settings.batch_size)
+        self.steps_per_epoch = steps_of_epoch(self.rows.epoch_rows, self.settings.batch_size)
         self._ready: tuple[np.ndarray | None, Batch | None] = None, None
 
         # Some terms are means over padding, so a method may ask for rows of one length.
@@ -107,6 +108,9 @@ class Loop:
         with_cheap_dropout(self.student)
         self.method.teacher = self.teacher.model if self.teacher else None
         self.method.begin(self.student, self.masks)
+        self.projection = projection_for(self.student, self.method.teacher, self.method)
+        if self.projection is not None:
+            self.projection.to(self.accelerator.device)
 
         # evaluation_mode keeps accelerate from wrapping the model: it sets the precision, we average the gradients.
         self.model = self.accelerator.prepare_model(self.student, evaluation_mode=True)
@@ -128,7 +132,7 @@ class Loop:
             while self.step < steps:
                 # The order depends on seed and epoch alone, so a resumed run goes on with the batch that was next.
                 epoch, first = divmod(self.step, self.steps_per_epoch)
-                order = epoch_order(self.rows.lengths, self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
+                order = self.rows.epoch_order(self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
 
                 ahead = order[first : first + steps - self.step]
                 for picked, following in zip_longest(ahead, ahead[1:]):
@@ -147,7 +151,8 @@ class Loop:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
-        return adamw(self.student, self.method.parameter_groups(), **rates)
+        projection = [] if self.projection is None else [{"params": [self.projection.weight], "weight_decay": 0.0}]
+        return adamw(self.student, [*self.method.parameter_groups(), *projection], **rates)
 
     def _one_step(self, picked: np.ndarray) -> None:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
@@ -286,7 +291,9 @@ class Loop:
 
         with self.accelerator.autocast(), method.around_forward(), self._rounding():
             outputs = forward(self.model, share.own, method.representation, method.needs_hidden_states, method.relations)
-        return share.join(outputs), self.teacher(batch) if self.teacher else None
+        joined = share.join(outputs)
+        joined = joined if self.projection is None else self.projection(joined)
+        return joined, self.teacher(batch) if self.teacher else None
 
     def _rounding(self) -> AbstractContextManager[None]:
         """Lets linear maps round in the last epoch, where asked for. The step decides, so a resumed run does the same."""
@@ -406,6 +413,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "method": self.method.state_dict(),
             "micro": self.micro,
+            "projection": {} if self.projection is None else self.projection.state_dict(),
             "random": distributed.everyones([random_state(self.accelerator.device, self.method.generator)]),
         }
 
@@ -425,6 +433,8 @@ class Loop:
         self.history.truncate(state["history"])
         self._take_up(state)
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.projection is not None:
+            self.projection.load_state_dict(state["projection"])
 
         # A run that goes on with more processes than before has no generator saved for the new ones.
         if distributed.index() < len(state["random"]):
