@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -149,7 +149,7 @@ class TokenisedRows(TaskRows):
         """These rows in batches of at least so many tokens."""
         return replace(self, least=length)
 
-    def with_unlabelled(self, path: Path, share: float) -> Self:
+    def with_unlabelled(self, path: Path, share: float) -> TokenisedRows:
         """These rows, and after them the tokenised texts without labels of a file.
 
         Args:

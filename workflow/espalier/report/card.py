@@ -91,6 +91,8 @@ def render(spec: CardSpec, facts: Facts) -> str:
     return page.render(
         spec=spec,
         pair=spec.pair,
+        vectors=KIND_RULES[spec.kind].vectors,
+        unlabelled_rows=max(record.get("unlabelled_rows", 0) for record in facts.records),
         taught_by=spec.taught_by,
         front_matter=Markup(front.strip()),
         aim=aim(spec.target),
@@ -134,7 +136,7 @@ def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
         **({"language": spoken} if spoken else {}),
-        "library_name": "transformers",
+        "library_name": "sentence-transformers" if KIND_RULES[spec.kind].vectors else "transformers",
         "pipeline_tag": KIND_RULES[spec.kind].pipeline,
         **base,
         **({"datasets": data} if data else {}),

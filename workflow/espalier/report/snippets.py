@@ -52,7 +52,7 @@ def inputs_in(config: Mapping[str, Any]) -> TextInputs:
 
 
 def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
-    """Lines that end with `logits`, or with `answers` where a text's answer is a span.
+    """Lines that end with `logits`, with `answers` where a text's answer is a span, or with `vectors`.
 
     Args:
         format: one that the model has.
@@ -66,6 +66,8 @@ def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
     span = inputs.kind == "span"
     encoding = _windows(inputs, runtime) if span else _texts(inputs, runtime)
     running = [*_RUN_SPAN[runtime], *_answers(inputs)] if span else [_RUN[runtime]]
+    if KIND_RULES[inputs.kind].vectors:
+        running = [_RUN[runtime].replace("logits", "states", 1).replace("logits", "last_hidden_state"), *_VECTORS]
     return "\n".join([*imports, "", f"folder = {folder!r}", *opened, *encoding, *running])
 
 
@@ -103,6 +105,12 @@ _RUN = {
     "onnxruntime": f'logits = session.run(["logits"], {_FED["onnxruntime"]})[0]',
     "OpenVINO": f'logits = model({_FED["OpenVINO"]})["logits"]',
 }
+_VECTORS = [
+    'mask = encoded["attention_mask"][:, :, None]',
+    "means = (states * mask).sum(1) / mask.sum(1)",
+    "vectors = means / (means**2).sum(1)[:, None] ** 0.5",
+]
+"""From the states of tokens to vectors of length 1, in torch and in numpy."""
 _RUN_SPAN = {
     "PyTorch": [
         "outputs = model(**encoded)",

@@ -33,7 +33,7 @@ from espalier.runtime.device import random_state, set_random_state
 from espalier.runtime.errors import Interrupted, UserError
 from espalier.training.history import History
 from espalier.training.optimizer import adamw
-from espalier.training.projection import projection_for
+from espalier.training.projection import VectorProjection, projection_for
 from espalier.training.saves import Saves
 from espalier.training.schedule import learning_rate_factor, steps_of_epoch
 from espalier.training.sharing import Share
@@ -78,6 +78,8 @@ class Loop:
     """Score and step of the best evaluation so far, where the best checkpoint is asked for."""
     last_finite: dict[str, float] = field(default_factory=dict)
     """Loss terms of the last step that was looked at."""
+    projection: VectorProjection | None = field(default=None, init=False)
+    """What brings vectors of a narrower student to the teacher's width, where vectors are compared."""
 
     def __post_init__(self) -> None:
         size = self.settings.micro_batch_size
