@@ -51,7 +51,7 @@ include: "workflow/rules/export.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/deploy.smk"
 include: "workflow/rules/trim.smk"
-include: "workflow/rules/sentences.smk"
+include: "workflow/rules/vectors.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/card.smk"
 include: "workflow/rules/table.smk"
@@ -76,7 +76,6 @@ rule all:
         deployed=[f"{RESULTS}/deploy.csv"] if study.deploy.formats else [],
         cards=layout.cards(),
         trimmed=[f"{folder}/trim.json" for folder in layout.trimmed()],
-        pooled=layout.pooled(),
     localrule: True
 
 

@@ -51,7 +51,7 @@ CONFIG = {
         },
         "small": {"method": "small-dense", "path": [0.5], "epochs": 4.0, **EQUAL},
     },
-    "deploy": {"formats": ["torch", "onnx", "onnx-int8"], "max_drop": 0.5, "vocabulary": {"keep": "used"}},
+    "deploy": {"formats": ["torch", "onnx", "onnx-int8"], "max_drop": 0.5, "factorise": {"rank": 6}},
     "measure": {"repeats": 3, "length": 16},
     "progress": {"log_every": 2},
 }

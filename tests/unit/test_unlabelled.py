@@ -157,7 +157,11 @@ def test_pairs_are_rows_of_two_columns(tmp_path):
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [
-        ("text\none\nknown\n", {"rows": 2}, r"task mine: unlabelled.rows: got 2; there are 1 \(2 texts read, 1 of them rows of"),
+        (
+            "text\none\nknown\n",
+            {"rows": 2},
+            r"task mine: unlabelled.rows: got 2; there are 1 \(2 texts read, 1 of them rows",
+        ),
         ("text\nknown\n", {}, r"task mine: unlabelled.rows: got all; there are 0"),
         ("words\none\n", {}, r"a.csv: there is no column 'text'"),
         ("text\none\n \n", {}, r"a.csv, data row 2, column 'text': got the empty text"),

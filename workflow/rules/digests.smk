@@ -3,7 +3,7 @@ from espalier.config.kinds import KINDS, rules_module
 from espalier.config.methods import METHODS
 from espalier.provenance.code_digest import code_digest, work_folder
 
-RULES_ALONE = ("pack", "linear", "export", "trim", "measure", "card", "pool")  # stages that ask no kind of task, but its rules
+RULES_ALONE = ("pack", "linear", "export", "trim", "measure", "card")  # stages that ask no kind of task, but its rules
 
 
 def code(stage, *more):

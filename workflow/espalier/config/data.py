@@ -32,7 +32,7 @@ KEYS_REFUSED: dict[str, tuple[str, ...]] = {
     "hub": (),
 }
 """Kind or source of a task → keys that such a task must not have."""
-OWN_KEYS = dict.fromkeys(key for rules in KIND_RULES.values() for key in rules.own_keys)
+KEYS_OF_SOME_KINDS = dict.fromkeys(key for rules in KIND_RULES.values() for key in rules.own_keys)
 """Keys that only some kinds of task have."""
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -120,7 +120,7 @@ class Task(Block):
     """Column of the labels. For kind span it holds answers in SQuAD's form, {text: …, answer_start: …}, both lists, with starts
     in characters of the context. For kind embedding it is the score of a pair in evaluation sets; training files need none.
     [column; ours]"""
-    retrieval: dict[Name, Annotated[tuple[str, str], Many]] | None = None
+    retrieval: dict[Name, Annotated[tuple[str, ...], Many, Field(min_length=2, max_length=2)]] | None = None
     """Kind embedding: evaluation sets that are files of queries and their right texts rather than scored pairs, each with its
     two columns, such as {search: [query, answers]}. The second column holds a text or a list of texts; all of them together are
     what is searched. [set → columns; ours]"""
@@ -200,7 +200,7 @@ class Task(Block):
         if missing := [key for key in needed if not getattr(self, key)]:
             raise ValueError(f"kind {self.kind} with source {self.source} needs {', '.join(missing)}")
 
-        others = tuple(key for key in OWN_KEYS if key not in self.rules.own_keys)
+        others = tuple(key for key in KEYS_OF_SOME_KINDS if key not in self.rules.own_keys)
         refused = KEYS_REFUSED[self.kind] + KEYS_REFUSED[self.source] + others
         if extra := [key for key in refused if getattr(self, key)]:
             raise ValueError(f"kind {self.kind} with source {self.source} has no {', '.join(extra)}")

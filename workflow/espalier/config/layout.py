@@ -11,10 +11,10 @@ from espalier.config.blocks import ConfigError
 from espalier.config.chains import Student, share_of, student_before, tasks_for
 from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, LocalBase
 from espalier.config.deployment.embeddings import tokenizer_problem
-from espalier.config.deployment.formats import ONNX_FILE, SENTENCE_FILES, converted_files
+from espalier.config.deployment.formats import ONNX_FILE, converted_files
 from espalier.config.families import ENCODERS, STRUCTURED, BaseUses, family_problems, own_code, read_object
 from espalier.config.job_specs import readers
-from espalier.config.kinds import ANALYSED, LABELLED, VECTORS
+from espalier.config.kinds import ANALYSED, LABELLED
 from espalier.config.lengths import length_problems
 from espalier.config.project import READY_MADE, TEACHER, Config
 from espalier.config.targets import Timed, percent_of
@@ -116,12 +116,6 @@ class Layout:
             return []
         compact = [f"{folder}/deploy/compact.json" for folder in self.students()]
         return compact + [f"{folder}/deploy/trimmed.json" for folder in self._scored_trimmed()]
-
-    def pooled(self) -> list[str]:
-        """The lists of modules by which sentence-transformers opens models that give vectors."""
-        names = [names for names in self._names() if names[1] in self.config.tasks_of(*VECTORS)]
-        kinds = ("compact", "trimmed") if self.config.deploy.trims else ("compact",)
-        return [f"{self.student(*each)}/{kind}/{SENTENCE_FILES[0]}" for each in names for kind in kinds]
 
     def cards(self) -> list[str]:
         """The cards of all models, and of those with smaller embeddings that were scored."""

@@ -1,4 +1,4 @@
-"""Texts without labels beside a task's own rows: read from the user's files, each once, and none that the task has already."""
+"""Texts without labels beside a task's own rows: from the user's files, each once, and none that the task has already."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from espalier.data.files import read_file
 from espalier.data.labelled import SourceTable, checked_texts
 from espalier.runtime.errors import UserError
 
-Row = tuple[str, ...]
+TextRow = tuple[str, ...]
 """The text of a row, or both texts of a pair."""
 
 
-def unlabelled_rows(settings: CollectSpec, known: set[Row]) -> pa.Table:
+def unlabelled_rows(settings: CollectSpec, known: set[TextRow]) -> pa.Table:
     """The rows to use, with the columns that a task's rows have.
 
     Args:
@@ -28,31 +28,33 @@ def unlabelled_rows(settings: CollectSpec, known: set[Row]) -> pa.Table:
     Raises:
         UserError: a file or column is not as it must be, or there are too few rows.
     """
-    found: dict[Row, None] = {}
+    texts: dict[TextRow, None] = {}
     read = left_out = 0
     for path, columns in settings.unlabelled.columns_of(settings.text):
         for row in _rows_of(Path(path), columns, settings.pair):
             read += 1
             left_out += row in known
             if row not in known:
-                found[row] = None
+                texts[row] = None
 
     said = (
-        f"{read:,} texts read, {left_out:,} of them rows of the task, {read - left_out - len(found):,} not for the first time"
+        f"{read:,} texts read, {left_out:,} of them rows of the task, {read - left_out - len(texts):,} not for the first time"
     )
     wanted = settings.unlabelled.rows
-    if len(found) < (wanted or 1):
+    if len(texts) < (wanted or 1):
         asked = "all" if wanted is None else f"{wanted:,}"
-        raise UserError(f"task {settings.name}: unlabelled.rows: got {asked}; there are {len(found):,} ({said})")
+        raise UserError(f"task {settings.name}: unlabelled.rows: got {asked}; there are {len(texts):,} ({said})")
 
     names = ("text_a", "text_b") if settings.pair else ("text_a",)
-    table = pa.table({name: pa.array(texts, pa.string()) for name, texts in zip(names, zip(*found, strict=True), strict=True)})
+    table = pa.table(
+        {name: pa.array(column, pa.string()) for name, column in zip(names, zip(*texts, strict=True), strict=True)}
+    )
     table = table if wanted is None else samples.split(table, None, wanted)[0]
     print(f"{settings.name}: {table.num_rows:,} texts without labels; {said}", flush=True)
     return table
 
 
-def rows_in(path: Path) -> Iterator[Row]:
+def rows_in(path: Path) -> Iterator[TextRow]:
     """The texts of every prepared row of a task."""
     file = pq.ParquetFile(path)
     names = [name for name in ("text_a", "text_b") if name in file.schema_arrow.names]
@@ -60,11 +62,10 @@ def rows_in(path: Path) -> Iterator[Row]:
         yield from zip(*(batch[name].to_pylist() for name in names), strict=True)
 
 
-def _rows_of(path: Path, columns: Row, pair: bool) -> Iterator[Row]:
+def _rows_of(path: Path, columns: TextRow, pair: bool) -> Iterator[TextRow]:
     """The rows of one file: pairs, or every text of every column."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file (texts without labels); looked in {Path.cwd()}")
     source = SourceTable(str(path), read_file(path, columns))
     for group in [columns] if pair else [(column,) for column in columns]:
-        texts = checked_texts(source, group)
-        yield from zip(*(column.to_pylist() for column in texts.values()), strict=True)
+        yield from zip(*(column.to_pylist() for column in checked_texts(source, group).values()), strict=True)

@@ -40,7 +40,7 @@ from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
 
-class Embedding(TaskKind[VectorRows, Tensor]):
+class Vectors(TaskKind[VectorRows, Tensor]):
     """Rows are texts without labels; a model gives a vector each."""
 
     rules = embedding.RULES

@@ -102,7 +102,7 @@ class GatePruning(Method):
 
     @property
     def dimensions(self) -> Bool[Tensor, " hidden"]:
-        """Those that the stages before have left."""
+        """Hidden dimensions that the stages before have left."""
         return self.before[HIDDEN]
 
     @property

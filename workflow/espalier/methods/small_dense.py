@@ -48,7 +48,7 @@ class SmallDense(LogitDistillation):
 
     @property
     def dimensions(self) -> Bool[Tensor, " hidden"]:
-        """Those that were kept."""
+        """Hidden dimensions that were kept."""
         return self.kept[HIDDEN]
 
     def _choose(self, budget: SizeBudget) -> Masks:

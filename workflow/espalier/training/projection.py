@@ -23,6 +23,7 @@ class VectorProjection(nn.Module):
 
     def __init__(self, width: int, target: int, kept: Bool[Tensor, " target"] | None, generator: torch.Generator) -> None:
         super().__init__()
+        # Without knowledge of the dimensions any columns will do: they are learned.
         if kept is not None and int(kept.sum()) == width:
             weight = torch.eye(target)[:, kept.cpu()]
         else:
@@ -31,11 +32,13 @@ class VectorProjection(nn.Module):
 
     def matrix(self) -> Float[Tensor, "target width"]:
         """The orthonormal columns: Q of W = QR, with the signs that make the diagonal of R positive, so that Q is unique."""
+        # Gradients flow through QR, so the optimiser may change the weight freely.
         columns, triangle = torch.linalg.qr(self.weight)
         return columns * triangle.diagonal().sign()
 
     def forward(self, outputs: Outputs) -> Outputs:
         """The outputs with the vectors at the teacher's width; their lengths stay 1."""
+        # s -> P s for every row; |P s| = |s|, because P'P = I
         return replace(outputs, logits=outputs.logits.float() @ self.matrix().T)
 
 
@@ -49,6 +52,8 @@ def projection_for(student: nn.Module, teacher: nn.Module | None, method: Method
     """
     if teacher is None or not KIND_RULES[method.stage.kind].vectors:
         return None
+
+    # a student that lost no hidden dimension lies in the teacher's space already
     own, other = _width(student), _width(teacher)
     return None if own == other else VectorProjection(own, other, method.dimensions, method.generator)
 

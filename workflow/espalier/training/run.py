@@ -76,6 +76,8 @@ def open_training_rows(files: Sequence[Path], kind: Kind, share: float | None, p
         seed: of the run.
     """
     train, *texts = files
+
+    # Rows with labels come first: a row's number tells whether it has one.
     rows: Any = open_rows(train, kind, pad, seed)
     for path in texts:
         rows = rows.with_unlabelled(path, share)

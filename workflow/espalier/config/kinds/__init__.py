@@ -15,7 +15,7 @@ KINDS = {
     "classification": "espalier.kinds.classification:Classification",
     "regression": "espalier.kinds.regression:Regression",
     "span": "espalier.kinds.span:Span",
-    "embedding": "espalier.kinds.embedding:Embedding",
+    "embedding": "espalier.kinds.embedding:Vectors",
     "text": "espalier.kinds.text:Text",
 }
 """Kind → `module:Class` of its `TaskKind`."""

@@ -12,7 +12,7 @@ class CollectSpec(Block):
     """Read texts without labels and turn them into token ids."""
 
     name: str
-    """Of the task."""
+    """Name of the task."""
     rows: TokeniseSpec
     """How the task's rows become tokens."""
     text: tuple[str, ...]
