@@ -70,6 +70,7 @@ def write_export(folder: Path, model: PreTrainedModel, spec: ExportSpec, *format
         student=[student / "config.json", student / "model.safetensors"],
         tokenizer=[base / "tokenizer.json", base / "tokenizer_config.json"],
         decisions=[],
+        sentences=[],
         **{name: compact / file for name, file in OUTPUTS.items()},
     )
 

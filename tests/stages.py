@@ -91,7 +91,7 @@ def _parts(config: Any, run: str, root: Path, done: Callable[[str], Path]) -> Pa
         return "recover", recover_spec(config, "mine", "sdp", SEED, PERCENT), models, TRAINED
     if run == "export":
         tokenizer = inside(root / "base", "tokenizer.json", "tokenizer_config.json")
-        models = {"student": inside(done("cofi"), *MODEL), "tokenizer": tokenizer, "decisions": []}
+        models = {"student": inside(done("cofi"), *MODEL), "tokenizer": tokenizer, "decisions": [], "sentences": []}
         return "export", export_spec(config, "mine"), models, EXPORTED
     if run == "fetch":
         return "fetch", fetch_spec(config, "tiny"), {}, FETCHED

@@ -174,6 +174,7 @@ class Study:
     def export(self, student: Path) -> Path:
         """The compact folder of a student."""
         lists = {"student": inside(student, *MODEL), "tokenizer": inside(self.base, *TOKENIZER)}
+        lists |= {"decisions": [], "sentences": []}
         written = {option: student / "compact" / file for option, file in EXPORTED.items()}
         stage("export", job_specs.export_spec(self.config, TASK), lists, written)
         return student / "compact"

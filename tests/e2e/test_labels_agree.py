@@ -97,7 +97,7 @@ def exported(folder: Path, form: str, classes: list[str] | None) -> Path:
     run("finetune", job_specs.finetune_spec(config, "mine", 1), {"base": model, "tokens": list(tokens.values())}, teacher)
     student = [out / "teacher" / file for file in list(TRAINED.values())[:2]]
     compact = {name: out / "compact" / file for name, file in EXPORTED.items()}
-    files = {"student": student, "tokenizer": tokenizer, "decisions": []}
+    files = {"student": student, "tokenizer": tokenizer, "decisions": [], "sentences": []}
     run("export", job_specs.export_spec(config, "mine"), files, compact)
     scored = {
         "task": card,

@@ -14,8 +14,9 @@ import yaml
 from huggingface_hub import ModelCard
 
 from espalier.config import parse
-from espalier.config.job_specs import CardSpec, card_spec, fetch_spec
+from espalier.config.job_specs import fetch_spec
 from espalier.config.methods import METHODS, PAPERS
+from espalier.config.reporting.specs import CardSpec, card_spec
 from espalier.config.targets import Latency, Parameters, Speedup
 from espalier.models.onnx import write_onnx
 from espalier.report.card import Facts, aim, code, escaped, front_matter, languages, render

@@ -8,9 +8,10 @@ import pytest
 
 from espalier.config import ConfigError, parse
 from espalier.config.chains import tasks_for
-from espalier.config.job_specs import CompressSpec, card_spec, compress_spec, recover_spec, report_spec
+from espalier.config.job_specs import CompressSpec, compress_spec, recover_spec
 from espalier.config.layout import Layout
 from espalier.config.methods import METHODS
+from espalier.config.reporting.specs import card_spec, report_spec
 
 FOLDER = "results/small/minilm"
 NARROW = {"method": "homodistil", "path": [0.5, 0.75]}

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 from matplotlib.figure import Figure
 
 from espalier.config import parse
-from espalier.config.job_specs import report_spec
 from espalier.config.pictures import ScoreCurve
+from espalier.config.reporting.specs import report_spec
 from espalier.report.ablation_figures import arms, draw_score_curve, score_curve_figures
 from espalier.results.quality import Quality
 from espalier.results.summary import Group, Mean

@@ -16,6 +16,7 @@ from espalier.config import Config, parse
 from espalier.config import job_specs as specs
 from espalier.config.deployment import specs as deployment_specs
 from espalier.config.deployment.formats import converted_files
+from espalier.config.reporting import specs as reporting_specs
 from tests import tiny
 
 SECRET = "correct-horse-battery-staple"
@@ -93,7 +94,7 @@ def making(config: Config) -> Iterator[Command]:
     paths = {"base": [BASE / name for name in TRAINED], "task": TASK, "tokens": TOKENS, "work": Path("work/finetune")}
     paths |= {"config": MODEL[0], "weights": MODEL[1], "history": HISTORY, "record": RECORD}
     yield "finetune", specs.finetune_spec(config, "mine", 1), paths
-    paths = {"student": MODEL, "tokenizer": WORDS, "decisions": [], "code": READY / "modeling_espalier.py"}
+    paths = {"student": MODEL, "tokenizer": WORDS, "decisions": [], "sentences": [], "code": READY / "modeling_espalier.py"}
     paths |= {name: READY / file for name, file in COMPACT.items()}
     paths |= {"tokenizer-json": READY / "tokenizer.json", "tokenizer-config": READY / "tokenizer_config.json"}
     yield "export", specs.export_spec(config, "mine"), paths
@@ -112,11 +113,11 @@ def judging(config: Config) -> Iterator[Command]:
     paths = {"scores": SCORES, "teacher": SCORES, "cost": COST, "records": [RECORD], "structure": [], "task": TASK}
     paths |= {"source": BASE / "source.json", "config": READY / "config.json", "card": READY / "README.md", "trimmed": []}
     paths |= {"deployment": [TEACHER / "deploy/compact.json"]}
-    yield "card", specs.card_spec(config, "base", "mine", "teacher", 1, "0"), paths
+    yield "card", reporting_specs.card_spec(config, "base", "mine", "teacher", 1, "0"), paths
     linear = PREPARED / "linear.json"
     yield "linear", specs.linear_spec(config), {**ROWS, "task": TASK, "linear": linear}
     gathered = {"scores": [SCORES], "costs": [COST], "records": [RECORD], "table": RESULTS / "table.csv"}
-    yield "table", specs.report_spec(config), gathered | {"linear": [linear], "metrics": RESULTS / "metrics.json"}
+    yield "table", reporting_specs.report_spec(config), gathered | {"linear": [linear], "metrics": RESULTS / "metrics.json"}
     paths = {
         "deployments": [TEACHER / "deploy/compact.json"],
         "costs": [COST],
@@ -136,7 +137,7 @@ def judging(config: Config) -> Iterator[Command]:
     }
     paths |= {"anatomy": [RESULTS / "figures/analyses.svg"], "findings": [RESULTS / "analyses.json"]}
     paths |= {name: RESULTS / "figures" / f"{name}.svg" for name in PICTURES}
-    yield "report", specs.report_spec(config), gathered | paths | {"report": RESULTS / "report.html"}
+    yield "report", reporting_specs.report_spec(config), gathered | paths | {"report": RESULTS / "report.html"}
 
 
 def through_all_stages(config: Config) -> None:

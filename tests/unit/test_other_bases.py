@@ -9,9 +9,10 @@ import pytest
 
 from espalier.config import parse
 from espalier.config.blocks import ConfigError
-from espalier.config.job_specs import card_spec, compress_spec, report_spec
+from espalier.config.job_specs import compress_spec
 from espalier.config.layout import Layout, check_files, needs_of
 from espalier.config.project import Config
+from espalier.config.reporting.specs import card_spec, report_spec
 from espalier.provenance.job_environment import tell_jobs, told_needs
 from tests.conftest import MINILM
 

@@ -209,6 +209,7 @@ def test_export_and_evaluate(task: Path, tmp_path: Path, monkeypatch: pytest.Mon
         student=[student / name for name in names.values()],
         tokenizer=[task / "base/tokenizer.json", task / "base/tokenizer_config.json"],
         decisions=[],
+        sentences=[],
         **{name: compact / file for name, file in written.items()},
     )
     graph = onnx.load(compact / "onnx/model.onnx").graph

@@ -188,7 +188,7 @@ def test_the_stage_by_itself(tmp_path, capsys):
     for store, stores in (("always", True), ("auto", False)):
         notes.append(tmp_path / f"{store}.json")
         settings = storing(store, passes=0.0).model_dump_json()
-        teach.run(spec, settings, teacher=files, tokens=tokens, work=work, outputs=notes[-1])
+        teach.run(spec, settings, teacher=files, tokens=[tokens], work=work, outputs=notes[-1])
         contents = read_json(work / CONTENTS)
         assert bool(contents["layers"]) is stores and contents["why"] in capsys.readouterr().out
         assert contents["bytes"] == sum(path.stat().st_size for path in work.glob("*.npy"))

@@ -278,6 +278,7 @@ def test_a_text_model_is_exported_and_measured_like_any_other(tmp_path):
         student=inside(tmp_path, "config.json", "model.safetensors"),
         tokenizer=inside(tmp_path, "tokenizer.json", "tokenizer_config.json"),
         decisions=[],
+        sentences=[],
         config=compact / "config.json",
         weights=compact / "model.safetensors",
         code=compact / "modeling_espalier.py",

@@ -87,6 +87,7 @@ def run(folder: Path, kind: str = "classification", pairs: bool = False, **wante
         onnx=places["onnx/model.onnx"],
         tokenizer_json=places["tokenizer.json"],
         tokenizer_config=places["tokenizer_config.json"],
+        sentences=[],
         report=folder / "trimmed/trim.json",
     )
     assert all(path.is_file() for path in places.values())

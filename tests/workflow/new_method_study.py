@@ -8,6 +8,7 @@ from pathlib import Path
 
 from espalier.__main__ import main
 from espalier.config import job_specs, parse
+from espalier.config.reporting import specs as reporting_specs
 from tests import stages
 
 PLANS = """
@@ -48,7 +49,16 @@ for run, folder in folders.items():
     compact.mkdir()
     outputs = [part for name, file in stages.EXPORTED.items() for part in (f"--{name}", compact / file)]
     student = ["--student", *(folder / name for name in stages.MODEL)]
-    do("export", job_specs.export_spec(config, "mine"), *student, "--tokenizer", *tokenizer, "--decisions", *outputs)
+    do(
+        "export",
+        job_specs.export_spec(config, "mine"),
+        *student,
+        "--tokenizer",
+        *tokenizer,
+        "--decisions",
+        "--sentences",
+        *outputs,
+    )
 
     read = ["--model", *(compact / name for name in stages.MODEL), *rows]
     scores = ["--scores", folder / "scores.json", "--predictions", folder / "predictions.parquet"]
@@ -61,7 +71,7 @@ def files(name):
     return [path for folder in folders.values() for path in [folder / name] if path.exists()]
 
 
-spec = job_specs.report_spec(config)
+spec = reporting_specs.report_spec(config)
 read = ["--scores", *files("scores.json"), "--costs", *files("cost.json"), "--records", *files("run.json")]
 do("table", spec, *read, "--linear", "--table", root / "table.csv", "--metrics", root / "metrics.json")
 pictures = [part for name in ("quality", "size", "structure", "training") for part in (f"--{name}", root / f"{name}.svg")]

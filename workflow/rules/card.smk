@@ -30,7 +30,7 @@ rule card:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(job_specs.card_spec, "base", "task", "plan", "seed", "percent"),
+        spec=spec(reporting_specs.card_spec, "base", "task", "plan", "seed", "percent"),
         code=code("card", "file:report/templates/card.md.j2"),
     shell:
         r"""

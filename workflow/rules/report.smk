@@ -36,7 +36,7 @@ rule report:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=spec(job_specs.report_spec),
+        spec=spec(reporting_specs.report_spec),
         code=code("report", *(f"file:report/templates/{name}" for name in PAGE_TEMPLATES)),
     shell:
         r"""

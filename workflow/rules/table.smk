@@ -22,7 +22,7 @@ rule table:
     conda:
         "../../envs/espalier.yaml"
     params:
-        spec=lambda w: job_specs.report_spec(study).model_dump_json(exclude={"max_drop"}),
+        spec=lambda w: reporting_specs.report_spec(study).model_dump_json(exclude={"max_drop"}),
         code=code("table"),
     shell:
         r"""

@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block, Commit, HubId, LanguageCode, Licence, Many, Name, Requirement, Sha256
 from espalier.config.kinds import KIND_RULES, Kind, Metric, ReportedMetric
-from espalier.config.kinds.rules import TaskRules
+from espalier.config.kinds.rules import FILE_FORMATS, TaskRules
 from espalier.config.kinds.sides import template_problem
+from espalier.config.kinds.unlabelled import Unlabelled
 
 TEXT_METRICS = KIND_RULES["text"].reported
 """What every text task reports; the first one is its score."""
@@ -110,7 +111,8 @@ class Task(Block):
     kind: Kind
     """Kind of task: classification and regression predict a class or a number for one text or a pair, multilabel any number of
     classes; ranking tells how well texts answer queries; span answers questions from a context; tokens gives each word of a
-    sentence a tag; text has rows without labels, for masked-language modelling."""
+    sentence a tag; embedding gives a vector for each text and learns from the base's own vectors, without labels; text has rows
+    without labels, for masked-language modelling."""
     source: Literal["builtin", "files", "hub"]
     """Where the rows come from: the documentation of installed packages, your files, or the Hugging Face hub."""
     train: str | None = None
@@ -121,8 +123,9 @@ class Task(Block):
     text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=4)]
     """Columns of the text: one, two for pairs, or up to four. The first of several is one text, and the others, joined by
     " | ", are the text beside it. Exactly one for kind text; question and context, in this order, for kind span; the query
-    first for kind ranking; for kind tokens one with lists of words, `words` by default. In CoNLL files columns are called by
-    their numbers, and the first one is `words`; in CoNLL-U they have their own names, and FORM is `words`, too. [columns]"""
+    first for kind ranking; for kind embedding each text of each column is a training row, and two columns are the pairs of
+    evaluation sets; for kind tokens one with lists of words, `words` by default. In CoNLL files columns are called by their
+    numbers, and the first one is `words`; in CoNLL-U they have their own names, and FORM is `words`, too. [columns]"""
     template: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)] | None = None
     """How columns make the one text of a row, or the two: templates that name columns in braces, such as
     ["{query}", "{title}: {body}"]. Every text column occurs in one. Double braces stand for braces. null joins columns as
@@ -130,13 +133,20 @@ class Task(Block):
     label: str | None = None
     """Column of the labels. For kind span it holds answers in SQuAD's form, {text: …, answer_start: …}, both lists, with starts
     in characters of the context; for kind multilabel lists of classes, and null where every class has a column of 0 and 1; for
-    kind ranking grades, 0 for a text that does not answer its query; for kind tokens a list of tags, one for each word, `tags`
-    by default: in CoNLL files the last column, in CoNLL-U UPOS. [column; ours]"""
+    kind ranking grades, 0 for a text that does not answer its query; for kind embedding the score of a pair in evaluation sets,
+    and training files need none; for kind tokens a list of tags, one for each word, `tags` by default: in CoNLL files the last
+    column, in CoNLL-U UPOS. [column; ours]"""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """Kind multilabel: what stands between the labels of a row where the column holds texts, such as ";". null reads lists,
     which parquet and jsonl can hold. [text; ours]"""
     query: str | None = None
     """Kind ranking: column that tells queries apart; null takes the first text column. [column; ours]"""
+    retrieval: dict[Name, Annotated[tuple[str, ...], Many, Field(min_length=2, max_length=2)]] | None = None
+    """Kind embedding: evaluation sets that are files of queries and their right texts rather than scored pairs, each with its
+    two columns, such as {search: [query, answers]}. The second column holds a text or a list of texts; all of them together are
+    what is searched. [set → columns; ours]"""
+    unlabelled: Unlabelled | None = None
+    """Further texts without labels, for tasks of kind classification, regression and embedding. [ours]"""
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
     """Names of the classes in order; null reads them from the training rows. For kind multilabel without `label` they are
     names of columns. [classes; ours]"""
@@ -203,6 +213,11 @@ class Task(Block):
         return tuple(dict.fromkeys((*self.text, *labels, *filter(None, [self.query]))))
 
     @property
+    def columns_together(self) -> bool:
+        """Whether several text columns make a row; otherwise each text of each column is one."""
+        return len(self.text) > 1 and not self.rules.vectors
+
+    @property
     def rules(self) -> TaskRules:
         """What tasks of this kind may say."""
         return KIND_RULES[self.kind]
@@ -243,8 +258,6 @@ class Task(Block):
         refused = KEYS_REFUSED[self.kind] + KEYS_REFUSED[self.source]
         if extra := [key for key in refused if getattr(self, key)]:
             raise ValueError(f"kind {self.kind} with source {self.source} has no {', '.join(extra)}")
-        if problem := self.rules.problem(self):
-            raise ValueError(problem)
         if self.template and (problem := template_problem(self.text, self.template)):
             raise ValueError(f"template: {problem}")
 
@@ -280,4 +293,21 @@ class Task(Block):
                     raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(allowed)}")
         if SELECTION in self.evaluation_sets or TRAIN in self.evaluation_sets:
             raise ValueError("'train' and 'selection' are not allowed as names of evaluation sets")
+        return self
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        if problem := self.rules.problem(self):
+            raise ValueError(problem)
+        if self.unlabelled and (problem := self.rules.no_unlabelled):
+            raise ValueError(f"unlabelled: a task of kind {self.kind} has no texts without labels: {problem}")
+        needed = len(self.text) if self.columns_together else None
+        for path, columns in self.unlabelled.columns_of(self.text) if self.unlabelled else ():
+            if PurePosixPath(path).suffix not in FILE_FORMATS:
+                raise ValueError(f"unlabelled: file {path!r} has no known format; allowed: {', '.join(FILE_FORMATS)}")
+            if needed and len(columns) != needed:
+                got = f"got {len(columns)} column{'s' if len(columns) > 1 else ''} of text"
+                raise ValueError(f"unlabelled: file {path!r}: {got}; {needed} columns make a row, so {needed} are needed")
+            if len(set(columns)) < len(columns):
+                raise ValueError(f"unlabelled: file {path!r}: a column of text occurs twice, got {', '.join(columns)}")
         return self

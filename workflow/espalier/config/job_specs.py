@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
-
 from espalier.config.blocks import Block
-from espalier.config.chains import Student, epochs_to, runs_on, source_of, student_before, students_of, target_of
+from espalier.config.chains import Student, epochs_to, runs_on, share_of, student_before, target_of
 from espalier.config.data import Base, Task
 from espalier.config.kinds import Kind, Metric, ReportedMetric
-from espalier.config.kinds.sides import sides_of
-from espalier.config.methods import HISTORY_COLUMNS, SCORE_CURVES, AnyPlan
-from espalier.config.pictures import HistoryColumn, ScoreCurve
+from espalier.config.methods import AnyPlan
 from espalier.config.project import Analysis, Config, Device, Measure, Precision, Progress
 from espalier.config.targets import Target, stage_of
 from espalier.config.teacher_outputs import NumberFormat, Reads
@@ -68,6 +64,8 @@ class TaskGoal(Block):
 
     kind: Kind
     metric: Metric | ReportedMetric
+    share: float | None = None
+    """Part of an epoch's rows that has no labels; None where no such rows are read."""
 
 
 class TrainingSpec(Block):
@@ -194,68 +192,17 @@ class LinearSpec(Block):
     repeats: int
 
 
-class CardSpec(Block):
-    """Describe a model to whoever takes it away."""
-
-    project: str
-    base: str
-    licence: str | None
-    """The base's licence."""
-    task: str
-    kind: Kind
-    max_length: int
-    pair: bool = False
-    """Whether a row is a pair of texts."""
-    stride: int | None = None
-    """Kind span: tokens by which windows overlap."""
-    max_answer_length: int | None = None
-    """Kind span: longest answer, in tokens."""
-    plan: str
-    method: str
-    seed: int
-    target: Target | None
-    """None for a teacher."""
-    taught_by: str | None = None
-    """Base of the teacher, where the model is made from another base."""
-    start: str | None = None
-    """Student of another plan that the path began with."""
-    max_drop: float = 0.01
-    """Largest loss of score with which a format passes."""
-    languages: tuple[str, ...] = ()
-    """Languages of the texts, where the task names them."""
-    files: dict[str, str] = Field(default_factory=dict)
-    """Split → the user's file; what other jobs read does not hold these paths, so files may move."""
-
-
-class ReportSpec(Block):
-    """Gather a project's results."""
-
-    project: str
-    methods: dict[str, str]
-    """Plan → method."""
-    starts: dict[str, str] = Field(default_factory=dict)
-    """Student → student of another plan that its path began with, where there is one; both as task/plan/percent."""
-    before: dict[str, str] = Field(default_factory=dict)
-    """Student → student that its own stage started from, where there is one; both as task/plan/percent."""
-    columns: dict[str, tuple[HistoryColumn, ...]] = Field(default_factory=dict)
-    """Method → the columns that it logs, for the methods of this study."""
-    score_curves: list[ScoreCurve] = Field(default_factory=list)
-    """Pictures of scores that methods of this study declare."""
-    max_drop: float = 0.01
-    """Loss of score beyond which a format is marked as failed."""
-
-
-def _goal(task: Task) -> TaskGoal:
-    return TaskGoal(kind=task.kind, metric=task.metrics[0])
+def _goal(task: Task, share: float | None) -> TaskGoal:
+    return TaskGoal(kind=task.kind, metric=task.metrics[0], share=share)
 
 
 def _machine(config: Config) -> Machine:
     return Machine(device=config.device, precision=config.precision)
 
 
-def _training(config: Config, task: str, seed: int) -> dict[str, Any]:
+def _training(config: Config, task: str, seed: int, share: float | None = None) -> dict[str, Any]:
     """What every training stage reads."""
-    return {"seed": seed, "goal": _goal(config.tasks[task]), "machine": _machine(config), "progress": config.progress}
+    return {"seed": seed, "goal": _goal(config.tasks[task], share), "machine": _machine(config), "progress": config.progress}
 
 
 def fetch_spec(config: Config, base: str) -> FetchSpec:
@@ -264,9 +211,10 @@ def fetch_spec(config: Config, base: str) -> FetchSpec:
 
 
 def prepare_spec(config: Config, task: str) -> PrepareSpec:
-    """What `prepare` reads; how many packed rows of a corpus are used is the business of `pack`."""
+    """What `prepare` reads; packed rows of a corpus are counted by `pack`, and texts without labels are read by `collect`."""
     block, whole = config.tasks[task], {"rows": None, "evaluation_rows": None}
-    return PrepareSpec(name=task, task=block if block.rules.labelled else block.model_copy(update=whole))
+    own = {"unlabelled": None} | ({} if block.rules.labelled else whole)
+    return PrepareSpec(name=task, task=block.model_copy(update=own))
 
 
 def tokenise_spec(config: Config, task: str) -> TokeniseSpec:
@@ -290,7 +238,9 @@ def pretrain_spec(config: Config, task: str, seed: int) -> PretrainSpec:
 
 def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
     """What `finetune` reads."""
-    return FinetuneSpec(**_training(config, task, seed), settings=config.teacher_for(task))
+    # a base that teaches by itself is not trained, so no setting counts
+    settings = FineTuning() if config.tasks[task].rules.vectors else config.teacher_for(task)
+    return FinetuneSpec(**_training(config, task, seed), settings=settings)
 
 
 def readers(config: Config, task: str) -> dict[str, Reads]:
@@ -301,8 +251,12 @@ def readers(config: Config, task: str) -> dict[str, Reads]:
     rules = config.tasks[task].rules
     if config.teacher_outputs.store == "never" or not rules.labelled:
         return {}
-    plans = {plan: config.plan_for(plan, task).reads for plan in config.plans if runs_on(config, plan, task)}
-    return {plan: reads for plan, reads in plans.items() if reads and (rules.one_vector or not reads.representation)}
+    plans = {plan: config.plan_for(plan, task) for plan in config.plans if runs_on(config, plan, task)}
+    # texts without labels are among the stored rows, and only plans that distil read them
+    mixed = config.tasks[task].unlabelled is not None
+    plans = {name: plan for name, plan in plans.items() if plan.distils or not mixed}
+    read = {name: plan.reads for name, plan in plans.items()}
+    return {name: reads for name, reads in read.items() if reads and (rules.one_vector or not reads.representation)}
 
 
 def teach_spec(config: Config, task: str, part: str) -> TeachSpec:
@@ -343,7 +297,7 @@ def _student_spec(config: Config, student: Student, seed: int, *, unread: set[st
     target, _ = stage_of(settings.path, student.percent)
 
     return CompressSpec(
-        **_training(config, student.task, seed),
+        **_training(config, student.task, seed, share_of(config, student.task, student.plan)),
         plan=_for_one_stage(settings, target, unread),
         new_head=settings.start == "pretrained" if before is None else before.task != student.task,
         before=target_of(config, before) if before else None,
@@ -369,7 +323,8 @@ def export_spec(config: Config, task: str) -> ExportSpec:
     return ExportSpec(
         task=task,
         kind=block.kind,
-        text=block.text,
+        # a vector is that of one text, whatever columns the task has
+        text=block.text[:1] if block.rules.vectors else block.text,
         template=block.template,
         max_length=block.max_length,
         stride=block.stride,
@@ -398,52 +353,3 @@ def measure_spec(config: Config, task: str) -> MeasureSpec:
 def linear_spec(config: Config) -> LinearSpec:
     """What `linear` reads."""
     return LinearSpec(batch_sizes=config.measure.batch_sizes, repeats=config.measure.repeats)
-
-
-def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percent: str) -> CardSpec:
-    """What `card` reads."""
-    block, settings = config.tasks[task], config.plans.get(plan)  # a teacher has no plan
-    made_from = config.ready_made.get(plan, base)
-    return CardSpec(
-        project=config.project,
-        base=made_from,
-        licence=config.bases[made_from].licence,
-        taught_by=base if made_from != base else None,
-        task=task,
-        kind=block.kind,
-        max_length=block.max_length,
-        pair=len(sides_of(block.text, block.template)) == 2,
-        stride=block.stride,
-        max_answer_length=block.max_answer_length,
-        plan=plan,
-        method=settings.method if settings else plan,
-        seed=seed,
-        target=stage_of(settings.path, percent)[0] if settings else None,
-        start=str(source) if settings and (source := source_of(config, Student(task, plan, percent))) else None,
-        max_drop=config.deploy.max_drop,
-        languages=block.language,
-        files={"train": str(block.train), **block.evaluation_sets} if block.source == "files" else {},
-    )
-
-
-def report_spec(config: Config) -> ReportSpec:
-    """What `table` and `report` read."""
-    students = students_of(config)
-    starts = {str(student): source_of(config, student) for student in students}
-    before = {str(student): student_before(config, student) for student in students}
-
-    by_method: dict[str, dict[str, Plan]] = {}
-    for name, plan in config.plans.items():
-        by_method.setdefault(plan.method, {})[name] = plan
-
-    return ReportSpec(
-        project=config.project,
-        methods={name: plan.method for name, plan in config.plans.items()},
-        starts={student: str(source) for student, source in starts.items() if source is not None},
-        before={student: str(earlier) for student, earlier in before.items() if earlier is not None},
-        columns={method: HISTORY_COLUMNS[method] for method in by_method if method in HISTORY_COLUMNS},
-        score_curves=[
-            curve for method, plans in by_method.items() if method in SCORE_CURVES for curve in SCORE_CURVES[method](plans)
-        ],
-        max_drop=config.deploy.max_drop,
-    )

@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from espalier.data.mixing import GROUP, drawn_texts, mixed_order
+
 IGNORED = -100
 """Label of a token that masked-language modelling does not ask for."""
 
-GROUP = 50
-"""Batches that are sorted by length together: enough to save padding, few enough to keep the order random."""
 MULTIPLE = 8
 """On a GPU batches are padded to a multiple of so many tokens."""
 SAMPLE_SEED = 0
@@ -42,7 +42,9 @@ class Batch:
     attention_mask: Int[Tensor, "batch length"]
     token_type_ids: Int[Tensor, "batch length"] | None
     labels: Tensor
-    """One a row, class index or real number; subclasses say what theirs are."""
+    """One a row, class index or real number; subclasses say what theirs are. At rows without a label it says nothing."""
+    labelled: Bool[Tensor, " batch"] | None = field(default=None, kw_only=True)
+    """The rows that have a label, on the CPU; None where all have one."""
 
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments of a model's forward."""
@@ -118,6 +120,16 @@ class TaskRows(ABC):
         """These rows in batches of at least so many tokens; rows that are all of one length stay as they are."""
         return self
 
+    @property
+    def labelled_rows(self) -> int:
+        """Rows that have labels; they come first."""
+        return len(self)
+
+    @property
+    def epoch_rows(self) -> int:
+        """Rows that an epoch has."""
+        return len(self)
+
 
 @dataclass(frozen=True)
 class TokenisedRows(TaskRows):
@@ -131,6 +143,10 @@ class TokenisedRows(TaskRows):
     pad: int
     least: int = field(default=0, kw_only=True)
     """Tokens of a batch at least, padding included."""
+    unlabelled: int = field(default=0, kw_only=True)
+    """Rows at the end of the table that have no label."""
+    share: float = field(default=0.0, kw_only=True)
+    """Part of an epoch's rows that is taken from these, in [0, 1)."""
 
     @classmethod
     def read(cls, path: Path, pad: int) -> TokenisedRows:
@@ -140,11 +156,53 @@ class TokenisedRows(TaskRows):
 
     def sample(self, count: int, name: str) -> TokenisedRows:
         """So many rows at random, or all where there are fewer, as an evaluation set of this name."""
-        return self._take(np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(self))[:count]), name)
+        return self._take(np.sort(np.random.default_rng(SAMPLE_SEED).permutation(self.labelled_rows)[:count]), name)
 
     def widened(self, length: int) -> TokenisedRows:
         """These rows in batches of at least so many tokens."""
         return replace(self, least=length)
+
+    def with_unlabelled(self, path: Path, share: float) -> TokenisedRows:
+        """These rows, and after them the tokenised texts without labels of a file.
+
+        Args:
+            path: a parquet file that `collect` wrote.
+            share: part of an epoch's rows that has no labels, in (0, 1).
+        """
+        texts = tokens_in(pq.read_table(path).combine_chunks())
+        count = len(texts["offsets"]) - 1
+        return replace(
+            self,
+            ids=np.concatenate([self.ids, texts["ids"]]),
+            types=None if self.types is None else np.concatenate([self.types, texts["types"]]),
+            offsets=np.concatenate([self.offsets, self.offsets[-1] + texts["offsets"][1:]]),
+            labels=np.concatenate([self.labels, np.zeros((count, *self.labels.shape[1:]), self.labels.dtype)]),
+            unlabelled=count,
+            share=share,
+        )
+
+    @property
+    def labelled_rows(self) -> int:
+        """Rows before those without labels."""
+        return len(self) - self.unlabelled
+
+    @property
+    def epoch_rows(self) -> int:
+        """All rows with labels once, and so many without that they are the share."""
+        return self.labelled_rows + self._drawn
+
+    @property
+    def _drawn(self) -> int:
+        """Rows without labels of an epoch: n share / (1 - share) beside n rows with labels."""
+        return max(1, round(self.labelled_rows * self.share / (1.0 - self.share))) if self.unlabelled else 0
+
+    def batches_of_epoch(self, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """The batches of one epoch, each with the share of rows without labels."""
+        if not self.unlabelled:
+            return super().batches_of_epoch(batch_size, seed, epoch)
+        labelled = self.labelled_rows
+        drawn = labelled + drawn_texts(self.unlabelled, self._drawn, seed, epoch)
+        return mixed_order(self.lengths, np.arange(labelled), drawn, batch_size, seed, epoch)
 
     def of_set(self, name: str) -> TokenisedRows:
         """The rows of one evaluation set."""
@@ -202,6 +260,7 @@ class TokenisedRows(TaskRows):
             "attention_mask": on_device(real.astype(np.int64), device),
             "token_type_ids": None if types is None else on_device(types, device),
             "labels": on_device(labels, device),
+            "labelled": torch.from_numpy(np.asarray(rows) < self.labelled_rows) if self.unlabelled else None,
         }
 
     def _width(self, longest: int, device: torch.device) -> int:

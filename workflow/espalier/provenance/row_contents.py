@@ -9,6 +9,7 @@ from pathlib import Path
 
 from espalier.config.data import LocalBase
 from espalier.config.job_specs import PrepareSpec, prepare_spec
+from espalier.config.kinds.specs import collect_spec
 from espalier.config.layout import local_files
 from espalier.config.project import Config
 from espalier.config.teachers.specs import fetch_teacher_spec
@@ -43,6 +44,16 @@ def teacher_made_from(config: Config, base: str, task: str) -> str:
     if isinstance(source, LocalBase):
         block["path"] = {Path(path).name: _digest(path) for path in local_files(source)}
     return json.dumps({"base": block})
+
+
+def texts_made_from(config: Config, task: str) -> str:
+    """What `collect` reads, as JSON, with the digest of each of the user's files in the place of its path."""
+    spec = collect_spec(config, task)
+    files = [[_content(path), list(columns)] for path, columns in spec.unlabelled.columns_of(spec.text)]
+    # names of columns matter where a template has them
+    block = spec.model_dump(mode="json", exclude=None if spec.template else {"text"})
+    block["unlabelled"]["files"] = files
+    return json.dumps(block)
 
 
 def named_files(made_from: str, command: str) -> tuple[str, dict[str, str]]:

@@ -11,9 +11,9 @@ import yaml
 from markupsafe import Markup
 
 from espalier.config.deployment.formats import EXPORTED, FORMATS, Format
-from espalier.config.job_specs import CardSpec
 from espalier.config.kinds import KIND_RULES
 from espalier.config.methods import PAPERS
+from espalier.config.reporting.specs import CardSpec
 from espalier.config.targets import Latency, Parameters, Speedup, Target, percent_of
 from espalier.report.snippets import TextInputs, details_in, snippet
 from espalier.results.formats import batch_words, passes
@@ -97,6 +97,8 @@ def render(spec: CardSpec, facts: Facts) -> str:
         pair=spec.pair,
         made_texts=bool(details_in(facts.config)["sides"]),
         thresholds=details_in(facts.config).get("thresholds", ()),
+        vectors=KIND_RULES[spec.kind].vectors,
+        unlabelled_rows=max(record.get("unlabelled_rows", 0) for record in facts.records),
         taught_by=spec.taught_by,
         front_matter=Markup(front.strip()),
         aim=aim(spec.target),
@@ -133,14 +135,15 @@ def _located(source: Mapping[str, str], files: Mapping[str, str]) -> dict[str, s
 def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
     """Metadata for the Hugging Face hub; unknown entries are left out."""
     data = [source["id"] for source in facts.task["sources"] if "id" in source]
-    metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *_metrics_of(facts.scores))]
+    measured = [name for values in facts.scores["sets"].values() for name in _metrics_of(values)]
+    metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *measured)]
     base = {"base_model": facts.source["id"], "base_model_relation": "finetune"} if "id" in facts.source else {}
     paper, spoken = PAPERS.get(spec.method), languages(spec, facts)
     formats = dict.fromkeys(FORMATS[name].runtime.lower() for name in _formats(facts) if name != "torch")
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
         **({"language": spoken} if spoken else {}),
-        "library_name": "transformers",
+        "library_name": "sentence-transformers" if KIND_RULES[spec.kind].vectors else "transformers",
         "pipeline_tag": KIND_RULES[spec.kind].pipeline,
         **base,
         **({"datasets": data} if data else {}),
@@ -165,10 +168,9 @@ def _results(spec: CardSpec, facts: Facts) -> list[dict[str, Any]]:
     """What the hub shows beside the model: the scores on every evaluation set, in fp32."""
     results = []
     for split, values in facts.scores["sets"].items():
-        metrics = [
-            {"type": HUB_METRICS.get(name, name), "value": round(values[name], 6), "name": name}
-            for name in (facts.scores["metric"], *_metrics_of(facts.scores))
-        ]
+        # the metric of the score first; sets of another form have other metrics
+        names = [name for name in (facts.scores["metric"], *_metrics_of(values)) if name in values]
+        metrics = [{"type": HUB_METRICS.get(name, name), "value": round(values[name], 6), "name": name} for name in names]
         results.append(
             {
                 "task": {"type": KIND_RULES[spec.kind].pipeline},
@@ -198,8 +200,9 @@ def languages(spec: CardSpec, facts: Facts) -> list[str]:
     return sorted({"en" for source in facts.task["sources"] if "builtin" in source or source.get("id") in ENGLISH})
 
 
-def _metrics_of(scores: Mapping[str, Any]) -> list[str]:
-    return [name for name in scores["sets"][scores["set"]] if name not in ("rows", "loss")]
+def _metrics_of(values: Mapping[str, Any]) -> list[str]:
+    """Names of the metrics of an evaluation set."""
+    return [name for name in values if name not in ("rows", "loss")]
 
 
 def _formats(facts: Facts) -> list[Format]:

@@ -13,10 +13,10 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from espalier.config.job_specs import ReportSpec
 from espalier.config.kinds import KIND_RULES
 from espalier.config.pictures import ScoreCurve
 from espalier.config.project import LINEAR, TEACHER
+from espalier.config.reporting.specs import ReportSpec
 from espalier.report.ablation_figures import arms_figures, score_curve_figures
 from espalier.report.analysis_figures import (
     Picture,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from espalier.config.job_specs import ReportSpec
 from espalier.config.project import LINEAR, READY_MADE, TEACHER
+from espalier.config.reporting.specs import ReportSpec
 from espalier.report.style import Look, looks
 from espalier.results.answers import Answer, answers
 from espalier.results.comparisons import Comparison

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.job_specs import CardSpec
+from espalier.config.reporting.specs import CardSpec
 from espalier.report.card import Facts, render
 from espalier.runtime.files import atomic, read_json
 

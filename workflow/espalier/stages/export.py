@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from espalier.config.job_specs import ExportSpec
+from espalier.deployment.sentences import write_sentence_files
 from espalier.models.files import open_student, write_compact
 from espalier.models.onnx import write_onnx
 from espalier.runtime.errors import UserError
@@ -25,6 +26,7 @@ def run(
     onnx: Path,
     tokenizer_json: Path,
     tokenizer_config: Path,
+    sentences: list[Path],
 ) -> None:
     """Write the compact folder; its logits must be the student's to the last bit, in ONNX to 1e-4.
 
@@ -33,6 +35,7 @@ def run(
         student, tokenizer: config.json and weights of the model, and the files of its tokenizer.
         decisions: decisions.json, where the task's kind decides something on held-out rows.
         config, weights, code, onnx, tokenizer_json, tokenizer_config: what is written.
+        sentences: written, too: the files by which sentence-transformers opens a model that gives vectors; else none.
     """
     serving = ExportSpec.model_validate_json(spec)
     kind = serving.kind
@@ -46,6 +49,7 @@ def run(
         if not all(torch.equal(one, other) for one, other in pairs):
             raise UserError(f"{weights} does not give the student's logits after it was opened again")
     write_onnx(reopened, onnx)
+    write_sentence_files(sentences, model.config.hidden_size, serving.max_length)
     files = {path.name: path for path in tokenizer}
     for name, target in (("tokenizer.json", tokenizer_json), ("tokenizer_config.json", tokenizer_config)):
         copy_file(files[name], target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.job_specs import ReportSpec
+from espalier.config.reporting.specs import ReportSpec
 from espalier.report.analysis_figures import analyses_file
 from espalier.report.answer import majorities
 from espalier.report.page import report_page

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espalier.config.job_specs import ReportSpec
+from espalier.config.reporting.specs import ReportSpec
 from espalier.results.linear_rows import with_linear
 from espalier.results.summary import groups, nested
 from espalier.results.table import COLUMNS, gather, read_results

@@ -43,13 +43,13 @@ def calibration_batches(rows: TaskRows, count: int, size: int, seed: int, device
     """Some of the rows in batches, shortest rows first: a function of rows, seed and sizes alone.
 
     Args:
-        rows: the training rows, as they are in their first epoch.
+        rows: the training rows, as they are in their first epoch; those without labels are left aside.
         count: rows to take; all, where there are fewer.
         size: rows of a batch.
         seed: of the run.
         device: to put them on.
     """
-    drawn = np.random.default_rng([seed, STREAM, count]).permutation(len(rows))[:count]
+    drawn = np.random.default_rng([seed, STREAM, count]).permutation(rows.labelled_rows)[:count]
 
     # Rows of similar length share a batch and need little padding.
     return [rows.batch(drawn[places], device) for places in in_length_order(rows.lengths[drawn], size)]

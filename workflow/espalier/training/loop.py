@@ -32,8 +32,10 @@ from espalier.runtime import distributed
 from espalier.runtime.device import random_state, set_random_state
 from espalier.runtime.errors import Interrupted, UserError
 from espalier.training.calibration import calibrate, models_of
+from espalier.training.divergence import check_terms
 from espalier.training.history import History
 from espalier.training.optimizer import adamw
+from espalier.training.projection import VectorProjection, projection_for
 from espalier.training.saves import Saves
 from espalier.training.schedule import learning_rate_factor, steps_of_epoch
 from espalier.training.sharing import Share
@@ -80,11 +82,13 @@ class Loop:
     """Rows and seconds of the method's look at training rows, where it took one."""
     last_finite: dict[str, float] = field(default_factory=dict)
     """Loss terms of the last step that was looked at."""
+    projection: VectorProjection | None = field(default=None, init=False)
+    """What brings vectors of a narrower student to the teacher's width, where vectors are compared."""
 
     def __post_init__(self) -> None:
         size = self.settings.micro_batch_size
         self.micro = size if isinstance(size, int) else self.settings.batch_size
-        self.steps_per_epoch = steps_of_epoch(len(self.rows), self.settings.batch_size)
+        self.steps_per_epoch = steps_of_epoch(self.rows.epoch_rows, self.settings.batch_size)
         self._ready: tuple[np.ndarray | None, Batch | None] = None, None
 
         # Some terms are means over padding, so a method may ask for rows of one length.
@@ -111,6 +115,9 @@ class Loop:
         with_cheap_dropout(self.student)
         self.method.teacher = self.teacher.model if self.teacher else None
         self.method.begin(self.student, self.masks)
+        self.projection = projection_for(self.student, self.method.teacher, self.method)
+        if self.projection is not None:
+            self.projection.to(self.accelerator.device)
 
         # evaluation_mode keeps accelerate from wrapping the model: it sets the precision, we average the gradients.
         self.model = self.accelerator.prepare_model(self.student, evaluation_mode=True)
@@ -163,7 +170,8 @@ class Loop:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
-        return adamw(self.student, self.method.parameter_groups(), **rates)
+        projection = [] if self.projection is None else [{"params": [self.projection.weight], "weight_decay": 0.0}]
+        return adamw(self.student, [*self.method.parameter_groups(), *projection], **rates)
 
     def _one_step(self, picked: np.ndarray) -> None:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
@@ -302,7 +310,9 @@ class Loop:
 
         with self.accelerator.autocast(), method.around_forward(), self._rounding():
             outputs = forward(self.model, share.own, method.representation, method.needs_hidden_states, method.relations)
-        return share.join(outputs), self.teacher(batch) if self.teacher else None
+        joined = share.join(outputs)
+        joined = joined if self.projection is None else self.projection(joined)
+        return joined, self.teacher(batch) if self.teacher else None
 
     def _rounding(self) -> AbstractContextManager[None]:
         """Lets linear maps round in the last epoch, where asked for. The step decides, so a resumed run does the same."""
@@ -352,7 +362,8 @@ class Loop:
         logged: dict[str, list[float]] = {}
         for step, totals, norm, extra in self._pending:
             values = {name: float(value) for name, value in totals.items()} | {"gradient_norm": float(norm)}
-            self._check_finite(step, values)
+            check_terms(values, self.last_finite, f"step {step} of {self.method.stage.steps}", self.learning_rate)
+            self.last_finite = values
             for name, value in (values | extra).items():
                 logged.setdefault(name, []).append(float(value))
         means = {name: sum(numbers) / len(numbers) for name, numbers in logged.items()}
@@ -372,22 +383,6 @@ class Loop:
         self._pending: list[tuple[int, dict[str, Tensor], Tensor, Mapping[str, float | Tensor]]] = []
         self._rows_seen = 0
         self._began = time.perf_counter()
-
-    def _check_finite(self, step: int, values: dict[str, float]) -> None:
-        """Stop a diverged run.
-
-        Raises:
-            UserError: a loss or the gradient is infinite or not a number; with the step and the last finite values.
-        """
-        for name, value in values.items():
-            if not math.isfinite(value):
-                what = "the gradient norm" if name == "gradient_norm" else f"loss term '{name}'"
-                known = ", ".join(f"{term} {number:.4g}" for term, number in self.last_finite.items())
-                raise UserError(
-                    f"training diverged at step {step} of {self.method.stage.steps}: {what} is {value}; "
-                    f"last finite values: {known or 'none'}; lower learning_rate ({self.learning_rate:g}) or the term's weight"
-                )
-        self.last_finite = values
 
     def _evaluate(self) -> None:
         """Score the student, write the scores to the history, and keep the state where it is the best so far."""
@@ -422,6 +417,7 @@ class Loop:
             **models_of(self.student, self.method),
             "optimizer": self.optimizer.state_dict(),
             "micro": self.micro,
+            "projection": {} if self.projection is None else self.projection.state_dict(),
             "random": distributed.everyones([random_state(self.accelerator.device, self.method.generator)]),
         }
 
@@ -442,6 +438,8 @@ class Loop:
         self.history.truncate(state["history"])
         self._take_up(state)
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.projection is not None:
+            self.projection.load_state_dict(state["projection"])
 
         # A run that goes on with more processes than before has no generator saved for the new ones.
         if distributed.index() < len(state["random"]):

@@ -24,5 +24,6 @@ RULES = TaskRules(
     analysed=True,
     row_per_text=True,
     no_linear="",
+    no_unlabelled="",
     head=_head,
 )

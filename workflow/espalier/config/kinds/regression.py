@@ -18,6 +18,7 @@ RULES = TaskRules(
     analysed=True,
     row_per_text=True,
     no_linear="",
+    no_unlabelled="",
     refused=("classes", *UNUSED),
     head=_head,
 )

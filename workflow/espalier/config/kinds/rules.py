@@ -33,11 +33,15 @@ class TaskRules:
     needed: tuple[str, ...] = ("label", "metric")
     """Keys that a task of this kind must have."""
     own: tuple[str, ...] = ()
-    """Keys that only tasks of this kind have."""
+    """Keys that only tasks of kinds that name them here have."""
     problem: Callable[[Any], str | None] = no_problem
     """A task → what is wrong with its own keys, together with the others; None if nothing."""
     labelled: bool = True
-    """Whether a row has a label column: such tasks are tokenised and fine-tuned, other tasks are packed and pretrained."""
+    """Whether rows are scored by labels: such tasks are tokenised row by row, other tasks are packed and pretrained."""
+    vectors: bool = False
+    """Whether a model gives a vector for each text: training rows are texts without labels, and the base itself teaches."""
+    no_unlabelled: str = "its losses are made for rows that all have labels"
+    """Why a task has no further texts without labels; empty where it can have some."""
     named_classes: bool = False
     """Whether labels are names of classes."""
     class_problem: Callable[[Sequence[str | None], Sequence[str] | None], str | None] = no_problem

@@ -29,6 +29,7 @@ RULES = TaskRules(
     metrics=("squad-f1", "exact-match", *OF_NO_ANSWER),
     problem=_problem,
     no_linear="its answers are places in a context",
+    no_unlabelled="its answers are places in a context, so a text alone is no row",
     text_columns=(2,),
     columns="two columns, question and context",
     # csv and tsv cannot hold lists of answers

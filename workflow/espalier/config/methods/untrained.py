@@ -24,6 +24,7 @@ class UntrainedPlan(Plan):
 
     target_kinds: ClassVar[frozenset[TargetKind]] = frozenset({"sparsity", "parameters", "latency"})
     removes: ClassVar[Removal] = "structure"
+    no_vectors: ClassVar[str] = "it weighs parts by logits and labels, which models and rows of this kind do not have"
     start: Annotated[Start, AfterValidator(_finished)] = "teacher"
     """Model that every target starts from: the fine-tuned teacher, or a student of another plan, such as {plan: homodistil, at:
     0.5}. [paper]"""
@@ -44,9 +45,14 @@ class UntrainedPlan(Plan):
         return []
 
     @property
+    def distils(self) -> bool:
+        """Where there is a recovery in which the distillation term has a weight."""
+        return self.recover.epochs > 0 and self.alpha > 0
+
+    @property
     def reads(self) -> Reads | None:
         """Logits alone, where a recovery distils."""
-        return Reads() if self.recover.epochs and self.alpha else None
+        return Reads() if self.distils else None
 
 
 class KwonPlan(UntrainedPlan):

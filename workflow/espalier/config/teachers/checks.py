@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from espalier.config.blocks import nearest, problem_lines
 from espalier.config.data import LocalBase
 from espalier.config.families import own_code, read_object
-from espalier.config.kinds import LABELLED
+from espalier.config.kinds import FINE_TUNED
 from espalier.config.project import Config, for_base
 from espalier.config.teachers.matching import architecture_problem, class_names_in, class_order
 from espalier.config.teachers.sources import PER_BASE, source_of_teacher
@@ -54,9 +54,9 @@ def _per_base_problems(config: Config, place: str, teacher: Teacher) -> Iterator
 
 def _without_head(config: Config) -> Iterator[str]:
     """Problems of checkpoints for tasks whose teachers have no head that was fine-tuned."""
-    if source_of_teacher(config.teacher) and not config.tasks_of(*LABELLED):
+    if source_of_teacher(config.teacher) and not config.tasks_of(*FINE_TUNED):
         kinds = ", ".join(sorted({task.kind for task in config.tasks.values()}))
-        allowed = ", ".join(LABELLED)
+        allowed = ", ".join(FINE_TUNED)
         yield f"teacher.source: a checkpoint with a head is for tasks of kind {allowed}; the tasks here are of kind {kinds}"
 
 

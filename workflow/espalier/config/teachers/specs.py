@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from espalier.config.job_specs import FetchSpec, TrainingSpec, finetune_spec
+from espalier.config.kinds import FINE_TUNED
 from espalier.config.project import Config
 from espalier.config.teachers.sources import source_of_teacher
 from espalier.config.training import Matching
@@ -36,7 +37,7 @@ def admit_spec(config: Config, base: str, task: str, seed: int) -> AdmitSpec:
 
 def own_teachers(config: Config) -> list[tuple[str, str]]:
     """Base and task of every teacher that is not fine-tuned here."""
-    pairs = [(base, task) for base in config.compressed_bases for task, block in config.tasks.items() if block.rules.labelled]
+    pairs = [(base, task) for base in config.compressed_bases for task in config.tasks_of(*FINE_TUNED)]
     return [(base, task) for base, task in pairs if source_of_teacher(config.teacher_on(base, task)) is not None]
 
 

@@ -1,0 +1,1 @@
+"""What cards, table and report read of the configuration."""
