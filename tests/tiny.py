@@ -224,15 +224,13 @@ def label_set_rows(count: int, seed: int) -> list[dict]:
 
 
 def ranking_rows(queries: int, seed: int, texts: int = 4) -> list[dict]:
-    """Queries that name a third of the vocabulary; the grade of a text, 0 to 2, is how many of its parts come from it."""
+    """Queries with texts of a title and a body; the grade, 0 to 2, is how many of both have words of the first third."""
     generator, rows = np.random.default_rng(seed), []
     for query in range(queries):
-        third = query % 3
+        names = {"id": f"q{seed}-{query}", "query": WORDS[generator.integers(20)]}
         for grade in generator.integers(0, 3, texts):
-            others = (third + 1 + generator.integers(0, 2, 2)) % 3
-            title, body = (third if part < grade else others[part] for part in range(2))
-            words = [" ".join(WORDS[20 * part + number] for number in generator.integers(0, 20, 3)) for part in (title, body)]
-            names = {"id": f"q{seed}-{query}", "query": WORDS[20 * third + generator.integers(20)]}
+            thirds = [0 if part < grade else generator.integers(1, 3) for part in range(2)]
+            words = [" ".join(WORDS[20 * third + number] for number in generator.integers(0, 20, 3)) for third in thirds]
             rows.append({**names, "title": words[0], "body": words[1], "grade": int(grade)})
     return rows
 

@@ -42,9 +42,8 @@ CONFIG = {
             **{"holdout": 0.1, "loss": "pairwise"},
         },
     },
-    "teacher": {"epochs": 16.0, "checkpoint": "best", **FAST},
+    "teacher": {"epochs": 8.0, "checkpoint": "best", **FAST},
     "plans": {
-        "sdp": {"method": "sdp", "path": [0.5], "start": "teacher", "objective": "cc+kld", **FAST},
         "cofi": {
             **{"method": "cofi", "path": [0.5], "start": "teacher", "prepruning_epochs": 0.0, "pruning_epochs": 3.0},
             **{"sparsity_warmup_epochs": 1.0, **FAST},
@@ -54,7 +53,7 @@ CONFIG = {
     "measure": {"repeats": 3, "length": 16},
     "progress": {"log_every": 2},
 }
-MODELS = ("teacher/0", "sdp/50", "cofi/50")
+MODELS = ("teacher/0", "cofi/50")
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +75,8 @@ def folder_of(clone, task: str, model: str):
 
 def test_the_table_has_scores_of_both_kinds_and_of_linear_models(kinds):
     table = pd.read_csv(kinds.folder / "results/kinds/table.csv").set_index(["task", "plan"])
-    for task, metric, least in (("tagged", "micro-f1", 0.8), ("found", "ndcg@10", 0.8)):
-        assert set(table.loc[task].index) == {"teacher", "sdp", "cofi", "linear"}
+    for task, metric, least in (("tagged", "micro-f1", 0.8), ("found", "ndcg@10", 0.9)):
+        assert set(table.loc[task].index) == {"teacher", "cofi", "linear"}
         assert (table.loc[task, "metric"] == metric).all()
         assert table.loc[(task, "teacher"), "score"] > least, "a teacher that learned nothing tests nothing"
 

@@ -98,6 +98,7 @@ def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
         lines = [*_texts(inputs, runtime), states, *_VECTORS]
     else:
         lines = [*_texts(inputs, runtime), _RUN[runtime], *_chosen_classes(inputs)]
+    imports = [*(["import math"] if inputs.thresholds else []), *imports]
     return "\n".join([*imports, "", f"folder = {folder!r}", *opened, *lines])
 
 
@@ -165,7 +166,7 @@ def _texts(inputs: TextInputs, runtime: str) -> list[str]:
     if inputs.sides:
         columns = dict.fromkeys(name for side in inputs.sides for name in side.columns)
         rows = [f"rows = [{dict.fromkeys(columns, 'a text')!r}]"]
-        texts = ", ".join(f"[{side.code('row')} for row in rows]" for side in inputs.sides)
+        texts = ",\n    ".join(f"[{side.code('row')} for row in rows]" for side in inputs.sides)
     return [
         *rows,
         "encoded = tokenizer(",
@@ -204,7 +205,6 @@ def _chosen_classes(inputs: TextInputs) -> list[str]:
     if not inputs.thresholds:
         return []
     return [
-        "import math",
         f"names, thresholds = {list(inputs.classes)!r}, {list(inputs.thresholds)!r}",
         "chances = [[1 / (1 + math.exp(-value)) for value in row] for row in logits.tolist()]",
         "answers = [[name for name, p, least in zip(names, row, thresholds) if p >= least] for row in chances]",
