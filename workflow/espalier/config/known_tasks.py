@@ -2,8 +2,8 @@
 
 A user's `tasks:` block overlays an entry of this table, so `rte: {source: files, train: a.parquet, ...}` keeps RTE's
 columns and metric and reads the user's files. Sources: GLUE (Wang et al. 2019, arXiv 1804.07461) as stored on the hub
-under `nyu-mll/glue`; SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250) under `rajpurkar/squad`; the built-in tasks are
-described in `data/README.md`.
+under `nyu-mll/glue`; SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250) under `rajpurkar/squad`, and
+v2 (Rajpurkar et al. 2018, arXiv 1806.03822) under `rajpurkar/squad_v2`; the built-in tasks are described in `data/README.md`.
 """
 
 from typing import Any
@@ -110,6 +110,19 @@ KNOWN: dict[str, dict[str, Any]] = {
         "label": "answers",
         "metric": "squad-f1",
         "also": ("exact-match",),
+    },
+    "squad-v2": {
+        "source": "hub",
+        "id": "rajpurkar/squad_v2",
+        "revision": "3ffb306f725f7d2ce8394bc1873b24868140c412",
+        "train": "train",
+        "validation": {"validation": "validation"},
+        "kind": "span",
+        "text": ("question", "context"),
+        "label": "answers",
+        "no_answer": True,
+        "metric": "squad-f1",
+        "also": ("exact-match", "has-answer-f1", "no-answer-accuracy", "best-f1", "best-exact-match"),
     },
     "docs-corpus": {"source": "builtin", "kind": "text", "text": ("text",), "max_length": 128},
 }

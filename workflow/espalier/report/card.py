@@ -35,7 +35,7 @@ HUB_METRICS = {
 """Our name of a metric → its name on the Hugging Face hub, where the two differ."""
 HUB_TAGS = {"onnxruntime": "onnx"}
 """A runtime → the hub's tag for models in its format, where the two differ."""
-ENGLISH = ("nyu-mll/glue", "rajpurkar/squad")
+ENGLISH = ("nyu-mll/glue", "rajpurkar/squad", "rajpurkar/squad_v2")
 """Known data sets of the hub whose rows are English."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>&#|~$])")
 """Characters that Markdown, or a table in it, would not print as they are."""
