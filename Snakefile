@@ -37,6 +37,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/digests.smk"
 include: "workflow/rules/bases.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/unlabelled.smk"
 include: "workflow/rules/corpus.smk"
 include: "workflow/rules/teacher.smk"
 include: "workflow/rules/teach.smk"
@@ -50,6 +51,7 @@ include: "workflow/rules/export.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/deploy.smk"
 include: "workflow/rules/trim.smk"
+include: "workflow/rules/vectors.smk"
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/card.smk"
 include: "workflow/rules/table.smk"
@@ -79,6 +81,7 @@ rule all:
 
 if workflow.is_main_process and not IS_MODULE:
     refuse_unknown_files()
+    say_what_is_left_aside()
     run_again_what_has_no_note()
 
 

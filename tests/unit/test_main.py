@@ -60,7 +60,10 @@ def test_a_mistake_of_the_user_s_is_one_line(capsys):
 def test_a_bad_spec_is_said_key_by_key(capsys):
     assert program.main(["export", "--spec", SPEC.replace("regression", "tokens").replace("}", ',"x":1}'), *PATHS]) == 1
     kind, extra = capsys.readouterr().err.splitlines()
-    assert kind == "export: --spec kind: Input should be 'classification', 'regression', 'span' or 'text'; got 'tokens'"
+    assert (
+        kind
+        == "export: --spec kind: Input should be 'classification', 'regression', 'span', 'embedding' or 'text'; got 'tokens'"
+    )
     assert extra == "export: --spec x: Extra inputs are not permitted; got 1"
 
 

@@ -24,6 +24,8 @@ PLANNED = {
     "cluster": {"finetune 43", "compress 44 cofi 95", "recover 43 magnitude 70", "report"},
     "speed-target": {"latency", "compress faster 8x", "compress smaller 2M-parameters", "report"},
     "homodistil-then-cofi": {"pretrain", "compress narrow 50", "specialise fine-tuned 30", "compress cofi 80", "report"},
+    "sentence-encoder": {"collect", "finetune", "compress sdp 75", "export_vectors cofi 75", "report"},
+    "few-labels": {"collect", "finetune", "compress cofi 90", "compress magnitude 60", "report"},
 }
 """Example → some of the jobs that its plan must contain."""
 

@@ -47,6 +47,7 @@ def test_rules_that_are_quick_or_need_the_network_run_where_snakemake_was_starte
     assert {name for name, body in RULES.items() if "    localrule: True\n" in body} == {
         "fetch",
         "prepare",
+        "collect",
         "card",
         "table",
         "gather",

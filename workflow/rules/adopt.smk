@@ -7,10 +7,10 @@ rule adopt:
     """Fine-tune a ready-made small encoder on a task, under the teacher."""
     input:
         teacher=paths_in(TEACHER_FOLDER, MODEL),
-        teacher_tokens=lambda w: layout.tokens(w.base, w.task)[0],
+        teacher_tokens=lambda w: layout.taught_tokens(w.base, w.task, w.plan),
         start=lambda w: layout.start(*w),
         task=rules.prepare.output.task,
-        tokens=lambda w: layout.tokens_read(w.base, w.task, w.plan),
+        tokens=lambda w: layout.training_tokens(w.base, w.task, w.plan),
         lock=LOCK,
     output:
         config=f"{STUDENT}/config.json",

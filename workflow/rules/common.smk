@@ -5,13 +5,14 @@ from functools import cache
 from espalier import config as settings  # the name `parse` belongs to Snakemake here
 from espalier.config import TEACHER, job_specs, targets
 from espalier.config.deployment import specs as deployment_specs
-from espalier.config.deployment.formats import ONNX_FILE, converted_files
-from espalier.config.kinds import ANALYSED, LABELLED, PACKED
+from espalier.config.deployment.formats import ONNX_FILE, SENTENCE_FILES, converted_files
+from espalier.config.kinds import ANALYSED, LABELLED, PACKED, VECTORS
+from espalier.config.kinds import specs as kind_specs
 from espalier.config.layout import EXPORTED_FILES, MODEL, STUDENT_FILES, TOKENIZER, WILDCARDS, Layout, paths_in
 from espalier.config.layout import base_files, check_files, needs_of
 from espalier.config.resources import resources_of
 from espalier.provenance.job_environment import run_this_clone, serve_short_stages, tell_jobs
-from espalier.provenance.row_contents import rows_made_from
+from espalier.provenance.row_contents import rows_made_from, texts_made_from
 
 run_this_clone()
 try:

@@ -11,7 +11,7 @@ rule compress:
         teacher=paths_in(TEACHER_FOLDER, MODEL),
         start=lambda w: layout.start(*w),
         task=rules.prepare.output.task,
-        tokens=lambda w: layout.tokens(w.base, w.task),
+        tokens=lambda w: layout.training_tokens(w.base, w.task, w.plan),
         latency=lambda w: layout.latency(w.base, w.plan),
         outputs=lambda w: layout.outputs(w.base, w.task, w.seed, w.plan),
         lock=LOCK,

@@ -16,10 +16,13 @@ rule export:
         onnx=f"{STUDENT}/compact/{ONNX_FILE}",
         tokenizer_json=f"{STUDENT}/compact/tokenizer.json",
         tokenizer_config=f"{STUDENT}/compact/tokenizer_config.json",
+        sentences=[],
     log:
         f"logs/export/{STUDENT}.log",
     benchmark:
         f"logs/benchmarks/export/{STUDENT}.tsv"
+    wildcard_constraints:
+        task=one_of(name for name in study.tasks if name not in study.tasks_of(*VECTORS)),
     conda:
         "../../envs/espalier.yaml"
     resources:
@@ -38,5 +41,6 @@ rule export:
             --code {output.code:q} \
             --onnx {output.onnx:q} \
             --tokenizer-json {output.tokenizer_json:q} \
-            --tokenizer-config {output.tokenizer_config:q} >{log:q} 2>&1
+            --tokenizer-config {output.tokenizer_config:q} \
+            --sentences {output.sentences:q} >{log:q} 2>&1
         """

@@ -9,7 +9,7 @@ rule recover:
         teacher=paths_in(TEACHER_FOLDER, MODEL),
         start=paths_in(STUDENT, STUDENT_FILES),
         task=rules.prepare.output.task,
-        tokens=lambda w: layout.tokens(w.base, w.task),
+        tokens=lambda w: layout.training_tokens(w.base, w.task, w.plan),
         outputs=lambda w: layout.outputs(w.base, w.task, w.seed, w.plan),
         lock=LOCK,
     output:

@@ -2,6 +2,7 @@
 from snakemake.cli import get_argument_parser
 from snakemake.iocontainers import Wildcards
 
+from espalier.config.kinds.checks import left_aside
 from espalier.config.requests import asked_files, request_problem
 from espalier.provenance.job_records import vouched
 from espalier.provenance.kept_notes import bring_back_notes, has_more_files_than_notes, keep_notes, without_note
@@ -22,6 +23,12 @@ def refuse_unknown_files():
     problems = [problem for path in asked if (problem := request_problem(path, made))]
     if problems:
         raise WorkflowError("\n".join(problems))
+
+
+def say_what_is_left_aside():
+    """Say which plans leave texts without labels, or a task without labels, aside, and why."""
+    for line in left_aside(study):
+        logger.info(f"note: {line}")
 
 
 def patterns(named):

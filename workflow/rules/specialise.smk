@@ -10,7 +10,7 @@ rule specialise:
         start=lambda w: layout.start(*w),
         kept=lambda w: layout.kept(*w),
         task=rules.prepare.output.task,
-        tokens=lambda w: layout.tokens(w.base, w.task),
+        tokens=lambda w: layout.training_tokens(w.base, w.task, w.plan),
         outputs=lambda w: layout.outputs(w.base, w.task, w.seed, w.plan),
         lock=LOCK,
     output:

@@ -9,7 +9,7 @@ rule teach:
     """Compute what plans read of a teacher's outputs for all training rows."""
     input:
         teacher=paths_in(TEACHER_FOLDER, MODEL),
-        tokens=lambda w: layout.tokens(w.base, w.task)[0],
+        tokens=lambda w: layout.taught_tokens(w.base, w.task),
         lock=LOCK,
     output:
         outputs=f"{OUTPUTS}.json",

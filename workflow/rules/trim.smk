@@ -19,10 +19,13 @@ rule trim:
         tokenizer_json=f"{STUDENT}/trimmed/tokenizer.json",
         tokenizer_config=f"{STUDENT}/trimmed/tokenizer_config.json",
         report=f"{STUDENT}/trimmed/trim.json",
+        sentences=[],
     log:
         f"logs/trim/{STUDENT}.log",
     benchmark:
         f"logs/benchmarks/trim/{STUDENT}.tsv"
+    wildcard_constraints:
+        task=one_of(name for name in study.tasks if name not in study.tasks_of(*VECTORS)),
     conda:
         "../../envs/espalier.yaml"
     resources:
@@ -44,6 +47,7 @@ rule trim:
             --onnx {output.onnx:q} \
             --tokenizer-json {output.tokenizer_json:q} \
             --tokenizer-config {output.tokenizer_config:q} \
+            --sentences {output.sentences:q} \
             --report {output.report:q} >{log:q} 2>&1
         """
 

@@ -91,6 +91,12 @@ def epochs_to(config: Config, student: Student, *, included: bool) -> int:
     return math.ceil(sum(sum(plan.parts(first_stage=not stage)) for stage in range(before + included)))
 
 
+def share_of(config: Config, task: str, plan: str) -> float | None:
+    """Part of an epoch's rows that has no labels, for a plan on a task; None where the plan reads no such rows."""
+    unlabelled = config.tasks[task].unlabelled
+    return unlabelled.share if unlabelled and config.plan_for(plan, task).distils else None
+
+
 def target_of(config: Config, student: Student) -> Target:
     """Target of a student."""
     return stage_of(config.plans[student.plan].path, student.percent)[0]

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block, Commit, HubId, LanguageCode, Licence, Many, Name, Requirement, Sha256
 from espalier.config.kinds import KIND_RULES, Kind, Metric, ReportedMetric
-from espalier.config.kinds.rules import TaskRules
+from espalier.config.kinds.rules import FILE_FORMATS, TaskRules
+from espalier.config.kinds.unlabelled import Unlabelled
 
 TEXT_METRICS = KIND_RULES["text"].reported
 """What every text task reports; the first one is its score."""
@@ -18,7 +19,7 @@ SELECTION = "selection"
 TRAIN = "train"
 """Name of the training rows themselves where they are scored, too; no evaluation set may have it."""
 KEYS_NEEDED: dict[str, tuple[str, ...]] = {
-    **{kind: ("label", "metric") if rules.labelled else () for kind, rules in KIND_RULES.items()},
+    **{kind: rules.needed if rules.labelled else () for kind, rules in KIND_RULES.items()},
     "builtin": (),
     "files": ("train", "validation"),
     "hub": ("id", "revision", "train", "validation"),
@@ -31,6 +32,8 @@ KEYS_REFUSED: dict[str, tuple[str, ...]] = {
     "hub": (),
 }
 """Kind or source of a task → keys that such a task must not have."""
+KEYS_OF_SOME_KINDS = dict.fromkeys(key for rules in KIND_RULES.values() for key in rules.own_keys)
+"""Keys that only some kinds of task have."""
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 """Files of a base's weights: one file, or the index of several files."""
@@ -100,7 +103,8 @@ class Task(Block):
 
     kind: Kind
     """Kind of task: classification and regression predict a class or a number for one text or a pair; span answers questions
-    from a context; text has rows without labels, for masked-language modelling; tokens gives each word of a sentence a tag."""
+    from a context; embedding gives a vector for each text and learns from the base's own vectors, without labels; text has rows
+    without labels, for masked-language modelling; tokens gives each word of a sentence a tag."""
     source: Literal["builtin", "files", "hub"]
     """Where the rows come from: the documentation of installed packages, your files, or the Hugging Face hub."""
     train: str | None = None
@@ -111,11 +115,19 @@ class Task(Block):
     text: Annotated[tuple[str, ...], Many, Field(min_length=1, max_length=2)]
     """Columns of the text: one, or two for pairs; exactly one for kind text; question and context, in this order, for kind
     span; for kind tokens one with lists of words, `words` by default. In CoNLL files columns are called by their numbers, and
-    the first one is `words`; in CoNLL-U they have their own names, and FORM is `words`, too. [columns]"""
+    the first one is `words`; in CoNLL-U they have their own names, and FORM is `words`, too. For kind embedding each text of
+    each column is a training row, and two columns are the pairs of evaluation sets. [columns]"""
     label: str | None = None
     """Column of the labels. For kind span it holds answers in SQuAD's form, {text: …, answer_start: …}, both lists, with starts
     in characters of the context. For kind tokens it holds a list of tags, one for each word, `tags` by default: in CoNLL files
-    the last column, in CoNLL-U UPOS. [column; ours]"""
+    the last column, in CoNLL-U UPOS. For kind embedding it is the score of a pair in evaluation sets; training files need none.
+    [column; ours]"""
+    retrieval: dict[Name, Annotated[tuple[str, ...], Many, Field(min_length=2, max_length=2)]] | None = None
+    """Kind embedding: evaluation sets that are files of queries and their right texts rather than scored pairs, each with its
+    two columns, such as {search: [query, answers]}. The second column holds a text or a list of texts; all of them together are
+    what is searched. [set → columns; ours]"""
+    unlabelled: Unlabelled | None = None
+    """Further texts without labels, for tasks of kind classification, regression and embedding. [ours]"""
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
     """Names of the classes in order; null reads them from the training rows. [classes; ours]"""
     metric: Metric | None = None
@@ -195,7 +207,8 @@ class Task(Block):
         if missing := [key for key in needed if not getattr(self, key)]:
             raise ValueError(f"kind {self.kind} with source {self.source} needs {', '.join(missing)}")
 
-        refused = KEYS_REFUSED[self.kind] + KEYS_REFUSED[self.source]
+        others = tuple(key for key in KEYS_OF_SOME_KINDS if key not in self.rules.own_keys)
+        refused = KEYS_REFUSED[self.kind] + KEYS_REFUSED[self.source] + others
         if extra := [key for key in refused if getattr(self, key)]:
             raise ValueError(f"kind {self.kind} with source {self.source} has no {', '.join(extra)}")
 
@@ -229,4 +242,22 @@ class Task(Block):
                     raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(allowed)}")
         if SELECTION in self.evaluation_sets or TRAIN in self.evaluation_sets:
             raise ValueError("'train' and 'selection' are not allowed as names of evaluation sets")
+        return self
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        if problem := self.rules.check(self):
+            raise ValueError(problem)
+        if self.unlabelled and (problem := self.rules.no_unlabelled):
+            raise ValueError(f"unlabelled: a task of kind {self.kind} has no texts without labels: {problem}")
+        pair = len(self.text) == 2 and not self.rules.vectors
+        for path, columns in self.unlabelled.columns_of(self.text) if self.unlabelled else ():
+            if PurePosixPath(path).suffix not in FILE_FORMATS:
+                raise ValueError(f"unlabelled: file {path!r} has no known format; allowed: {', '.join(FILE_FORMATS)}")
+            if pair and len(columns) != 2:
+                raise ValueError(
+                    f"unlabelled: file {path!r}: got {len(columns)} columns of text; a row is a pair, so 2 are needed"
+                )
+            if len(set(columns)) < len(columns):
+                raise ValueError(f"unlabelled: file {path!r}: a column of text occurs twice, got {', '.join(columns)}")
         return self

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from espalier.config.blocks import Block
-from espalier.config.chains import Student, epochs_to, runs_on, source_of, student_before, students_of, target_of
+from espalier.config.chains import Student, epochs_to, runs_on, share_of, source_of, student_before, students_of, target_of
 from espalier.config.data import Base, Task
 from espalier.config.kinds import Kind, Metric, ReportedMetric
 from espalier.config.methods import HISTORY_COLUMNS, SCORE_CURVES, AnyPlan
@@ -67,6 +67,8 @@ class TaskGoal(Block):
 
     kind: Kind
     metric: Metric | ReportedMetric
+    share: float | None = None
+    """Part of an epoch's rows that has no labels; None where no such rows are read."""
 
 
 class TrainingSpec(Block):
@@ -238,17 +240,17 @@ class ReportSpec(Block):
     """Loss of score beyond which a format is marked as failed."""
 
 
-def _goal(task: Task) -> TaskGoal:
-    return TaskGoal(kind=task.kind, metric=task.metrics[0])
+def _goal(task: Task, share: float | None) -> TaskGoal:
+    return TaskGoal(kind=task.kind, metric=task.metrics[0], share=share)
 
 
 def _machine(config: Config) -> Machine:
     return Machine(device=config.device, precision=config.precision)
 
 
-def _training(config: Config, task: str, seed: int) -> dict[str, Any]:
+def _training(config: Config, task: str, seed: int, share: float | None = None) -> dict[str, Any]:
     """What every training stage reads."""
-    return {"seed": seed, "goal": _goal(config.tasks[task]), "machine": _machine(config), "progress": config.progress}
+    return {"seed": seed, "goal": _goal(config.tasks[task], share), "machine": _machine(config), "progress": config.progress}
 
 
 def fetch_spec(config: Config, base: str) -> FetchSpec:
@@ -257,9 +259,10 @@ def fetch_spec(config: Config, base: str) -> FetchSpec:
 
 
 def prepare_spec(config: Config, task: str) -> PrepareSpec:
-    """What `prepare` reads; how many packed rows of a corpus are used is the business of `pack`."""
+    """What `prepare` reads; packed rows of a corpus are counted by `pack`, and texts without labels are read by `collect`."""
     block, whole = config.tasks[task], {"rows": None, "evaluation_rows": None}
-    return PrepareSpec(name=task, task=block if block.rules.labelled else block.model_copy(update=whole))
+    own = {"unlabelled": None} | ({} if block.rules.labelled else whole)
+    return PrepareSpec(name=task, task=block.model_copy(update=own))
 
 
 def tokenise_spec(config: Config, task: str) -> TokeniseSpec:
@@ -283,7 +286,9 @@ def pretrain_spec(config: Config, task: str, seed: int) -> PretrainSpec:
 
 def finetune_spec(config: Config, task: str, seed: int) -> FinetuneSpec:
     """What `finetune` reads."""
-    return FinetuneSpec(**_training(config, task, seed), settings=config.teacher_for(task))
+    # a base that teaches by itself is not trained, so no setting counts
+    settings = Teacher() if config.tasks[task].rules.vectors else config.teacher_for(task)
+    return FinetuneSpec(**_training(config, task, seed), settings=settings)
 
 
 def readers(config: Config, task: str) -> dict[str, Reads]:
@@ -294,8 +299,11 @@ def readers(config: Config, task: str) -> dict[str, Reads]:
     rules = config.tasks[task].rules
     if config.teacher_outputs.store == "never" or not rules.labelled:
         return {}
-    plans = {plan: config.plan_for(plan, task).reads for plan in config.plans if runs_on(config, plan, task)}
-    return {plan: reads for plan, reads in plans.items() if reads and (rules.one_vector or not reads.representation)}
+    plans = {plan: config.plan_for(plan, task) for plan in config.plans if runs_on(config, plan, task)}
+    # texts without labels are among the stored rows, and only plans that distil read them
+    mixed = config.tasks[task].unlabelled is not None
+    reads = {name: plan.reads for name, plan in plans.items() if plan.distils or not mixed}
+    return {name: read for name, read in reads.items() if read and (rules.one_vector or not read.representation)}
 
 
 def teach_spec(config: Config, task: str, part: str) -> TeachSpec:
@@ -336,7 +344,7 @@ def _student_spec(config: Config, student: Student, seed: int, *, unread: set[st
     target, _ = stage_of(settings.path, student.percent)
 
     return CompressSpec(
-        **_training(config, student.task, seed),
+        **_training(config, student.task, seed, share_of(config, student.task, student.plan)),
         plan=_for_one_stage(settings, target, unread),
         new_head=settings.start == "pretrained" if before is None else before.task != student.task,
         before=target_of(config, before) if before else None,
@@ -362,7 +370,8 @@ def export_spec(config: Config, task: str) -> ExportSpec:
     return ExportSpec(
         task=task,
         kind=block.kind,
-        text=block.text,
+        # a vector is that of one text, whatever columns the task has
+        text=block.text[:1] if block.rules.vectors else block.text,
         max_length=block.max_length,
         stride=block.stride,
         max_answer_length=block.max_answer_length,
@@ -404,7 +413,7 @@ def card_spec(config: Config, base: str, task: str, plan: str, seed: int, percen
         task=task,
         kind=block.kind,
         max_length=block.max_length,
-        pair=len(block.text) == 2,
+        pair=len(block.text) == 2 and not block.rules.vectors,
         stride=block.stride,
         max_answer_length=block.max_answer_length,
         plan=plan,

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from espalier.config.blocks import ConfigError
-from espalier.config.chains import Student, student_before, tasks_for
+from espalier.config.chains import Student, share_of, student_before, tasks_for
 from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, LocalBase
 from espalier.config.deployment.embeddings import tokenizer_problem
 from espalier.config.deployment.formats import ONNX_FILE, converted_files, missing_packages
@@ -68,6 +68,23 @@ class Layout:
         """A task's token ids under a base's tokenizer: training and evaluation rows."""
         ending = "parquet" if self.config.tasks[task].rules.labelled else "arrow"
         return [f"{self.tokenised(base, task)}/{split}.{ending}" for split in ("train", "evaluation")]
+
+    def unlabelled(self, base: str, task: str) -> list[str]:
+        """Token ids of a task's texts without labels under a base's tokenizer; empty where it has none."""
+        return [f"{self.tokenised(base, task)}/unlabelled.parquet"] if self.config.tasks[task].unlabelled else []
+
+    def taught_tokens(self, base: str, task: str, plan: str | None = None) -> list[str]:
+        """The rows that a teacher's outputs are read for, in its own tokens: training rows, then texts without labels.
+
+        A plan that does not distil reads the training rows alone; without a plan, all rows are meant.
+        """
+        mixed = plan is None or share_of(self.config, task, plan) is not None
+        return [self.tokens(base, task)[0], *(self.unlabelled(base, task) if mixed else [])]
+
+    def training_tokens(self, base: str, task: str, plan: str) -> list[str]:
+        """The token ids that a plan trains on and is scored on: training and evaluation rows, then texts without labels."""
+        encoder = self.encoder(base, plan)
+        return [*self.tokens(encoder, task), *self.taught_tokens(encoder, task, plan)[1:]]
 
     def tokens_read(self, base: str, task: str, plan: str) -> list[str]:
         """The token ids that a plan's students read: training and evaluation rows."""
@@ -203,13 +220,15 @@ class Layout:
 
 
 def task_files(config: Config, task: str) -> dict[str, str]:
-    """Key of the configuration → the user's file, for a task with source files."""
+    """Key of the configuration → the user's file: of a task with source files, and of texts without labels."""
     block = config.tasks[task]
+    texts = block.unlabelled.columns_of(block.text) if block.unlabelled else []
+    others = {f"unlabelled.files.[{number}]": path for number, (path, _) in enumerate(texts)}
     if block.source != "files":
-        return {}
-    sets = block.evaluation_sets
+        return others
     named = isinstance(block.validation, dict)
-    return {"train": str(block.train)} | {f"validation.{name}" if named else "validation": path for name, path in sets.items()}
+    sets = {f"validation.{name}" if named else "validation": path for name, path in block.evaluation_sets.items()}
+    return {"train": str(block.train)} | sets | others
 
 
 def base_files(config: Config, base: str) -> list[str]:

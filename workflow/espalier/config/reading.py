@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from espalier.config.blocks import ConfigError, nearest, printable, problem_lines
 from espalier.config.chains import chain_problems
-from espalier.config.kinds import ANALYSED, KIND_RULES, LABELLED, PACKED, Kind
+from espalier.config.kinds import ANALYSED, FINE_TUNED, KIND_RULES, PACKED, Kind
+from espalier.config.kinds.checks import unlabelled_problems
 from espalier.config.known_tasks import KNOWN, overlay
 from espalier.config.project import Config, for_task
 from espalier.config.targets import Timed
@@ -53,6 +54,7 @@ def parse(raw: dict[str, Any]) -> Config:
     problems += [] if problems else _train_scores_without_labels(config) + _padding_below_rows(config)
     problems += _analyses_of_nothing(config)
     problems += [] if problems else chain_problems(config)
+    problems += [] if problems else unlabelled_problems(config)
     if problems:
         raise ConfigError(problems)
     return config
@@ -121,7 +123,7 @@ def _per_task_problems(config: Config) -> list[str]:
     """Problems of settings for single tasks: every combination of settings and task is checked."""
     problems = []
     owners: list[tuple[str, Teacher | Pretrain | Plan, Iterable[Kind]]] = [
-        ("teacher", config.teacher, LABELLED),
+        ("teacher", config.teacher, FINE_TUNED),
         ("pretrain", config.pretrain, PACKED),
         *((f"plans.{name}", plan, plan.kinds) for name, plan in config.plans.items()),
     ]
@@ -150,6 +152,7 @@ def _plans_without_task(config: Config) -> list[str]:
     return [
         f"plans.{name}: method {plan.method} works on tasks of kind {', '.join(sorted(plan.kinds))}; "
         f"the tasks here are of kind {', '.join(sorted(kinds))}"
+        + (f"; {plan.no_vectors}" if any(KIND_RULES[kind].vectors for kind in kinds) else "")
         for name, plan in config.plans.items()
         if not plan.kinds & kinds
     ]
@@ -177,7 +180,7 @@ def _train_scores_without_labels(config: Config) -> list[str]:
         settings: dict[str, Training] = {}
         if kind in PACKED:
             settings["pretrain"] = config.pretrain_for(task)
-        else:
+        elif kind in FINE_TUNED:
             settings["teacher"] = config.teacher_for(task)
         settings |= {f"plans.{name}": config.plan_for(name, task) for name, plan in config.plans.items() if kind in plan.kinds}
         problems += [

@@ -18,6 +18,7 @@ from espalier.config.deployment.embeddings import Factorise, KeptVocabulary
 from espalier.config.deployment.settings import Deploy
 from espalier.config.explanations import ORIGINS
 from espalier.config.kinds import KIND_RULES
+from espalier.config.kinds.unlabelled import TextFile, Unlabelled
 from espalier.config.known_tasks import KNOWN
 from espalier.config.methods import AnyPlan
 from espalier.config.methods.pruning import IterativePlan
@@ -49,6 +50,8 @@ PLAN_BLOCKS: dict[type[Block], str] = {
 """Blocks that plans of several methods contain → heading of their section."""
 BLOCK_SECTIONS: dict[type[Block], str] = {
     Task: "Tasks",
+    Unlabelled: "Texts without labels",
+    TextFile: "File of texts",
     Teacher: "Teacher",
     Pretrain: "Pretrain",
     TeacherOutputs: "Teacher outputs",
@@ -145,6 +148,8 @@ def _bases() -> Iterator[str]:
 
 def _tasks() -> Iterator[str]:
     yield _section(2, "Tasks", Task, list(Task.model_fields))
+    for block in (Unlabelled, TextFile):
+        yield _section(3, BLOCK_SECTIONS[block], block, list(block.model_fields))
     yield "### Kinds of task\n\n" + _markdown(
         ("Kind", "Needs", "Has no", "Metrics", "Files"),
         [

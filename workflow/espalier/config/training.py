@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.blocks import Block, Many, short_yaml
 from espalier.config.families import ENCODERS, STRUCTURED
-from espalier.config.kinds import LABELLED, Kind
+from espalier.config.kinds import FINE_TUNED, Kind
 from espalier.config.starts import Start
 from espalier.config.targets import Target, TargetKind, check_path, target_key, target_kind
 from espalier.config.teacher_outputs import Reads
@@ -125,8 +125,10 @@ class Plan(Training):
         method: str  # each plan's own literal, by which the classes are told apart
     target_kinds: ClassVar[frozenset[TargetKind]] = frozenset({"sparsity", "parameters"})
     """Kinds of target that the method can reach."""
-    kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
+    kinds: ClassVar[frozenset[Kind]] = frozenset(FINE_TUNED)
     """Kinds of task that the method can work on."""
+    no_vectors: ClassVar[str] = "it trains on labels, which rows of this kind do not have"
+    """Why the method does not work on tasks of kind embedding, where it does not."""
     rule: ClassVar[Literal["compress", "specialise", "adopt"]] = "compress"
     """Rule of the workflow that runs a stage."""
     removes: ClassVar[Removal] = "weights"
@@ -179,6 +181,11 @@ class Plan(Training):
     def keeps_layers_alike(self) -> bool:
         """Whether all layers of a student have one shape, which transformers' own classes can express."""
         return self.removes != "structure"
+
+    @property
+    def distils(self) -> bool:
+        """Whether a term compares with the teacher's outputs, for which a row needs no label."""
+        return False
 
     @property
     def needs_whole(self) -> bool:

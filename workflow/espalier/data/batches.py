@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from espalier.data.mixing import GROUP, drawn_texts, mixed_order
+
 IGNORED = -100
 """Label of a token that masked-language modelling does not ask for."""
 
-GROUP = 50
-"""Batches that are sorted by length together: enough to save padding, few enough to keep the order random."""
 MULTIPLE = 8
 """On a GPU batches are padded to a multiple of so many tokens."""
 SAMPLE_SEED = 0
@@ -42,7 +42,9 @@ class Batch:
     attention_mask: Int[Tensor, "batch length"]
     token_type_ids: Int[Tensor, "batch length"] | None
     labels: Tensor
-    """One a row, class index or real number; subclasses say what theirs are."""
+    """One a row, class index or real number; subclasses say what theirs are. At rows without a label it says nothing."""
+    labelled: Bool[Tensor, " batch"] | None = field(default=None, kw_only=True)
+    """The rows that have a label, on the CPU; None where all have one."""
 
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments of a model's forward."""
@@ -114,6 +116,15 @@ class TaskRows(ABC):
         """These rows in batches of at least so many tokens; rows that are all of one length stay as they are."""
         return self
 
+    @property
+    def epoch_rows(self) -> int:
+        """Rows that an epoch has."""
+        return len(self)
+
+    def epoch_order(self, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """The batches of one epoch, each the numbers of its rows."""
+        return epoch_order(self.lengths, batch_size, seed, epoch)
+
 
 @dataclass(frozen=True)
 class TokenisedRows(TaskRows):
@@ -127,6 +138,10 @@ class TokenisedRows(TaskRows):
     pad: int
     least: int = field(default=0, kw_only=True)
     """Tokens of a batch at least, padding included."""
+    unlabelled: int = field(default=0, kw_only=True)
+    """Rows at the end of the table that have no label."""
+    share: float = field(default=0.0, kw_only=True)
+    """Part of an epoch's rows that is taken from these, in [0, 1)."""
 
     @classmethod
     def read(cls, path: Path, pad: int) -> TokenisedRows:
@@ -136,11 +151,50 @@ class TokenisedRows(TaskRows):
 
     def sample(self, count: int, name: str) -> TokenisedRows:
         """So many rows at random, or all where there are fewer, as an evaluation set of this name."""
-        return self._take(np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(self))[:count]), name)
+        labelled = len(self) - self.unlabelled
+        return self._take(np.sort(np.random.default_rng(SAMPLE_SEED).permutation(labelled)[:count]), name)
 
     def widened(self, length: int) -> TokenisedRows:
         """These rows in batches of at least so many tokens."""
         return replace(self, least=length)
+
+    def with_unlabelled(self, path: Path, share: float) -> TokenisedRows:
+        """These rows, and after them the tokenised texts without labels of a file.
+
+        Args:
+            path: a parquet file that `collect` wrote.
+            share: part of an epoch's rows that has no labels, in (0, 1).
+        """
+        texts = tokens_in(pq.read_table(path).combine_chunks())
+        count = len(texts["offsets"]) - 1
+        return replace(
+            self,
+            ids=np.concatenate([self.ids, texts["ids"]]),
+            types=None if self.types is None else np.concatenate([self.types, texts["types"]]),
+            offsets=np.concatenate([self.offsets, self.offsets[-1] + texts["offsets"][1:]]),
+            labels=np.concatenate([self.labels, np.zeros((count, *self.labels.shape[1:]), self.labels.dtype)]),
+            unlabelled=count,
+            share=share,
+        )
+
+    @property
+    def epoch_rows(self) -> int:
+        """All rows with labels once, and so many without that they are the share."""
+        return len(self) - self.unlabelled + self._drawn
+
+    @property
+    def _drawn(self) -> int:
+        """Rows without labels of an epoch: n share / (1 - share) beside n rows with labels."""
+        labelled = len(self) - self.unlabelled
+        return max(1, round(labelled * self.share / (1.0 - self.share))) if self.unlabelled else 0
+
+    def epoch_order(self, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+        """The batches of one epoch, each with the share of rows without labels."""
+        if not self.unlabelled:
+            return super().epoch_order(batch_size, seed, epoch)
+        labelled = len(self) - self.unlabelled
+        drawn = labelled + drawn_texts(self.unlabelled, self._drawn, seed, epoch)
+        return mixed_order(self.lengths, np.arange(labelled), drawn, batch_size, seed, epoch)
 
     def of_set(self, name: str) -> TokenisedRows:
         """The rows of one evaluation set."""
@@ -198,6 +252,7 @@ class TokenisedRows(TaskRows):
             "attention_mask": on_device(real.astype(np.int64), device),
             "token_type_ids": None if types is None else on_device(types, device),
             "labels": on_device(labels, device),
+            "labelled": torch.from_numpy(np.asarray(rows) < len(self) - self.unlabelled) if self.unlabelled else None,
         }
 
     def _width(self, longest: int, device: torch.device) -> int:

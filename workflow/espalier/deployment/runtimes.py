@@ -23,7 +23,8 @@ from espalier.runtime.process import same_signal_stack
 TokenArrays = Mapping[str, Int[np.ndarray, "_ _"]]
 """input_ids, attention_mask and, where they are at hand, token_type_ids: int64, padded, one row of tokens for each text."""
 TYPES = "token_type_ids"
-KNOWN_NAMES = ("input_ids", "attention_mask", TYPES, "logits", "start_logits", "end_logits")
+STATES = "last_hidden_state"
+KNOWN_NAMES = ("input_ids", "attention_mask", TYPES, "logits", "start_logits", "end_logits", STATES)
 """Names of inputs and outputs."""
 OPENVINO_SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 """By itself OpenVINO computes in bf16 on a CPU that has it, which moves logits by 1e-2: a score must not depend on that."""
@@ -37,7 +38,7 @@ class FormatRunner:
     inputs: tuple[str, ...]
     """Names of the arrays that the model reads."""
     outputs: tuple[str, ...]
-    """Names of its outputs: `logits`, or `start_logits` and `end_logits`."""
+    """Names of its outputs: `logits`, or `start_logits` and `end_logits`, or the states of an encoder without a head."""
     compute: Callable[[dict[str, np.ndarray]], list[np.ndarray]]
     """The model's inputs → its outputs, in the order of `outputs`."""
 

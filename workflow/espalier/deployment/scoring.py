@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 
 from espalier.config.kinds import Kind
 from espalier.data.batches import TaskRows
-from espalier.deployment.runtimes import FormatRunner
+from espalier.deployment.runtimes import STATES, FormatRunner
 from espalier.evaluation.predict import Scores
 from espalier.kinds.base import task_kind
 
@@ -35,7 +35,9 @@ class RunnerModel(nn.Module):
     def forward(self, output_hidden_states: bool, **inputs: Tensor) -> ModelOutput:
         """The outputs for a batch, under the names that models in PyTorch give them."""
         outputs = self.base_model(**inputs)
-        return SequenceClassifierOutput(logits=outputs.last_hidden_state) if "last_hidden_state" in outputs else outputs
+        if STATES in self.base_model.runner.outputs or STATES not in outputs:
+            return outputs
+        return SequenceClassifierOutput(logits=outputs.last_hidden_state)
 
 
 class _Computed(nn.Module):
@@ -53,6 +55,6 @@ class _Computed(nn.Module):
         """The outputs of the runtime as tensors."""
         arrays = self.runner({name: tensor.numpy() for name, tensor in inputs.items()})
         outputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        if "logits" in outputs:
-            return BaseModelOutput(last_hidden_state=outputs["logits"])
+        if STATES in outputs or "logits" in outputs:
+            return BaseModelOutput(last_hidden_state=outputs.get(STATES, outputs.get("logits")))
         return QuestionAnsweringModelOutput(start_logits=outputs["start_logits"], end_logits=outputs["end_logits"])

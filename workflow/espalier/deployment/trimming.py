@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from espalier.config.deployment.embeddings import KeptVocabulary
 from espalier.config.kinds import PACKED, Kind
 from espalier.data.smaller_tokenizer import Document, agreement, count_tokens, cuts_alike, kept_tokens
+from espalier.models.onnx import output_names
 from espalier.models.word_tables import needed_tokens
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import digits
@@ -45,7 +46,8 @@ class Whole(NamedTuple):
         """What the model gives for some rows."""
         columns = [list(column) for column in zip(*rows, strict=True)]
         options = {"truncation": "longest_first", "max_length": max_length, "padding": True, "return_tensors": "pt"}
-        return torch.stack(self.model(**self.encoder(*columns, **options)).to_tuple())
+        given = self.model(**self.encoder(*columns, **options))
+        return torch.stack([given[name] for name in output_names(self.model)])
 
 
 def texts_in(path: Path) -> Iterator[Texts]:

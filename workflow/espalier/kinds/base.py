@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 
 from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec, TokeniseSpec
-from espalier.config.kinds import KINDS, Kind
+from espalier.config.kinds import KIND_RULES, KINDS, Kind
 from espalier.config.kinds.rules import TaskRules
 from espalier.data.batches import Batch, TaskRows
 from espalier.data.files import read_file
@@ -216,6 +216,25 @@ def open_rows(path: Path, kind: Kind, pad: int, seed: int) -> TaskRows:
 def task_loss(logits: Float[Tensor, "lines classes"], labels: Tensor, kind: Kind) -> Float[Tensor, ""]:
     """The loss on the labels of a batch, as its kind of task has it."""
     return task_kind(kind).task_loss(logits, labels)
+
+
+def label_terms(logits: Float[Tensor, "lines classes"], batch: Batch, kind: Kind) -> dict[str, Float[Tensor, ""]]:
+    """The term "task": the loss on the labels, a mean over the rows that have one; nothing where no row of the kind has one.
+
+    Args:
+        logits: of the student for the batch.
+        batch: its rows, some of which may have no label.
+        kind: of the task.
+    """
+    if KIND_RULES[kind].vectors:
+        return {}
+    if batch.labelled is None:
+        return {"task": task_loss(logits, batch.labels, kind)}
+
+    # 0 that still hangs on the student, so that backward() works
+    if not bool(batch.labelled.any()):
+        return {"task": logits.float().sum() * 0.0}
+    return {"task": task_loss(logits[batch.labelled], batch.labels[batch.labelled], kind)}
 
 
 def soft_label_loss(

@@ -75,6 +75,21 @@ def value_difference(student: Float[Tensor, "batch 1"], teacher: Float[Tensor, "
     return F.mse_loss(student.float(), teacher.float())
 
 
+def vector_difference(student: Float[Tensor, "batch hidden"], teacher: Float[Tensor, "batch hidden"]) -> Float[Tensor, ""]:
+    """1 - cos of vectors of length 1, a mean over rows; in [0, 2].
+
+    Written as |s - t|^2 / 2, which is the same and keeps its digits where both are near. Its gradient is s - t.
+
+    Source: Reimers and Gurevych 2020, arXiv 2004.09813, eq. 1 (mean squared error of a teacher's sentence vectors).
+    Differs from the authors' code: a sum over dimensions, not a mean, so that it does not depend on their number.
+
+    Args:
+        student: vectors of length 1, as wide as the teacher's.
+        teacher: vectors of length 1; no gradient flows into them.
+    """
+    return (student.float() - teacher.detach().float()).square().sum(dim=-1).mean() / 2.0
+
+
 def masked_token_divergence(
     student: Float[Tensor, "masked vocabulary"], teacher: Float[Tensor, "masked vocabulary"], *, temperature: float
 ) -> Float[Tensor, ""]:

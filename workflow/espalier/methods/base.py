@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from espalier.config.kinds import Kind
 from espalier.config.training import Training
 from espalier.data.batches import Batch
-from espalier.kinds.base import task_loss
+from espalier.kinds.base import label_terms
 from espalier.models.attention import Recording
 from espalier.models.outputs import Outputs, Representation
 from espalier.pruning.latency import LatencyTarget
@@ -103,6 +103,11 @@ class Method:
         return None
 
     @property
+    def dimensions(self) -> Bool[Tensor, " hidden"] | None:
+        """Which hidden dimensions of the base are left in a student that came narrower, after `begin`; None where all are."""
+        return None
+
+    @property
     def relations(self) -> Recording | None:
         """What `loss_terms` compares of attention and embeddings, if anything; the teacher then runs beside the student."""
         return None
@@ -172,13 +177,17 @@ class Method:
     def counts(self, batch: Batch) -> Mapping[str, int]:
         """How many members of a batch or micro-batch each loss term is a mean over: a term counts by its share of them.
 
-        Lines of logits, unless a method says otherwise: rows, or masked tokens where these are asked for.
+        Lines of logits, unless a method says otherwise: rows, or masked tokens where these are asked for. The term "task" is a
+        mean over the rows with labels.
         """
-        return dict.fromkeys(self.loss_weights, batch.lines([len(batch)])[0])
+        counts = dict.fromkeys(self.loss_weights, batch.lines([len(batch)])[0])
+        if batch.labelled is not None and "task" in counts:
+            counts["task"] = int(batch.labelled.sum())
+        return counts
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Float[Tensor, ""]]:
         """Named, unweighted terms, each a mean over what `counts` says."""
-        return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
+        return label_terms(student.logits, batch, self.stage.kind)
 
     def after_backward(self, step: int) -> None:
         """Read or change gradients, before they are clipped."""

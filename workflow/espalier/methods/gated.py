@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from espalier.config.methods.structured import GatePlan
 from espalier.data.batches import Batch
-from espalier.kinds.base import task_loss
+from espalier.kinds.base import label_terms
 from espalier.methods.base import counted
 from espalier.methods.refitting import Refitting
 from espalier.models.encoder import embedding_parameters
@@ -28,7 +28,7 @@ from espalier.pruning.gates import GateState, attach
 from espalier.pruning.hard_concrete import HardConcreteGates
 from espalier.pruning.lagrangian import lagrangian, ramped
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import Parts, full_masks, masks_of, part_counts, prunable_shape, sizes, within
+from espalier.pruning.parts import HIDDEN, Parts, full_masks, masks_of, part_counts, prunable_shape, sizes, within
 
 PAPER_RATE = 0.01
 """Learning rate of gates and multipliers in the authors' script."""
@@ -100,6 +100,11 @@ class GatePruning(Refitting):
         self.state: GateState = attach(self.student, self._values)
         self.student.gates = self.gates
         self.started_at = float(self.budget.saved({}))
+
+    @property
+    def dimensions(self) -> Bool[Tensor, " hidden"]:
+        """Hidden dimensions that the stages before have left."""
+        return self.before[HIDDEN]
 
     @property
     def loss_weights(self) -> dict[str, float]:
@@ -189,7 +194,7 @@ class GatePruning(Refitting):
 
     def loss_terms(self, batch: Batch, student: Outputs, teacher: Outputs | None, step: int) -> dict[str, Tensor]:
         """Task loss and Lagrangian."""
-        return {"task": task_loss(student.logits, batch.labels, self.stage.kind)} | self._lagrangian(step)
+        return label_terms(student.logits, batch, self.stage.kind) | self._lagrangian(step)
 
     def _lagrangian(self, step: int) -> dict[str, Float[Tensor, ""]]:
         """lambda_1 (s - t) + lambda_2 (s - t)^2 with the target of this step; nothing before pruning begins.

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from espalier.data.batches import Batch
-from espalier.kinds.base import soft_label_loss, task_loss
+from espalier.kinds.base import label_terms, soft_label_loss
 from espalier.losses.terms import distillation_weights
 from espalier.methods.base import Method
 from espalier.models.outputs import Outputs
@@ -62,7 +62,7 @@ class TaughtFineTuning(LogitDistillation):
         """
         # Without distillation no teacher runs.
         if teacher is None:
-            return {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
+            return label_terms(student.logits, batch, self.stage.kind)
 
         # alpha = 1 leaves the task loss out.
         terms = super().loss_terms(batch, student, teacher, step)

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from espalier.config.methods.sdp import SdpPlan
 from espalier.data.batches import Batch
-from espalier.kinds.base import soft_label_loss, task_loss
+from espalier.kinds.base import label_terms, soft_label_loss
 from espalier.losses.terms import cosine_distance, cross_correlation_loss, distillation_weights
 from espalier.methods.pruning import WeightPruning
 from espalier.models.outputs import Outputs, Representation
@@ -81,7 +81,7 @@ class Sdp(WeightPruning):
         Differs from the authors' code: no code is public.
         """
         settings, on = self.settings, self.loss_weights
-        terms = {"task": task_loss(student.logits, batch.labels, self.stage.kind)}
+        terms = label_terms(student.logits, batch, self.stage.kind)
 
         # alpha tau^2 KL(teacher || student) (docs/methods/sdp.md §2.3).
         if "kld" in on:

@@ -10,6 +10,8 @@ import math
 from typing import Any
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.config.methods.structured import SmallDensePlan
@@ -19,7 +21,7 @@ from espalier.methods.refitting import Refitting
 from espalier.pruning.budget import SizeBudget
 from espalier.pruning.equal_layers import equal_shape, with_narrow_head
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import full_masks, heads_of, part_counts, prunable_shape, sizes, units_of, within
+from espalier.pruning.parts import HIDDEN, full_masks, heads_of, part_counts, prunable_shape, sizes, units_of, within
 from espalier.pruning.shrink import shrink
 
 
@@ -44,6 +46,11 @@ class SmallDense(Refitting, LogitDistillation):
         self.student = student
         if not self.stage.removes:
             self.kept = full_masks(prunable_shape(student.config)) if masks is None else masks
+
+    @property
+    def dimensions(self) -> Bool[Tensor, " hidden"]:
+        """Hidden dimensions that were kept."""
+        return self.kept[HIDDEN]
 
     def _choose(self, budget: SizeBudget) -> Masks:
         """Heads and units at random; their numbers differ by at most one between layers."""

@@ -39,7 +39,7 @@ from transformers import PreTrainedModel
 
 from espalier.config.methods.spd import SpdPlan
 from espalier.data.batches import Batch
-from espalier.kinds.base import task_kind, task_loss
+from espalier.kinds.base import label_terms, task_kind
 from espalier.losses.terms import distance, map_loss, soft_cross_entropy
 from espalier.methods.base import Piece, counted
 from espalier.methods.pruning import WeightPruning
@@ -224,14 +224,14 @@ class Spd(WeightPruning):
         if "prediction" in on:
             terms["prediction"] = self._prediction(batch, student.logits, teacher.logits)
         if "task" in on:
-            terms["task"] = task_loss(student.logits, batch.labels, self.stage.kind)
+            terms |= label_terms(student.logits, batch, self.stage.kind)
 
         if "hidden" in on:
             self._remember(batch, terms["hidden"].detach(), teacher, step)
 
         # Where no student layer was drawn nothing has a gradient; the loss needs a graph all the same.
         if not any(term.requires_grad for term in terms.values()):
-            terms[next(iter(on))] += 0.0 * self.layers[-1].sum()
+            terms[next(iter(terms))] += 0.0 * self.layers[-1].sum()
         return terms
 
     def _remember(self, batch: Batch, value: Float[Tensor, ""], teacher: Outputs, step: int) -> None:
@@ -250,6 +250,8 @@ class Spd(WeightPruning):
         Differs from the authors' code: options of section 2.4.
         """
         settings, kind = self.settings, task_kind(self.stage.kind)
+        if kind.rules.vectors:
+            return kind.soft_label_loss(student, teacher, settings.temperature)
         if kind.real_valued:
             target = batch.labels if settings.pred.regression_target == "gold" else teacher.squeeze(-1)
             return kind.task_loss(student, target)

@@ -18,7 +18,7 @@ def as_stock(model: PreTrainedModel) -> PreTrainedModel | None:
 
     # a stock model has no empty layers, so the remaining ones are renumbered: its layer i is layer remaining[i] here
     family = family_of(config)
-    place = f"{model.base_model_prefix}.{family.layers}."
+    place = f"{encoder_prefix(model)}{family.layers}."
     remaining = [index for index, layer in enumerate(shape_of(model.config).layers) if layer != (0, 0)]
 
     state = model.state_dict()
@@ -39,4 +39,16 @@ def model_class(config: PreTrainedConfig, auto: type = AutoModelForSequenceClass
 
 def auto_class(model: PreTrainedModel) -> type:
     """The Auto class that opens such models."""
-    return getattr(transformers, f"AutoModelFor{type(model).__name__.rpartition('For')[2]}")
+    # an encoder without a head is called …Model, and names such as RoFormerModel have a "For" in them
+    head = "" if has_no_head(model) else f"For{type(model).__name__.rpartition('For')[2]}"
+    return getattr(transformers, f"AutoModel{head}")
+
+
+def has_no_head(model: PreTrainedModel) -> bool:
+    """Whether a model is an encoder alone."""
+    return model.base_model is model
+
+
+def encoder_prefix(model: PreTrainedModel) -> str:
+    """What the names of the encoder's parameters begin with in a model, which may be the encoder itself."""
+    return "" if has_no_head(model) else f"{model.base_model_prefix}."

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from espalier.data.tokenizer import reads_token_types
+from espalier.models.classes import has_no_head
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
@@ -45,7 +46,9 @@ def input_names(model: PreTrainedModel) -> list[str]:
 
 
 def output_names(model: PreTrainedModel) -> list[str]:
-    """Names of the model's outputs: logits of rows or tokens, or logits of an answer's start and of its end."""
+    """Names of the model's outputs: logits of rows or tokens, of an answer's start and of its end, or states of tokens."""
+    if has_no_head(model):
+        return ["last_hidden_state"]
     return ["start_logits", "end_logits"] if type(model).__name__.endswith("ForQuestionAnswering") else ["logits"]
 
 
@@ -98,12 +101,14 @@ def _record(model: PreTrainedModel, path: Path) -> None:
     rows = {0: "batch", 1: "length"}
     one_per_row = type(model).__name__.endswith("ForSequenceClassification")
     axes = dict.fromkeys(output_names(model), {0: "batch"} if one_per_row else rows)
+    example = padded_batch(model, *EXAMPLE)
+    alone = has_no_head(model)
     with quiet():
         torch.onnx.export(
-            model,
-            (),
+            _States(model).eval() if alone else model,
+            tuple(example[name] for name in input_names(model)) if alone else (),
             path,
-            kwargs=padded_batch(model, *EXAMPLE),
+            kwargs={} if alone else example,
             input_names=input_names(model),
             output_names=output_names(model),
             dynamic_axes=dict.fromkeys(input_names(model), rows) | axes,
@@ -113,6 +118,19 @@ def _record(model: PreTrainedModel, path: Path) -> None:
             dynamo=False,
         )
     _keep_inputs(path, input_names(model))
+
+
+class _States(nn.Module):
+    """An encoder without a head, of which a file has the states of the last layer alone: no vector of a pooler."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.names = input_names(model)
+
+    def forward(self, *inputs: Int[Tensor, "batch length"]) -> Tensor:
+        """The states, for inputs in the order of `input_names`."""
+        return self.model(**dict(zip(self.names, inputs, strict=True))).last_hidden_state
 
 
 def _keep_inputs(path: Path, names: list[str]) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from espalier.models.classes import auto_class, model_class
+from espalier.models.classes import auto_class, encoder_prefix, model_class
 from espalier.models.modeling_espalier import compact_config, family_of, shape_of
 
 TOKEN_ID = "_token_id"
@@ -118,7 +118,7 @@ def factorised(model: PreTrainedModel, rank: int) -> PreTrainedModel:
     config.embedding_rank = rank
     small = model_class(config, auto_class(model))(config)
 
-    words = f"{model.base_model_prefix}.{family_of(model.config).embeddings[0]}"
+    words = f"{encoder_prefix(model)}{family_of(model.config).embeddings[0]}"
     state = model.state_dict()
     first, second = factors(state.pop(f"{words}.weight"), rank)
     # a linear layer's weight is [outputs, inputs]

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from espalier.config.job_specs import PrepareSpec, prepare_spec
+from espalier.config.kinds.specs import collect_spec
 from espalier.config.project import Config
 from espalier.runtime.files import sha256
 
@@ -24,6 +25,15 @@ def rows_made_from(config: Config, task: str) -> str:
     if rows["source"] == "files":
         sets = config.tasks[task].evaluation_sets
         rows |= {"train": _content(rows["train"]), "validation": {name: _content(path) for name, path in sets.items()}}
+    return json.dumps(block)
+
+
+def texts_made_from(config: Config, task: str) -> str:
+    """What `collect` reads, as JSON, with the digest of each of the user's files in the place of its path."""
+    spec = collect_spec(config, task)
+    files = [[_content(path), list(columns)] for path, columns in spec.unlabelled.columns_of(spec.text)]
+    block = spec.model_dump(mode="json", exclude={"text"})
+    block["unlabelled"]["files"] = files
     return json.dumps(block)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.config.methods.structured import GateKind
-from espalier.models.classes import auto_class, model_class
+from espalier.models.classes import auto_class, has_no_head, model_class
 from espalier.models.modeling_espalier import Shape, compact_config, family_of, find, shape_of
 from espalier.pruning.budget import SizeBudget
 from espalier.pruning.parts import Parts, sizes
@@ -97,7 +97,7 @@ def highest(scores: Float[Tensor, " parts"], count: int) -> Float[Tensor, " part
 
 @torch.no_grad()
 def with_narrow_head(model: PreTrainedModel, width: int) -> PreTrainedModel:
-    """A copy of a model whose classification head is narrower between its matrices; other heads have no such width.
+    """A copy of a model whose classification head, or whose pooler alone, is narrower; other heads have no such width.
 
     Kept are the dimensions with the largest product of the norms of what writes and of what reads them.
 
@@ -111,6 +111,12 @@ def with_narrow_head(model: PreTrainedModel, width: int) -> PreTrainedModel:
 
     state = model.state_dict()
     first, last = family.pooled[0], family.pooled[-1]
+    pooler = first.removeprefix(f"{model.base_model_prefix}.")
+    if has_no_head(model) and find(model, pooler) is not None:
+        # nothing reads the pooler of an encoder alone
+        kept = highest(state[f"{pooler}.weight"].norm(dim=1), width).nonzero().flatten()
+        for name in (f"{pooler}.weight", f"{pooler}.bias"):
+            state[name] = state[name].index_select(0, kept)
     if find(model, first) is not None and find(model, last) is not None:
         writes, reads = state[f"{first}.weight"], state[f"{last}.weight"]
         kept = highest(writes.norm(dim=1) * reads.norm(dim=0), width).nonzero().flatten()

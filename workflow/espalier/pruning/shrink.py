@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from espalier.models.classes import auto_class, model_class
+from espalier.models.classes import auto_class, encoder_prefix, model_class
 from espalier.models.modeling_espalier import Family, Shape, compact_config, family_of, shape_of
 from espalier.pruning.masks import Masks
 from espalier.pruning.parts import HIDDEN, heads_of, in_blocks, masked_shape, units_of
@@ -22,8 +22,7 @@ def shrink(model: PreTrainedModel, masks: Masks) -> PreTrainedModel:
     Source: docs/methods/cofi.md §3.7, steps 2 and 3.
 
     Args:
-        model: a model for classification of texts or tokens, masked-language modelling or spans; its head is as wide as the
-            encoder.
+        model: an encoder, alone or with a head; the head is as wide as the encoder.
         masks: one mask for each name in `full_masks` of the model's shape, True = kept.
     """
     family = family_of(model.config)
@@ -47,7 +46,7 @@ def _axes(
     """Parameter → axis → indices to keep, for the axes that belong to heads or units."""
     axes: dict[str, dict[int, Tensor]] = {}
     for index, (heads, units) in enumerate(shape.layers):
-        place = f"{model.base_model_prefix}.{family.layers}.{index}"
+        place = f"{encoder_prefix(model)}{family.layers}.{index}"
 
         # Head j holds the dimensions j d_h … (j + 1) d_h - 1.
         columns = (kept[heads_of(index)][:, None] * shape.head_dim + torch.arange(shape.head_dim)).flatten()

@@ -93,6 +93,8 @@ def render(spec: CardSpec, facts: Facts) -> str:
     return page.render(
         spec=spec,
         pair=spec.pair,
+        vectors=KIND_RULES[spec.kind].vectors,
+        unlabelled_rows=max(record.get("unlabelled_rows", 0) for record in facts.records),
         taught_by=spec.taught_by,
         front_matter=Markup(front.strip()),
         aim=aim(spec.target),
@@ -129,14 +131,15 @@ def _located(source: Mapping[str, str], files: Mapping[str, str]) -> dict[str, s
 def front_matter(spec: CardSpec, facts: Facts) -> dict[str, Any]:
     """Metadata for the Hugging Face hub; unknown entries are left out."""
     data = [source["id"] for source in facts.task["sources"] if "id" in source]
-    metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *_metrics_of(facts.scores))]
+    measured = [name for values in facts.scores["sets"].values() for name in _metrics_of(values)]
+    metrics = [HUB_METRICS.get(name, name) for name in (facts.scores["metric"], *measured)]
     base = {"base_model": facts.source["id"], "base_model_relation": "finetune"} if "id" in facts.source else {}
     paper, spoken = PAPERS.get(spec.method), languages(spec, facts)
     formats = dict.fromkeys(FORMATS[name].runtime.lower() for name in _formats(facts) if name != "torch")
     return {
         **({"license": spec.licence.lower()} if spec.licence else {}),
         **({"language": spoken} if spoken else {}),
-        "library_name": "transformers",
+        "library_name": "sentence-transformers" if KIND_RULES[spec.kind].vectors else "transformers",
         "pipeline_tag": KIND_RULES[spec.kind].pipeline,
         **base,
         **({"datasets": data} if data else {}),
@@ -161,10 +164,9 @@ def _results(spec: CardSpec, facts: Facts) -> list[dict[str, Any]]:
     """What the hub shows beside the model: the scores on every evaluation set, in fp32."""
     results = []
     for split, values in facts.scores["sets"].items():
-        metrics = [
-            {"type": HUB_METRICS.get(name, name), "value": round(values[name], 6), "name": name}
-            for name in (facts.scores["metric"], *_metrics_of(facts.scores))
-        ]
+        # the metric of the score first; sets of another form have other metrics
+        names = [name for name in (facts.scores["metric"], *_metrics_of(values)) if name in values]
+        metrics = [{"type": HUB_METRICS.get(name, name), "value": round(values[name], 6), "name": name} for name in names]
         results.append(
             {
                 "task": {"type": KIND_RULES[spec.kind].pipeline},
@@ -194,8 +196,9 @@ def languages(spec: CardSpec, facts: Facts) -> list[str]:
     return sorted({"en" for source in facts.task["sources"] if "builtin" in source or source.get("id") in ENGLISH})
 
 
-def _metrics_of(scores: Mapping[str, Any]) -> list[str]:
-    return [name for name in scores["sets"][scores["set"]] if name not in ("rows", "loss")]
+def _metrics_of(values: Mapping[str, Any]) -> list[str]:
+    """Names of the metrics of an evaluation set."""
+    return [name for name in values if name not in ("rows", "loss")]
 
 
 def _formats(facts: Facts) -> list[Format]:

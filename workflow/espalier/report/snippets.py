@@ -52,7 +52,7 @@ def inputs_in(config: Mapping[str, Any]) -> TextInputs:
 
 
 def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
-    """Lines that end with `logits`, or with `answers` where a text's answer is a span or a tag for each word.
+    """Lines that end with `logits`, with `answers` where a text's answer is a span or a tag for each word, or with `vectors`.
 
     Args:
         format: one that the model has.
@@ -68,6 +68,9 @@ def snippet(format: Format, inputs: TextInputs, folder: str) -> str:
     elif inputs.kind == "tokens":
         imports[-1] = imports[-1].replace("AutoTokenizer", "AutoConfig, AutoTokenizer")
         lines = [*_words(inputs, runtime), _RUN[runtime], *_TAGS]
+    elif KIND_RULES[inputs.kind].vectors:
+        states = _RUN[runtime].replace("logits", "states", 1).replace("logits", "last_hidden_state")
+        lines = [*_texts(inputs, runtime), states, *_VECTORS]
     else:
         lines = [*_texts(inputs, runtime), _RUN[runtime]]
     return "\n".join([*imports, "", f"folder = {folder!r}", *opened, *lines])
@@ -107,6 +110,12 @@ _RUN = {
     "onnxruntime": f'logits = session.run(["logits"], {_FED["onnxruntime"]})[0]',
     "OpenVINO": f'logits = model({_FED["OpenVINO"]})["logits"]',
 }
+_VECTORS = [
+    'mask = encoded["attention_mask"][:, :, None]',
+    "means = (states * mask).sum(1) / mask.sum(1)",
+    "vectors = means / (means**2).sum(1)[:, None] ** 0.5",
+]
+"""From the states of tokens to vectors of length 1, in torch and in numpy."""
 _RUN_SPAN = {
     "PyTorch": [
         "outputs = model(**encoded)",

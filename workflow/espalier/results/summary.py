@@ -18,7 +18,7 @@ from espalier.runtime.files import digits
 SUMMARISED = (
     *("score", "sparsity_encoder", "sparsity_total", "sparsity_relative", "params_total", "params_nonzero", "size_mib", "macs"),
     *("total_mib", "updates", *SPEED_COLUMNS),
-    *("train_seconds", "samples_per_second"),
+    *("train_seconds", "samples_per_second", "unlabelled_rows"),
 )
 SAME_SPEED = (0.9, 1.1)
 """Speed-ups in this range count as none: repeated timings of one model differ by as much on a shared machine."""

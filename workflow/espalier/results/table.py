@@ -26,7 +26,7 @@ COLUMNS = (
     *("sparsity_encoder", "sparsity_total", "sparsity_relative"),
     *("params_total", "params_encoder", "params_nonzero", "size_mib", "macs", "metric", "score", "teacher_score"),
     *("updates", *SPEED_COLUMNS),
-    *("train_seconds", "samples_per_second"),
+    *("train_seconds", "samples_per_second", "unlabelled_rows"),
 )
 COUNTED = ("sparsity_encoder", "sparsity_total", "params_total", "params_encoder", "params_nonzero", "size_mib", "macs")
 """Columns that cost.json holds under the same name."""
@@ -138,6 +138,7 @@ def _training(
 
     That is its own stage, the stage of the student that this one started from, and so on to the base or the teacher, and its
     own recovery. Fine-tuning the teacher does not count, since plans share the teacher; the teacher's own row has it.
+    `unlabelled_rows` are texts without labels that its own stage drew from; empty where it read none.
     """
     path = [recoveries[place]] if place in recoveries else []
     last: Place | None = place
@@ -149,6 +150,7 @@ def _training(
         "updates": sum(record["steps"] for record in path),
         "train_seconds": digits(sum(record["train_seconds"] for record in path)),
         "samples_per_second": digits(stages[place]["samples_per_second"]),
+        "unlabelled_rows": stages[place].get("unlabelled_rows") or None,
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from espalier.config.job_specs import ExportSpec
+from espalier.deployment.sentences import write_sentence_files
 from espalier.models.files import open_student, write_compact
 from espalier.models.onnx import write_onnx
 from espalier.runtime.errors import UserError
@@ -24,8 +25,12 @@ def run(
     onnx: Path,
     tokenizer_json: Path,
     tokenizer_config: Path,
+    sentences: list[Path],
 ) -> None:
-    """Write the compact folder; its logits must be the student's to the last bit, in ONNX to 1e-4."""
+    """Write the compact folder; its logits must be the student's to the last bit, in ONNX to 1e-4.
+
+    `sentences` are the files by which sentence-transformers opens a model that gives vectors; other models have none.
+    """
     serving = ExportSpec.model_validate_json(spec)
     kind = serving.kind
     model = open_student(student, kind).eval()
@@ -37,6 +42,7 @@ def run(
         if not all(torch.equal(one, other) for one, other in pairs):
             raise UserError(f"{weights} does not give the student's logits after it was opened again")
     write_onnx(reopened, onnx)
+    write_sentence_files(sentences, model.config.hidden_size, serving.max_length)
     files = {path.name: path for path in tokenizer}
     for name, target in (("tokenizer.json", tokenizer_json), ("tokenizer_config.json", tokenizer_config)):
         copy_file(files[name], target)

@@ -11,6 +11,7 @@ from espalier.config.deployment.specs import TrimSpec
 from espalier.config.kinds import PACKED, Kind
 from espalier.data.smaller_tokenizer import Document, smaller_settings, smaller_tokenizer
 from espalier.deployment.rows import folder_tokenizer
+from espalier.deployment.sentences import write_sentence_files
 from espalier.deployment.trimming import Whole, compared, coverage_of, tokens_for
 from espalier.models.files import open_student, write_compact
 from espalier.models.onnx import write_onnx
@@ -35,6 +36,7 @@ def run(
     onnx: Path,
     tokenizer_json: Path,
     tokenizer_config: Path,
+    sentences: list[Path],
     report: Path,
 ) -> None:
     """Write the trimmed folder; what its model gives for text that it covers must be what the compact one gives.
@@ -43,7 +45,7 @@ def run(
         spec: a `TrimSpec` as JSON.
         model, tokenizer: config.json, weights and tokenizer of the compact folder.
         train, evaluation: the task's rows; training texts say which tokens are kept.
-        config, weights, code, onnx, tokenizer_json, tokenizer_config, report: what is written.
+        config, weights, code, onnx, tokenizer_json, tokenizer_config, sentences, report: what is written.
     """
     wanted = TrimSpec.model_validate_json(spec)
     files = {path.name: path for path in (*model, *tokenizer)}
@@ -56,12 +58,11 @@ def run(
     _write_tokenizer(files, kept, tokenizer_json, tokenizer_config)
 
     trimmed = Whole(open_student([config, weights], wanted.kind).eval(), folder_tokenizer(tokenizer_json.parent))
-    write_onnx(trimmed.model, onnx)
+    _write_for_others(trimmed.model, wanted, onnx, sentences)
     answers = _checked(compared(whole, trimmed, kept, evaluation, wanted.max_length), product, weights)
 
     vocabulary = _vocabulary(whole, trimmed, kept, document, (train, evaluation), wanted.kind)
-    sizes = {path.name: _sizes(files[path.name], path) for path in (weights, tokenizer_json)}
-    write_json(report, {"vocabulary": vocabulary, "factorise": product, **answers, "bytes": sizes})
+    write_json(report, {"vocabulary": vocabulary, "factorise": product} | answers | _sizes(files, weights, tokenizer_json))
 
 
 def _factorised(model: PreTrainedModel, wanted: TrimSpec) -> tuple[PreTrainedModel, dict[str, Any] | None]:
@@ -74,6 +75,12 @@ def _factorised(model: PreTrainedModel, wanted: TrimSpec) -> tuple[PreTrainedMod
     if not saves(table, rank):
         return model, None
     return factorised(model, rank), {"rank": rank, "relative_error": digits(product_error(table, rank))}
+
+
+def _write_for_others(model: PreTrainedModel, wanted: TrimSpec, onnx: Path, sentences: list[Path]) -> None:
+    """Write what other runtimes and libraries open."""
+    write_onnx(model, onnx)
+    write_sentence_files(sentences, model.config.hidden_size, wanted.max_length)
 
 
 def _write_tokenizer(files: dict[str, Path], kept: list[int] | None, document: Path, settings: Path) -> None:
@@ -107,5 +114,6 @@ def _checked(answers: dict[str, Any], product: dict[str, Any] | None, weights: P
     return answers
 
 
-def _sizes(before: Path, after: Path) -> dict[str, int]:
-    return {"before": before.stat().st_size, "after": after.stat().st_size}
+def _sizes(before: dict[str, Path], *after: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """Bytes of files before and after, as trim.json holds them."""
+    return {"bytes": {path.name: {"before": before[path.name].stat().st_size, "after": path.stat().st_size} for path in after}}

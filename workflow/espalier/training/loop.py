@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from espalier.config.project import Progress
 from espalier.config.training import Training
-from espalier.data.batches import Batch, TaskRows, epoch_order
+from espalier.data.batches import Batch, TaskRows
 from espalier.evaluation.predict import Scores, selection_set
 from espalier.methods.base import Method
 from espalier.models.dropout import with_cheap_dropout
@@ -32,8 +32,10 @@ from espalier.runtime import distributed
 from espalier.runtime.device import random_state, set_random_state
 from espalier.runtime.errors import Interrupted, UserError
 from espalier.training.calibration import calibrate, models_of
+from espalier.training.divergence import check_finite_step
 from espalier.training.history import History
 from espalier.training.optimizer import adamw
+from espalier.training.projection import groups_of, projection_for
 from espalier.training.saves import Saves
 from espalier.training.schedule import learning_rate_factor, steps_of_epoch
 from espalier.training.sharing import Share
@@ -80,11 +82,13 @@ class Loop:
     """Rows and seconds of the method's look at training rows, where it took one."""
     last_finite: dict[str, float] = field(default_factory=dict)
     """Loss terms of the last step that was looked at."""
+    projection: nn.Module = field(default_factory=nn.Identity, init=False)
+    """What brings vectors of a narrower student to the teacher's width, where vectors are compared."""
 
     def __post_init__(self) -> None:
         size = self.settings.micro_batch_size
         self.micro = size if isinstance(size, int) else self.settings.batch_size
-        self.steps_per_epoch = steps_of_epoch(len(self.rows), self.settings.batch_size)
+        self.steps_per_epoch = steps_of_epoch(self.rows.epoch_rows, self.settings.batch_size)
         self._ready: tuple[np.ndarray | None, Batch | None] = None, None
 
         # Some terms are means over padding, so a method may ask for rows of one length.
@@ -111,6 +115,7 @@ class Loop:
         with_cheap_dropout(self.student)
         self.method.teacher = self.teacher.model if self.teacher else None
         self.method.begin(self.student, self.masks)
+        self.projection = projection_for(self.student, self.method)
 
         # evaluation_mode keeps accelerate from wrapping the model: it sets the precision, we average the gradients.
         self.model = self.accelerator.prepare_model(self.student, evaluation_mode=True)
@@ -144,7 +149,7 @@ class Loop:
             while self.step < steps:
                 # The order depends on seed and epoch alone, so a resumed run goes on with the batch that was next.
                 epoch, first = divmod(self.step, self.steps_per_epoch)
-                order = epoch_order(self.rows.lengths, self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
+                order = self.rows.epoch_order(self.settings.batch_size, stage.seed, stage.first_epoch + epoch)
 
                 ahead = order[first : first + steps - self.step]
                 for picked, following in zip_longest(ahead, ahead[1:]):
@@ -163,7 +168,7 @@ class Loop:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
-        return adamw(self.student, self.method.parameter_groups(), **rates)
+        return adamw(self.student, [*self.method.parameter_groups(), *groups_of(self.projection)], **rates)
 
     def _one_step(self, picked: np.ndarray) -> None:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
@@ -302,7 +307,7 @@ class Loop:
 
         with self.accelerator.autocast(), method.around_forward(), self._rounding():
             outputs = forward(self.model, share.own, method.representation, method.needs_hidden_states, method.relations)
-        return share.join(outputs), self.teacher(batch) if self.teacher else None
+        return self.projection(share.join(outputs)), self.teacher(batch) if self.teacher else None
 
     def _rounding(self) -> AbstractContextManager[None]:
         """Lets linear maps round in the last epoch, where asked for. The step decides, so a resumed run does the same."""
@@ -352,7 +357,8 @@ class Loop:
         logged: dict[str, list[float]] = {}
         for step, totals, norm, extra in self._pending:
             values = {name: float(value) for name, value in totals.items()} | {"gradient_norm": float(norm)}
-            self._check_finite(step, values)
+            check_finite_step(values, f"step {step} of {self.method.stage.steps}", self.last_finite, self.learning_rate)
+            self.last_finite = values
             for name, value in (values | extra).items():
                 logged.setdefault(name, []).append(float(value))
         means = {name: sum(numbers) / len(numbers) for name, numbers in logged.items()}
@@ -372,22 +378,6 @@ class Loop:
         self._pending: list[tuple[int, dict[str, Tensor], Tensor, Mapping[str, float | Tensor]]] = []
         self._rows_seen = 0
         self._began = time.perf_counter()
-
-    def _check_finite(self, step: int, values: dict[str, float]) -> None:
-        """Stop a diverged run.
-
-        Raises:
-            UserError: a loss or the gradient is infinite or not a number; with the step and the last finite values.
-        """
-        for name, value in values.items():
-            if not math.isfinite(value):
-                what = "the gradient norm" if name == "gradient_norm" else f"loss term '{name}'"
-                known = ", ".join(f"{term} {number:.4g}" for term, number in self.last_finite.items())
-                raise UserError(
-                    f"training diverged at step {step} of {self.method.stage.steps}: {what} is {value}; "
-                    f"last finite values: {known or 'none'}; lower learning_rate ({self.learning_rate:g}) or the term's weight"
-                )
-        self.last_finite = values
 
     def _evaluate(self) -> None:
         """Score the student, write the scores to the history, and keep the state where it is the best so far."""
@@ -422,6 +412,7 @@ class Loop:
             **models_of(self.student, self.method),
             "optimizer": self.optimizer.state_dict(),
             "micro": self.micro,
+            "projection": self.projection.state_dict(),
             "random": distributed.everyones([random_state(self.accelerator.device, self.method.generator)]),
         }
 
@@ -442,6 +433,7 @@ class Loop:
         self.history.truncate(state["history"])
         self._take_up(state)
         self.optimizer.load_state_dict(state["optimizer"])
+        self.projection.load_state_dict(state["projection"])
 
         # A run that goes on with more processes than before has no generator saved for the new ones.
         if distributed.index() < len(state["random"]):

@@ -66,6 +66,25 @@ def accelerator_for(machine: Machine) -> Accelerator:
     return accelerator
 
 
+def open_training_rows(files: Sequence[Path], kind: Kind, share: float | None, pad: int, seed: int) -> TaskRows:
+    """Tokenised training rows, and after them the texts without labels, where there is a second file.
+
+    Args:
+        files: the training rows and, maybe, texts without labels.
+        kind: of the task.
+        share: part of an epoch's rows that is taken from the texts.
+        pad: padding id of the tokenizer.
+        seed: of the run.
+    """
+    train, *texts = files
+
+    # Rows with labels come first: a row's number tells whether it has one.
+    rows: Any = open_rows(train, kind, pad, seed)
+    for path in texts:
+        rows = rows.with_unlabelled(path, share)
+    return rows
+
+
 def check_finite(model: nn.Module, what: str) -> None:
     """See that all weights are numbers.
 
@@ -132,7 +151,8 @@ class Files:
 
     task: Path
     tokens: Sequence[Path]
-    """train.parquet and evaluation.parquet; packed rows end in .arrow."""
+    """train.parquet, evaluation.parquet and, where texts without labels are read, unlabelled.parquet; packed rows end in
+    .arrow."""
     work: Path
     models: Sequence[Path] = ()
     """Files of the teacher and the starting model, and the latency table, for the record."""
@@ -140,7 +160,7 @@ class Files:
     outputs: Sequence[Path] = ()
     """The note on the teacher's stored outputs, where the job reads any."""
     teacher_tokens: Sequence[Path] = ()
-    """train.parquet in the teacher's own tokens, where the student reads others; else nothing."""
+    """train.parquet, and unlabelled.parquet, in the teacher's own tokens, where the student reads others; else nothing."""
 
 
 @dataclass
@@ -159,9 +179,9 @@ class Run:
         self.task: dict[str, Any] = read_json(self.files.task)
 
     def open_rows(self, pad: int) -> None:
-        """Read the tokenised rows."""
-        train, evaluation = self.files.tokens
-        self.train_rows = open_rows(train, self.spec.goal.kind, pad, self.spec.seed)
+        """Read the tokenised rows; behind training and evaluation rows there may be a file of texts without labels."""
+        train, evaluation, *texts = self.files.tokens
+        self.train_rows = open_training_rows([train, *texts], self.spec.goal.kind, self.spec.goal.share, pad, self.spec.seed)
         self.evaluation_rows = open_rows(evaluation, self.spec.goal.kind, pad, FIXED_SEED)
 
     def fixed_stage(self, epochs: float, gone: float = 0.0) -> Stage:
@@ -195,7 +215,7 @@ class Run:
 
     @property
     def _steps_per_epoch(self) -> int:
-        return steps_of_epoch(len(self.train_rows), self.settings.batch_size)
+        return steps_of_epoch(self.train_rows.epoch_rows, self.settings.batch_size)
 
     def train(
         self,
@@ -271,7 +291,8 @@ class Run:
         if reads is None or not self.files.outputs:
             return None
 
-        note, tokens = self.files.outputs[0], self.files.tokens[0]
+        train, _, *texts = self.files.tokens
+        note, tokens = self.files.outputs[0], [train, *texts]
         try:
             stored = open_outputs(note, reads, self.train_rows.lengths, digests_of(teacher, tokens))
             said = f"read as {note} says"
@@ -287,12 +308,14 @@ class Run:
         Raises:
             UserError: the other tokens are not of the same rows.
         """
-        rows: Any = self.train_rows
-        for path in self.files.teacher_tokens:
-            rows = open_rows(path, self.spec.goal.kind, pad, self.spec.seed)
-            own: Any = self.train_rows
-            if not np.array_equal(rows.labels, own.labels):
-                raise UserError(f"{path}: its {len(rows)} rows are not the {len(own)} rows of {self.files.tokens[0]}")
+        if not self.files.teacher_tokens:
+            return self.train_rows
+        goal = self.spec.goal
+        rows: Any = open_training_rows(self.files.teacher_tokens, goal.kind, goal.share, pad, self.spec.seed)
+        own: Any = self.train_rows
+        if not np.array_equal(rows.labels, own.labels):
+            path = self.files.teacher_tokens[0]
+            raise UserError(f"{path}: its {len(rows)} rows are not the {len(own)} rows of {self.files.tokens[0]}")
         return rows
 
     def _loop(
@@ -390,6 +413,7 @@ class Run:
             "train_seconds": round(loop.seconds + loop.calibration.get("seconds", 0.0), 3),
             "samples_per_second": round(loop.step * self.settings.batch_size / loop.seconds, 2) if loop.step else 0.0,
             "steps": loop.step,
+            "unlabelled_rows": getattr(self.train_rows, "unlabelled", 0),
             "resumed_at": loop.saves.resumed_at,
             "selected": selected,
             "git_commit": git_commit(),

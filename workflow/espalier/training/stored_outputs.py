@@ -204,9 +204,9 @@ def mapped(path: Path, precision: NumberFormat = "fp32") -> Tensor:
     return numbers if precision == "fp32" else numbers.view(torch.bfloat16)
 
 
-def digests_of(teacher: Sequence[Path], tokens: Path) -> dict[str, str]:
-    """By which stored outputs know their teacher and their rows."""
-    return {"teacher": " ".join(sorted(sha256(path) for path in teacher)), "tokens": sha256(tokens)}
+def digests_of(teacher: Sequence[Path], tokens: Sequence[Path]) -> dict[str, str]:
+    """By which stored outputs know their teacher and their rows, whose files come in the order of the rows."""
+    return {"teacher": " ".join(sorted(sha256(path) for path in teacher)), "tokens": " ".join(map(sha256, tokens))}
 
 
 def open_outputs(note: Path, reads: Reads, lengths: Int[np.ndarray, " rows"], digests: Mapping[str, str]) -> StoredOutputs:

@@ -29,6 +29,9 @@ class ServedFormat(NamedTuple):
 
 
 ONNX_FILE = "onnx/model.onnx"
+POOLING = "1_Pooling/config.json"
+SENTENCE_FILES = ("modules.json", POOLING, "sentence_bert_config.json")
+"""By which sentence-transformers opens a model that gives vectors."""
 FORMATS: dict[Format, ServedFormat] = {
     "torch": ServedFormat("PyTorch", (), ("model.safetensors",)),
     "onnx": ServedFormat("onnxruntime", (), (ONNX_FILE,)),

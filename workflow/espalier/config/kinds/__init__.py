@@ -15,6 +15,7 @@ KINDS = {
     "classification": "espalier.kinds.classification:Classification",
     "regression": "espalier.kinds.regression:Regression",
     "span": "espalier.kinds.span:Span",
+    "embedding": "espalier.kinds.embedding:Vectors",
     "text": "espalier.kinds.text:Text",
     "tokens": "espalier.kinds.tokens:Tokens",
 }
@@ -33,9 +34,13 @@ def read_rules(kind: str) -> TaskRules:
 
 KIND_RULES: dict[str, TaskRules] = {kind: read_rules(kind) for kind in KINDS}
 LABELLED = tuple(kind for kind, rules in KIND_RULES.items() if rules.labelled)
-"""Kinds whose rows have labels."""
+"""Kinds whose rows are tokenised one by one and scored by labels."""
+FINE_TUNED = tuple(kind for kind in LABELLED if not KIND_RULES[kind].vectors)
+"""Kinds whose training rows have labels, on which a teacher is fine-tuned."""
 PACKED = tuple(kind for kind, rules in KIND_RULES.items() if not rules.labelled)
 """Kinds whose rows are packed and have a pretrained teacher."""
+VECTORS = tuple(kind for kind in LABELLED if KIND_RULES[kind].vectors)
+"""Kinds whose models give a vector for each text."""
 ANALYSED = tuple(kind for kind, rules in KIND_RULES.items() if rules.analysed)
 """Kinds whose students can be analysed."""
 

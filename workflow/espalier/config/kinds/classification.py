@@ -19,5 +19,10 @@ def _head(classes: Sequence[str] | None) -> dict[str, Any]:
 
 
 RULES = TaskRules(
-    metrics=("accuracy", "f1", "macro-f1", "matthews"), named_classes=True, analysed=True, no_linear="", head=_head
+    metrics=("accuracy", "f1", "macro-f1", "matthews"),
+    named_classes=True,
+    analysed=True,
+    no_linear="",
+    no_unlabelled="",
+    head=_head,
 )

@@ -13,4 +13,11 @@ def _head(classes: Sequence[str] | None) -> dict[str, Any]:
     return {"num_labels": 1, "problem_type": "regression"}
 
 
-RULES = TaskRules(metrics=("pearson", "spearman"), analysed=True, no_linear="", refused=("classes", *UNUSED), head=_head)
+RULES = TaskRules(
+    metrics=("pearson", "spearman"),
+    analysed=True,
+    no_linear="",
+    no_unlabelled="",
+    refused=("classes", *UNUSED),
+    head=_head,
+)

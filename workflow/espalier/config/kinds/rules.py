@@ -22,6 +22,11 @@ def no_changes(classes: Sequence[str] | None) -> dict[str, Any]:
     return {}
 
 
+def nothing_wrong(task: Any) -> str | None:
+    """Find nothing wrong with a task."""
+    return None
+
+
 @dataclass(frozen=True)
 class TaskRules:
     """The rules of one kind of task; `config/kinds/<kind>.py` holds its own as `RULES`."""
@@ -31,7 +36,17 @@ class TaskRules:
     reported: tuple[str, ...] = ()
     """Metrics that every task of this kind reports, where a task names none itself; the first one is the score."""
     labelled: bool = True
-    """Whether a row has a label column: such tasks are tokenised and fine-tuned, other tasks are packed and pretrained."""
+    """Whether rows are scored by labels: such tasks are tokenised row by row, other tasks are packed and pretrained."""
+    vectors: bool = False
+    """Whether a model gives a vector for each text: training rows are texts without labels, and the base itself teaches."""
+    no_unlabelled: str = "its rows are more than a text, or a pair of texts, with one line of outputs"
+    """Why a task has no further texts without labels; empty where it can have some."""
+    own_keys: tuple[str, ...] = ()
+    """Keys that only tasks of kinds that name them here have."""
+    needed: tuple[str, ...] = ("label", "metric")
+    """Keys that a task must have whose rows are scored by labels."""
+    check: Callable[[Any], str | None] = nothing_wrong
+    """Task → what else is wrong with its keys; None where nothing is."""
     named_classes: bool = False
     """Whether labels are names of classes."""
     class_problem: Callable[[Sequence[str | None], Sequence[str] | None], str | None] = no_problem

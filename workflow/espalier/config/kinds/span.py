@@ -16,6 +16,7 @@ def _head(classes: Sequence[str] | None) -> dict[str, Any]:
 RULES = TaskRules(
     metrics=("squad-f1", "exact-match"),
     no_linear="its answers are places in a context",
+    no_unlabelled="its answers are places in a context, so a text alone is no row",
     text_columns=(2,),
     columns="two columns, question and context",
     # csv and tsv cannot hold lists of answers

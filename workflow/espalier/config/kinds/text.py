@@ -8,6 +8,7 @@ RULES = TaskRules(
     reported=("masked-accuracy", "perplexity"),
     labelled=False,
     no_linear="its rows have no labels",
+    no_unlabelled="its own rows have no labels",
     text_columns=(1,),
     columns="one column",
     # in .txt paragraphs are separated by blank lines; their column is called `text`

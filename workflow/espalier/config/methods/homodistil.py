@@ -21,6 +21,7 @@ class HomodistilPlan(Plan):
     §2 to 4). Where the origin is public code, that is the code of PLATON, which the paper builds on."""
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"text"})
+    no_vectors: ClassVar[str] = "its students learn to guess masked words under a teacher that guesses them"
     method: Literal["homodistil"]
     removes: ClassVar[Removal] = "structure"
     start: TextStart = "teacher"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
+from espalier.config.kinds import LABELLED, Kind
 from espalier.config.teacher_outputs import Reads
 from espalier.config.training import Epochs, Fraction, Positive, PrunedPlan
 
@@ -60,11 +61,17 @@ class DistilPlan(IterativePlan):
     """Magnitude pruning with logit distillation (Hinton et al. 2015, arXiv 1503.02531)."""
 
     method: Literal["distil"]
+    kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
     trains_whole: ClassVar[bool] = True
     alpha: Fraction = 0.5
     """Weight of the distillation term; the task loss has weight 1 - alpha. [common]"""
     temperature: Positive = 2.0
     """Divides the logits of teacher and student before the softmax; higher is softer. [common]"""
+
+    @property
+    def distils(self) -> bool:
+        """Where the distillation term has a weight."""
+        return self.alpha > 0
 
     @property
     def reads(self) -> Reads:

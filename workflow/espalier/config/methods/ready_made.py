@@ -20,6 +20,9 @@ class ReadyMadePlan(Plan):
     method: Literal["ready-made"]
     target_kinds: ClassVar[frozenset[TargetKind]] = frozenset()
     kinds: ClassVar[frozenset[Kind]] = frozenset(ANALYSED)
+    no_vectors: ClassVar[str] = (
+        "another base has vectors of another space; compare its own scores, as a base that is compressed"
+    )
     rule: ClassVar[Literal["compress", "specialise", "adopt"]] = "adopt"
     removes: ClassVar[Removal] = "nothing"
     base: Name
@@ -49,6 +52,11 @@ class ReadyMadePlan(Plan):
         if self.recover.epochs:
             raise ValueError(f"recover.epochs: got {self.recover.epochs}; nothing was removed, so raise epochs instead")
         return self
+
+    @property
+    def distils(self) -> bool:
+        """Where the distillation term has a weight."""
+        return self.alpha > 0
 
     def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block
+from espalier.config.kinds import LABELLED, Kind
 from espalier.config.methods.pruning import IterativePlan
 from espalier.config.teacher_outputs import Reads
 from espalier.config.training import Fraction, Positive
@@ -30,6 +31,7 @@ class SdpPlan(IterativePlan):
     pruned student to its unpruned teacher."""
 
     method: Literal["sdp"]
+    kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
     trains_whole: ClassVar[bool] = True
     objective: Literal["kld", "cos", "cc", "cc+kld"] = "cc"
     """Loss that ties the student to its teacher: KL divergence of the logits (kld), cosine similarity of hidden states (cos),
@@ -46,6 +48,11 @@ class SdpPlan(IterativePlan):
     """Weight of the cosine term, for objective cos. [inferred]"""
     cc: CrossCorrelation = CrossCorrelation()
     """Settings of the cross-correlation term, for objectives cc and cc+kld. [inferred]"""
+
+    @property
+    def distils(self) -> bool:
+        """Every objective compares with the teacher."""
+        return True
 
     @property
     def needs_whole(self) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Block
 from espalier.config.families import ENCODERS, RECORDABLE
+from espalier.config.kinds import LABELLED, Kind
 from espalier.config.pictures import HistoryColumn, ScoreCurve
 from espalier.config.teacher_outputs import Reads
 from espalier.config.training import ClipScope, Epochs, Fraction, NonNegative, Positive, PrunedPlan, Recover
@@ -28,6 +29,7 @@ class SpdPlan(PrunedPlan):
     the dense teacher at random, and more and more often."""
 
     method: Literal["spd"]
+    kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
     start: Literal["teacher"] = "teacher"
     """Always the teacher: student layers begin as copies of its layers, and its embeddings and head are shared. [paper]"""
     learning_rate: Positive = 6.4e-4
@@ -94,6 +96,11 @@ class SpdPlan(PrunedPlan):
         if self.initial_probability == 0 and self.probability_schedule == "constant":
             raise ValueError("initial_probability 0 with probability_schedule constant: no student layer would ever be trained")
         return self
+
+    @property
+    def distils(self) -> bool:
+        """Where a term on layers, attention or predictions has a weight."""
+        return self.hidden_weight + self.attention_weight + self.prediction_weight > 0
 
     @property
     def grafts(self) -> bool:

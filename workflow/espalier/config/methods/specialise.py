@@ -31,6 +31,11 @@ class SpecialisePlan(Plan):
     """Divides the logits of teacher and student in the distillation term; higher is softer. [common]"""
 
     @property
+    def distils(self) -> bool:
+        """Where the distillation term has a weight."""
+        return self.alpha > 0
+
+    @property
     def reads(self) -> Reads | None:
         """Logits, where distillation is on."""
         return Reads() if self.alpha > 0 else None

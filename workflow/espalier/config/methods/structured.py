@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Many
+from espalier.config.kinds import LABELLED, Kind
 from espalier.config.methods.pruning import IterativePlan
 from espalier.config.pictures import HistoryColumn
 from espalier.config.targets import TargetKind, Timed, target_key
@@ -147,6 +148,7 @@ class CofiPlan(GatePlan):
     4)."""
 
     method: Literal["cofi"]
+    kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
     prediction_weight: NonNegative = 0.1
     """Weight of the term that compares predictions. [paper: grid 0.1, 0.3, 0.5]"""
     layer_weight: NonNegative = 0.9
@@ -166,6 +168,11 @@ class CofiPlan(GatePlan):
     keep_transform: bool = False
     """Hand the trained layer map on to the recovery and to the next target of the path; otherwise each begins with the
     identity. [ours: true in the public code]"""
+
+    @property
+    def distils(self) -> bool:
+        """Where a term on predictions or layers has a weight."""
+        return self.prediction_weight + self.layer_weight > 0
 
     @property
     def reads(self) -> Reads:
@@ -229,6 +236,7 @@ class SmallDensePlan(RefitPlan):
     """A small student of the target's size, made without search and trained with logit distillation."""
 
     method: Literal["small-dense"]
+    kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
     removes: ClassVar[Removal] = "structure"
     kind: Literal["sliced", "layers"] = "sliced"
     """How the student is made: sliced keeps the same share of heads and units in every layer, drawn at random; layers keeps
@@ -258,6 +266,11 @@ class SmallDensePlan(RefitPlan):
     def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""
         return [self.epochs]
+
+    @property
+    def distils(self) -> bool:
+        """Where the distillation term has a weight."""
+        return self.alpha > 0
 
     @property
     def reads(self) -> Reads:
