@@ -144,7 +144,7 @@ def test_columns_are_those_of_the_architecture(three_seeds):
         "base, task, plan, method, seed, target, stage, start, sparsity_encoder, sparsity_total, sparsity_relative, "
         "params_total, params_encoder, params_nonzero, size_mib, macs, metric, score, teacher_score, updates, latency_b1_ms, "
         "latency_b32_ms, speedup_b1, speedup_b32, onnx_latency_b1_ms, onnx_latency_b32_ms, onnx_speedup_b1, "
-        "onnx_speedup_b32, train_seconds, samples_per_second"
+        "onnx_speedup_b32, train_seconds, samples_per_second, unlabelled_rows"
     )
     assert list(rows[0]) == list(COLUMNS) == text.split(", ")
 

@@ -58,6 +58,11 @@ class Refitting(Method):
         for batch in batches:
             count = batch.lines([len(batch)])[0]
             outputs, wanted = (forward(model, batch).logits for model in (small, dense))
+
+            # A vector of a narrower student has its dimensions where the dense model has them.
+            if outputs.shape != wanted.shape:
+                kept = self.end()[HIDDEN].nonzero().flatten().to(outputs.device)
+                outputs = torch.zeros_like(wanted).index_copy_(1, kept, outputs.to(wanted.dtype))
             total += count * float(soft_label_loss(outputs, wanted, temperature=1.0, kind=self.stage.kind))
             lines += count
         return total / lines

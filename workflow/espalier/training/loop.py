@@ -32,10 +32,10 @@ from espalier.runtime import distributed
 from espalier.runtime.device import random_state, set_random_state
 from espalier.runtime.errors import Interrupted, UserError
 from espalier.training.calibration import calibrate, models_of
-from espalier.training.divergence import check_terms
+from espalier.training.divergence import check_finite_step
 from espalier.training.history import History
 from espalier.training.optimizer import adamw
-from espalier.training.projection import VectorProjection, projection_for
+from espalier.training.projection import projection_for, projection_groups
 from espalier.training.saves import Saves
 from espalier.training.schedule import learning_rate_factor, steps_of_epoch
 from espalier.training.sharing import Share
@@ -82,7 +82,7 @@ class Loop:
     """Rows and seconds of the method's look at training rows, where it took one."""
     last_finite: dict[str, float] = field(default_factory=dict)
     """Loss terms of the last step that was looked at."""
-    projection: VectorProjection | None = field(default=None, init=False)
+    projection: nn.Module = field(default_factory=nn.Identity, init=False)
     """What brings vectors of a narrower student to the teacher's width, where vectors are compared."""
 
     def __post_init__(self) -> None:
@@ -115,9 +115,7 @@ class Loop:
         with_cheap_dropout(self.student)
         self.method.teacher = self.teacher.model if self.teacher else None
         self.method.begin(self.student, self.masks)
-        self.projection = projection_for(self.student, self.method.teacher, self.method)
-        if self.projection is not None:
-            self.projection.to(self.accelerator.device)
+        self.projection = projection_for(self.student, self.method)
 
         # evaluation_mode keeps accelerate from wrapping the model: it sets the precision, we average the gradients.
         self.model = self.accelerator.prepare_model(self.student, evaluation_mode=True)
@@ -170,8 +168,7 @@ class Loop:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         rates = {"learning_rate": self.learning_rate, "weight_decay": self.settings.weight_decay}
-        projection = [] if self.projection is None else [{"params": [self.projection.weight], "weight_decay": 0.0}]
-        return adamw(self.student, [*self.method.parameter_groups(), *projection], **rates)
+        return adamw(self.student, [*self.method.parameter_groups(), *projection_groups(self.projection)], **rates)
 
     def _one_step(self, picked: np.ndarray) -> None:
         """One optimiser step on one batch, in micro-batches whose gradients add up to the batch's."""
@@ -310,9 +307,7 @@ class Loop:
 
         with self.accelerator.autocast(), method.around_forward(), self._rounding():
             outputs = forward(self.model, share.own, method.representation, method.needs_hidden_states, method.relations)
-        joined = share.join(outputs)
-        joined = joined if self.projection is None else self.projection(joined)
-        return joined, self.teacher(batch) if self.teacher else None
+        return self.projection(share.join(outputs)), self.teacher(batch) if self.teacher else None
 
     def _rounding(self) -> AbstractContextManager[None]:
         """Lets linear maps round in the last epoch, where asked for. The step decides, so a resumed run does the same."""
@@ -362,7 +357,7 @@ class Loop:
         logged: dict[str, list[float]] = {}
         for step, totals, norm, extra in self._pending:
             values = {name: float(value) for name, value in totals.items()} | {"gradient_norm": float(norm)}
-            check_terms(values, self.last_finite, f"step {step} of {self.method.stage.steps}", self.learning_rate)
+            check_finite_step(values, f"step {step} of {self.method.stage.steps}", self.last_finite, self.learning_rate)
             self.last_finite = values
             for name, value in (values | extra).items():
                 logged.setdefault(name, []).append(float(value))
@@ -417,7 +412,7 @@ class Loop:
             **models_of(self.student, self.method),
             "optimizer": self.optimizer.state_dict(),
             "micro": self.micro,
-            "projection": {} if self.projection is None else self.projection.state_dict(),
+            "projection": self.projection.state_dict(),
             "random": distributed.everyones([random_state(self.accelerator.device, self.method.generator)]),
         }
 
@@ -438,8 +433,7 @@ class Loop:
         self.history.truncate(state["history"])
         self._take_up(state)
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.projection is not None:
-            self.projection.load_state_dict(state["projection"])
+        self.projection.load_state_dict(state["projection"])
 
         # A run that goes on with more processes than before has no generator saved for the new ones.
         if distributed.index() < len(state["random"]):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from espalier.config.kinds import KIND_RULES
 from espalier.methods.base import Method
@@ -42,20 +43,27 @@ class VectorProjection(nn.Module):
         return replace(outputs, logits=outputs.logits.float() @ self.matrix().T)
 
 
-def projection_for(student: nn.Module, teacher: nn.Module | None, method: Method) -> VectorProjection | None:
-    """The projection of a run; None where models give no vectors, or both give vectors of one width.
+def projection_for(student: PreTrainedModel, method: Method) -> nn.Module:
+    """The projection of a run; the identity where models give no vectors, or both give vectors of one width.
 
     Args:
-        student: as it is trained.
-        teacher: whose vectors it learns; None where no teacher runs.
-        method: of the run, after `begin`; it knows which dimensions are left.
+        student: as it is trained, on its device.
+        method: of the run, after `begin`; it knows the teacher, and which dimensions are left.
     """
-    if teacher is None or not KIND_RULES[method.stage.kind].vectors:
-        return None
+    if method.teacher is None or not KIND_RULES[method.stage.kind].vectors:
+        return nn.Identity()
 
     # a student that lost no hidden dimension lies in the teacher's space already
-    own, other = _width(student), _width(teacher)
-    return None if own == other else VectorProjection(own, other, method.dimensions, method.generator)
+    own, other = _width(student), _width(method.teacher)
+    if own == other:
+        return nn.Identity()
+    return VectorProjection(own, other, method.dimensions, method.generator).to(student.device)
+
+
+def projection_groups(projection: nn.Module) -> list[dict[str, Any]]:
+    """Parameter groups of a projection, which is not decayed; none where it has nothing to train."""
+    weights = list(projection.parameters())
+    return [{"params": weights, "weight_decay": 0.0}] if weights else []
 
 
 def _width(model: nn.Module) -> int:

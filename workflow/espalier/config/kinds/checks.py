@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from espalier.config.chains import runs_on
 from espalier.config.methods.sdp import SdpPlan
 from espalier.config.methods.spd import SpdPlan
-from espalier.config.methods.structured import RefitPlan
 from espalier.config.project import Config
 from espalier.config.training import Plan
 
@@ -51,11 +50,6 @@ def _of_vectors(name: str, plan: Plan, task: str) -> str | None:
         return (
             f"plans.{name}: method {plan.method} compares with no output of the teacher as it is set, and rows of {task} have "
             "no labels, so nothing would be learned; give a term on the teacher's outputs a weight"
-        )
-    if isinstance(plan, RefitPlan) and plan.refit:
-        return (
-            f"plans.{name}.refit: got true; a refit compares outputs with the base's, and vectors of {task} may be narrower; "
-            f"allowed: false (for this task alone: per_task: {{{task}: {{refit: false}}}})"
         )
     if isinstance(plan, SdpPlan) and plan.needs_whole and plan.representation != "mean":
         return (
