@@ -20,7 +20,7 @@ from espalier.data.span_windows import Cutting, write_windows
 from espalier.data.spans import OUT, Examples, SpanRows, null_probabilities, null_scores
 from espalier.data.tokenizer import open_tokenizer
 from espalier.evaluation.squad import best_score
-from espalier.evaluation.squad_v2 import best_threshold, mark, values_of
+from espalier.evaluation.squad_v2 import best_null_threshold, mark, no_answer_scores
 from espalier.kinds import span
 from espalier.runtime.errors import UserError
 from tests import tiny
@@ -67,21 +67,23 @@ def test_the_best_threshold_by_hand():
     """Five questions, the second and fourth without an answer. Sums when 0, 1, … 5 are answered: 2, 3, 2, 2.5, 1.5, 2.5."""
     marks, scores = np.array([1.0, 0.0, 0.5, 0.0, 1.0]), np.array([-4.0, -2.0, 0.0, 2.0, 4.0])
     answered = np.array([True, False, True, False, True])
-    assert best_threshold(marks, scores, answered) == (3 / 5, -3.0)
+    assert best_null_threshold(marks, scores, answered) == (3 / 5, -3.0)
 
 
 def test_where_it_is_best_to_answer_none_no_question_is_answered():
-    score, threshold = best_threshold(np.array([0.2, 0.0, 0.0]), np.array([5.0, -7.0, 1.0]), np.array([True, False, False]))
+    score, threshold = best_null_threshold(
+        np.array([0.2, 0.0, 0.0]), np.array([5.0, -7.0, 1.0]), np.array([True, False, False])
+    )
     assert (score, threshold) == (pytest.approx(2 / 3), -8.0)
 
 
 def test_where_it_is_best_to_answer_all_the_threshold_is_beyond_the_last():
-    assert best_threshold(np.array([1.0, 0.8]), np.array([3.0, 1.0]), np.array([True, True])) == (0.9, 4.0)
+    assert best_null_threshold(np.array([1.0, 0.8]), np.array([3.0, 1.0]), np.array([True, True])) == (0.9, 4.0)
 
 
 def test_equal_null_scores_share_their_fate():
     """One threshold cannot answer one of two questions with equal scores: 1 of 2, not 2 of 2."""
-    score, _ = best_threshold(np.array([1.0, 0.0]), np.array([0.0, 0.0]), np.array([True, False]))
+    score, _ = best_null_threshold(np.array([1.0, 0.0]), np.array([0.0, 0.0]), np.array([True, False]))
     assert score == 0.5
 
 
@@ -99,7 +101,7 @@ def test_the_best_score_is_the_script_s(seed):
     generator = np.random.default_rng(seed)
     answered, scores = generator.random(40) < 0.6, generator.normal(size=40)
     marks = np.where(answered, generator.random(40), 0.0)
-    best, threshold = best_threshold(marks, scores, answered)
+    best, threshold = best_null_threshold(marks, scores, answered)
     assert best == pytest.approx(script(marks, scores, answered, ["x"] * 40))
     said = np.where(scores > threshold, ~answered, marks)
     assert said.mean() == pytest.approx(best), "the threshold gives what it promises"
@@ -109,7 +111,7 @@ def test_values_of_a_set_by_hand():
     answered = np.array([True, False, True, False])
     marks = {"squad-f1": np.array([0.5, 1.0, 0.0, 0.0]), "exact-match": np.array([0.0, 1.0, 0.0, 0.0])}
     raw = {"squad-f1": np.array([0.5, 0.0, 1.0, 0.0]), "exact-match": np.array([0.0, 0.0, 1.0, 0.0])}
-    values = values_of(ALL, marks, raw, np.array([-1.0, 3.0, 0.0, 2.0]), answered)
+    values = no_answer_scores(ALL, marks, raw, np.array([-1.0, 3.0, 0.0, 2.0]), answered)
     assert values == {
         **{"squad-f1": 0.375, "exact-match": 0.25, "has-answer-f1": 0.25, "has-answer-exact-match": 0.0},
         **{"no-answer-accuracy": 0.5, "best-f1": 3.5 / 4, "best-exact-match": 3 / 4},

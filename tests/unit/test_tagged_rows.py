@@ -20,7 +20,7 @@ from espalier.config.job_specs import PrepareSpec, TokeniseSpec
 from espalier.data.batches import IGNORED
 from espalier.data.tagged.rows import TokenRows
 from espalier.data.tagged.sentences import sentence_columns
-from espalier.data.tagged.windows import class_metadata, first_tokens, parts_of, special_tokens
+from espalier.data.tagged.windows import class_metadata, cuts_of, first_tokens, special_tokens
 from espalier.data.tokenizer import open_tokenizer
 from espalier.kinds.base import open_rows, task_kind
 from espalier.kinds.tokens import TaggedWords
@@ -101,7 +101,7 @@ def test_long_sentences_are_cut_between_words_and_each_word_counts_once(tmp_path
     ],
 )
 def test_parts_are_few_and_even(lengths, room, parts):
-    assert parts_of(lengths, room) == parts
+    assert cuts_of(lengths, room) == parts
 
 
 def test_a_word_longer_than_a_row_is_read_as_far_as_it_fits(tmp_path):

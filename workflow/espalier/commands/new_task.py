@@ -14,7 +14,7 @@ from espalier.config.known_tasks import KNOWN
 from espalier.data.guessing.columns import looks_of
 from espalier.data.guessing.config_file import block_lines, with_task, write_config
 from espalier.data.guessing.kinds import Guess, guess, with_length
-from espalier.data.guessing.splits import SHARE, TRAIN, VALIDATION, divide, divided_names, partners
+from espalier.data.guessing.splits import SHARE, TRAIN_NAMES, VALIDATION_NAMES, divide, divided_names, partners
 from espalier.runtime.errors import UserError
 
 EXAMPLES = """examples:
@@ -80,7 +80,7 @@ def _name(options: Namespace, path: Path) -> str:
         if not re.fullmatch(NAME, options.name):
             raise UserError(f"--name: got {options.name!r}; allowed: lower-case letters, digits and hyphens")
         return options.name
-    words = "|".join((*TRAIN, *VALIDATION))
+    words = "|".join((*TRAIN_NAMES, *VALIDATION_NAMES))
     stem = re.sub(rf"(?<![a-z])({words})(?![a-z])", "", path.stem.lower())
     folder, own = _slug(path.absolute().parent.name), _slug(stem)
     # what is left of a name such as train.en says too little

@@ -30,7 +30,7 @@ def _against(metric: str, prediction: str, gold: str) -> float:
     return SPAN_METRICS[metric](prediction, gold)
 
 
-def best_threshold(
+def best_null_threshold(
     marks: Float[np.ndarray, " questions"],
     null_scores: Float[np.ndarray, " questions"],
     answered: Bool[np.ndarray, " questions"],
@@ -60,7 +60,7 @@ def best_threshold(
     return float(sums[place] / len(marks)), float(thresholds[place])
 
 
-def values_of(
+def no_answer_scores(
     metrics: Sequence[str],
     marks: dict[str, Float[np.ndarray, " questions"]],
     raw: dict[str, Float[np.ndarray, " questions"]],
@@ -81,7 +81,7 @@ def values_of(
         if name in SPAN_METRICS:
             values[name] = float(np.mean(marks[name]))
         elif name.startswith("best-"):
-            values[name] = best_threshold(raw[_plain(name)], null_scores, answered)[0]
+            values[name] = best_null_threshold(raw[_plain(name)], null_scores, answered)[0]
         else:
             # a sample of held-out rows may have no question of one sort; nothing of it is then right
             own = ~answered if name == "no-answer-accuracy" else answered

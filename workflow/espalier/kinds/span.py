@@ -34,7 +34,7 @@ from espalier.data.spans import (
 )
 from espalier.evaluation.predict import Scores, all_logits, set_names
 from espalier.evaluation.squad import SPAN_METRICS, best_score
-from espalier.evaluation.squad_v2 import best_threshold, mark, values_of
+from espalier.evaluation.squad_v2 import best_null_threshold, mark, no_answer_scores
 from espalier.kinds.base import TaskKind, Teach
 from espalier.losses.terms import class_loss
 
@@ -160,7 +160,7 @@ def _chosen_threshold(best: Sequence[str], scores: Float[np.ndarray, " questions
     if not held_out.any():
         return 0.0
     marks = np.array([mark("squad-f1", *pair) for pair in zip(best, examples.answers, strict=True)])
-    return best_threshold(marks[held_out], scores[held_out], _have_answers(examples)[held_out])[1]
+    return best_null_threshold(marks[held_out], scores[held_out], _have_answers(examples)[held_out])[1]
 
 
 def _have_answers(examples: Examples) -> Bool[np.ndarray, " questions"]:
@@ -181,7 +181,7 @@ def _means(measured: Answered, examples: Examples, metrics: Sequence[str]) -> Ca
 
     def over(chosen: np.ndarray) -> dict[str, float]:
         parts = [{name: values[chosen] for name, values in kept.items()} for kept in (marks, raw)]
-        return values_of(metrics, *parts, scores[chosen], known[chosen])
+        return no_answer_scores(metrics, *parts, scores[chosen], known[chosen])
 
     return over
 

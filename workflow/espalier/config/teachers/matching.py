@@ -10,7 +10,7 @@ from espalier.config.blocks import printable, short_yaml
 
 GENERIC = re.compile(r"LABEL_\d+")
 """Names that transformers gives to classes that nobody has named."""
-COMPARED = (
+ARCHITECTURE_KEYS = (
     *("model_type", "vocab_size", "max_position_embeddings", "type_vocab_size", "position_embedding_type"),
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "embedding_size"),
     *("dim", "n_layers", "n_heads", "hidden_dim"),
@@ -68,7 +68,7 @@ def class_names_in(model: Mapping[str, Any]) -> list[str] | None:
 
 def architecture_problem(own: Mapping[str, Any], base: Mapping[str, Any]) -> str | None:
     """How a checkpoint's architecture differs from its base's, by the contents of both config.json; None if it does not."""
-    differing = [key for key in COMPARED if key in own and key in base and own[key] != base[key]]
+    differing = [key for key in ARCHITECTURE_KEYS if key in own and key in base and own[key] != base[key]]
     if not differing:
         return None
     said = ", ".join(f"{key} {short_yaml(own[key])} against {short_yaml(base[key])}" for key in differing)

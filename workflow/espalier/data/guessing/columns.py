@@ -19,11 +19,11 @@ from espalier.data.files import class_names, python_values, read_file, reading_p
 from espalier.data.labels import whole_number
 from espalier.runtime.errors import UserError
 
-LINES = ".txt"
+TEXT_LINES = ".txt"
 """Ending of files with paragraphs of text and nothing else."""
 TAGGED = (".conll", ".conllu")
 """Endings of files with a word and its tag a line."""
-READABLE = (*FILE_FORMATS, LINES, *TAGGED)
+READABLE = (*FILE_FORMATS, TEXT_LINES, *TAGGED)
 SEPARATORS = (";", "\t", "|")
 """What may separate the fields of a file that calls itself csv."""
 NAMED_AFTER = 1000
@@ -71,7 +71,7 @@ def looks_of(path: Path) -> list[ColumnLook]:
         raise UserError(f"{path}: there is no such file; looked in {Path.cwd()}")
     if path.suffix not in READABLE:
         raise UserError(f"{path}: got the ending {path.suffix!r}; allowed: {', '.join(READABLE)}")
-    if path.suffix == LINES:
+    if path.suffix == TEXT_LINES:
         return [_of_text(path)]
     if path.suffix in TAGGED:
         return [_of_tags(path)]

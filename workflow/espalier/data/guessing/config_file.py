@@ -41,7 +41,7 @@ def _scalar(value: Any) -> str:
     return str(value)
 
 
-def read_config(path: Path) -> tuple[str, dict[str, Any]]:
+def read_config_file(path: Path) -> tuple[str, dict[str, Any]]:
     """Text and content of a configuration file.
 
     Raises:
@@ -67,7 +67,7 @@ def with_task(path: Path, name: str, keys: Mapping[str, Any], doubts: Mapping[st
     Raises:
         UserError: it has a task of this name, its block of tasks cannot be added to, or the task has problems.
     """
-    text, content = read_config(path)
+    text, content = read_config_file(path)
     tasks = content.get("tasks")
     if tasks is not None and not isinstance(tasks, dict):
         raise UserError(f"{path}, tasks: got {type(tasks).__name__}; a block of tasks is needed")

@@ -10,7 +10,7 @@ from typing import Any
 
 from espalier.config.kinds import KIND_RULES
 from espalier.config.kinds.tokens import BIO
-from espalier.data.guessing.columns import LINES, TAGGED, ColumnLook
+from espalier.data.guessing.columns import TAGGED, TEXT_LINES, ColumnLook
 from espalier.runtime.errors import UserError
 
 LABEL_NAMES = (
@@ -210,7 +210,7 @@ def _text(path: Path, texts: list[str], guessed: Guess) -> Guess:
     if len(texts) > 1:
         texts = texts[:1]
         guessed.doubts["text"] = f"'{texts[0]}' alone is read; kind text has one column"
-    if path.suffix != LINES:
+    if path.suffix != TEXT_LINES:
         guessed.doubts["kind"] = "no column looks like labels, so rows are taken for text without labels"
     guessed.keys = {"kind": "text", "text": texts, "max_length": 128}
     return guessed

@@ -16,8 +16,8 @@ from espalier.data.files import python_values, read_file
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic
 
-TRAIN = ("train", "training")
-VALIDATION = ("validation", "valid", "val", "dev", "development", "eval", "test")
+TRAIN_NAMES = ("train", "training")
+VALIDATION_NAMES = ("validation", "valid", "val", "dev", "development", "eval", "test")
 """What files of evaluation rows are called, those first that are meant for it."""
 SHARE = 0.1
 """Part of the rows of a single file that becomes its validation file."""
@@ -28,9 +28,9 @@ DIVIDED = (".parquet", ".csv", ".tsv", ".jsonl")
 
 def partners(path: Path) -> tuple[Path, Path] | None:
     """Training and validation file, where the name of a file says which one it is and the other lies beside it."""
-    if _renamed(path, TRAIN, ("x",)):
-        return next(((path, other) for other in _renamed(path, TRAIN, VALIDATION) if other.is_file()), None)
-    return next(((other, path) for other in _renamed(path, VALIDATION, TRAIN) if other.is_file()), None)
+    if _renamed(path, TRAIN_NAMES, ("x",)):
+        return next(((path, other) for other in _renamed(path, TRAIN_NAMES, VALIDATION_NAMES) if other.is_file()), None)
+    return next(((other, path) for other in _renamed(path, VALIDATION_NAMES, TRAIN_NAMES) if other.is_file()), None)
 
 
 def _renamed(path: Path, words: Sequence[str], others: Sequence[str]) -> list[Path]:

@@ -23,7 +23,7 @@ UNIVERSAL = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "
 """Columns of CoNLL-U."""
 WORDS, TAGS = "words", "tags"
 """Names by which both formats know the column of words and that of tags."""
-LINES = "# lines"
+LINE_NUMBERS = "# lines"
 """Column with the number of each word's line, for messages."""
 BETWEEN_DOCUMENTS = "-DOCSTART-"
 BLANKS = re.compile("[ \t]+")
@@ -63,7 +63,7 @@ def read_conll(path: Path, columns: Sequence[str]) -> pa.Table:
 
     values = {name: [[value(word, names[name]) for word in sentence] for sentence in sentences] for name in columns}
     lines = [[word.line for word in sentence] for sentence in sentences]
-    return pa.table({**values, LINES: lines})
+    return pa.table({**values, LINE_NUMBERS: lines})
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -15,7 +15,7 @@ from espalier.data.files import Column, half_a_character, python_values
 from espalier.data.labelled import SourceTable, column_of, distinct_classes, label_problem, outside_classes, same_order
 from espalier.data.labels import Label, find_places, stated
 from espalier.data.tagged.bio import broken, mended, with_beginnings
-from espalier.data.tagged.conll import LINES
+from espalier.data.tagged.conll import LINE_NUMBERS
 from espalier.runtime.errors import UserError
 
 Problem = tuple[int | None, str]
@@ -183,8 +183,8 @@ def _refuse(source: SourceTable, name: str | None, problems: Iterable[Problem | 
         return
 
     word, said = every[row]
-    if LINES in source.table.column_names:
-        where = f"line {source.table[LINES][row].as_py()[word or 0]}"
+    if LINE_NUMBERS in source.table.column_names:
+        where = f"line {source.table[LINE_NUMBERS][row].as_py()[word or 0]}"
     else:
         where = f"data row {row + 1}, column '{name}'" + ("" if word is None else f", word {word + 1}")
     more = sum(problem is not None for problem in every) - 1

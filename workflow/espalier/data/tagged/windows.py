@@ -122,7 +122,7 @@ def cut_sentences(
         ends = [*starts[1:], len(ids)]
         pieces = [ids[start : min(end, start + room)] for start, end in zip(starts, ends, strict=True)]
         yield [
-            _cut(first, pieces[first:stop], before, after) for first, stop in parts_of([len(piece) for piece in pieces], room)
+            _cut(first, pieces[first:stop], before, after) for first, stop in cuts_of([len(piece) for piece in pieces], room)
         ]
 
 
@@ -165,7 +165,7 @@ def _problem(words: Sequence[str], starts: Sequence[int | None], room: int) -> t
     return None
 
 
-def parts_of(lengths: Sequence[int], room: int) -> list[tuple[int, int]]:
+def cuts_of(lengths: Sequence[int], room: int) -> list[tuple[int, int]]:
     """First word and the one behind the last of each part: the fewest parts, and among these the shortest longest one.
 
     Args:

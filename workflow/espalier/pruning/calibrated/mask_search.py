@@ -15,7 +15,7 @@ from torch import Tensor
 from espalier.pruning.latency import Curve, LatencyTable
 from espalier.pruning.masks import Masks
 
-Importance = Mapping[str, Float[Tensor, " parts"]]
+PartImportance = Mapping[str, Float[Tensor, " parts"]]
 """Name of a layer's heads or units → importance of each, at least 0."""
 HAIR = 1e-9
 """Fraction of a part by which rounding may exceed a budget."""
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     masks: Masks
 
 
-def best_parts(importance: Importance, head_cost: float, unit_cost: float, allowed: float) -> Found:
+def best_parts(importance: PartImportance, head_cost: float, unit_cost: float, allowed: float) -> Found:
     """The mask with the largest kept importance, where every head costs the same, and every unit.
 
     For each number of heads the best of them, and as many of the best units as the rest of the budget allows: one of these
@@ -58,13 +58,13 @@ def best_parts(importance: Importance, head_cost: float, unit_cost: float, allow
     return Found(float(totals[best]), _highest(heads, best) | _highest(units, int(more[best])))
 
 
-def _sums(importance: Importance) -> Float[Tensor, " counts"]:
+def _sums(importance: PartImportance) -> Float[Tensor, " counts"]:
     """Entry n: the sum of the n largest."""
     every = torch.cat([torch.zeros(0), *importance.values()]).double().cpu()
     return torch.cat([torch.zeros(1, dtype=torch.float64), every.sort(descending=True).values.cumsum(0)])
 
 
-def _highest(importance: Importance, count: int) -> Masks:
+def _highest(importance: PartImportance, count: int) -> Masks:
     """Masks of the parts with the largest importance of all; of equal ones the first are kept."""
     every = torch.cat([torch.zeros(0), *importance.values()]).double().cpu()
     kept = torch.zeros(len(every), dtype=torch.bool)
@@ -72,7 +72,7 @@ def _highest(importance: Importance, count: int) -> Masks:
     return dict(zip(importance, kept.split([len(values) for values in importance.values()]), strict=True))
 
 
-class Line(NamedTuple):
+class CostLine(NamedTuple):
     """The time of a sublayer: `first_ms` for up to `free` parts, then `slope_ms` more for each."""
 
     free: int
@@ -80,7 +80,7 @@ class Line(NamedTuple):
     slope_ms: float
 
 
-def straightened(curve: Curve) -> Line:
+def straightened(curve: Curve) -> CostLine:
     """The line that comes nearest to the times that were measured.
 
     Source: Kwon et al. 2022, the latency model of its search.
@@ -96,11 +96,11 @@ def straightened(curve: Curve) -> Line:
         slope = float((beyond * (times - first)).sum() / beyond.square().sum()) if place + 1 < len(sizes) else 0.0
         slope = max(0.0, slope)
         error = float((first + slope * beyond - times).square().sum())
-        lines.append((error, Line(int(sizes[place]), first, slope)))
+        lines.append((error, CostLine(int(sizes[place]), first, slope)))
     return min(lines)[1]
 
 
-def fastest_parts(importance: Importance, table: LatencyTable, target_ms: float) -> Found:
+def fastest_parts(importance: PartImportance, table: LatencyTable, target_ms: float) -> Found:
     """The mask with the largest kept importance that is fast enough, by straightened times.
 
     The weakest attention and FFN sublayers go as a whole, as many of each as turns out best. The others cost their first
