@@ -68,6 +68,7 @@ class Untrained(TaughtFineTuning):
         self.gates: dict[str, Tensor] = {name: mask.float().to(student.device) for name, mask in full.items()}
         self.applied: Parts = self.gates
 
+        # A recovery runs the student as it is.
         if self.stage.removes:
             check_reach(self.budget, self.gates)
             attach(student, lambda: self.applied)
@@ -99,10 +100,13 @@ class Untrained(TaughtFineTuning):
                 whole.advance(totals)
 
             for kind in SUBLAYERS:
+                # All parts of this sublayer write, those before it as decided, so the sums say what is still missing.
                 if (name := parts_in(kind, layer)) in self.gates:
                     with self._applying(self.gates | {name: torch.ones_like(self.gates[name])}):
                         moments = moments_of(own, kind, totals.of[kind], first_tokens=self.reads_first_token(layer, kind))
                     yield layer, kind, moments
+
+            # The next layer reads what this one gives with the gates that were decided meanwhile.
             own.advance()
 
     def reads_first_token(self, layer: int, kind: Sublayer) -> bool:
@@ -133,5 +137,6 @@ class Untrained(TaughtFineTuning):
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Take up what `state_dict` gave."""
         super().load_state_dict(state)
+        # In place, because the running student reads these very tensors.
         for name, gate in self.gates.items():
             gate.copy_(state[f"gate/{name}"])

@@ -58,6 +58,7 @@ def moments_of(
 
         # x + X W^T + b is to be the dense x' + X' W'^T + b', so the matrix has to write the rest.
         rest = total - (seen.total - seen.written)
+        # Real tokens alone, in their order; where nothing reads the others, only the first one of each row.
         places = batch.attention_mask.nonzero()[:, 1]
         chosen = places == 0 if first_tokens else slice(None)
         moments.add(seen.inputs[chosen], rest[chosen])
@@ -83,10 +84,12 @@ def refit_layers(
     errors = []
 
     for layer in tqdm(range(len(own.layers)), "refit", unit="layer", mininterval=5.0):
+        # Both sublayers are fitted to what the dense layer's add up to, in the dimensions that are left.
         totals = Totals(hidden.to(model.device))
         whole.advance(totals)
 
         for kind in SUBLAYERS:
+            # A sublayer without parts has no matrix to fit.
             if own.has(kind) and totals.of[kind]:
                 moments, matrix = moments_of(own, kind, totals.of[kind]), output_matrix(model, layer, kind)
                 errors.append(refit_matrix(matrix, moments))
@@ -99,6 +102,7 @@ def refit_matrix(matrix: nn.Linear, moments: Moments) -> tuple[float, float]:
     count = moments.tokens * matrix.out_features
     before = float(moments.error(matrix.weight, matrix.bias)) / count
 
+    # min over W and b of Σ |rest - X W^T - b|^2
     weight, bias = best_matrix(moments, matrix.weight, matrix.bias)
     matrix.weight.copy_(weight)
     if bias is not None:
