@@ -33,6 +33,7 @@ GATES = {
 """Sixteen steps with gates: high rates, as a run so short needs."""
 SPD = {"path": [0.6], "sparsify_epochs": 2.0, "grafting_epochs": 1.0, "finetune_epochs": 1.0, "prune_steps": 3}
 ALONE = {"hidden_weight": 0.0, "attention_weight": 0.0, "prediction_weight": 0.0}
+OBS = {"path": [0.6], "epochs": 2.0, "calibration_rows": 48, "search_rows": 16, "search_random": 3, "search_mutations": 3}
 PLANS = {
     "dense": {"method": "dense", "epochs": 2.0},
     "random": {"method": "random", "path": [0.6]},
@@ -66,6 +67,8 @@ PLANS = {
     "small-dense-equal": {"method": "small-dense", "path": [0.6], "epochs": 2.0, "layers": "equal"},
     "heads-iterative": {"method": "heads", "path": [0.6], "prune_steps": 3, "normalise": False},
     "small-dense": {"method": "small-dense", "path": [0.6], "epochs": 2.0},
+    "obs": {"method": "obs", **OBS},
+    "obs-alike": {"method": "obs", **OBS, "search_random": 0, "search_mutations": 0, "hidden_weight": 0.0},
     "small-dense-layers": {"method": "small-dense", "path": [0.6], "epochs": 2.0, "kind": "layers"},
 }
 """Every row of the behaviour matrix."""
@@ -76,7 +79,7 @@ FROM_ANOTHER_BASE = {"ready-made"}
 """Methods whose students and teachers read other tokens: no row of the matrix."""
 UNTRAINED = {"kwon", "kprune"}
 """Methods whose stages have no steps."""
-STRUCTURED = GATED | UNTRAINED | {"heads", "small-dense"}
+STRUCTURED = GATED | UNTRAINED | {"heads", "small-dense", "obs"}
 
 METRICS = {
     "classification": "accuracy",

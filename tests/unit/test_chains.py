@@ -73,6 +73,16 @@ def test_each_specialised_student_starts_from_the_one_of_its_target(small):
     assert {"special/50", "special/75", "cofi/80", "cofi/90"} <= set(students)
 
 
+@pytest.mark.parametrize("start", ["narrow", "tight"])
+def test_second_order_removal_goes_on_from_narrow_and_from_cut_students_and_others_from_its_own(small, start):
+    obs = {"method": "obs", "path": [0.8], "start": {"plan": start, "at": 0.5}}
+    tight = {"method": "cofi", "path": [0.5]}
+    layout = study(small, narrow=NARROW, tight=tight, obs=obs, later=cofi("obs", 0.8, path=(0.9,)))
+    task = "docs-corpus" if start == "narrow" else "docs-library"
+    assert starts_from(layout, "obs", "80") == f"{task}/seed42/{start}/50"
+    assert starts_from(layout, "later", "90") == "docs-library/seed42/obs/80"
+
+
 def test_text_plans_chain_too(small):
     layout = study(small, narrow=NARROW, narrower={**NARROW, "path": [0.9], "start": {"plan": "narrow", "at": 0.75}})
     assert starts_from(layout, "narrower", "90", "docs-corpus") == "docs-corpus/seed42/narrow/75"

@@ -211,9 +211,10 @@ def fetch_spec(config: Config, base: str) -> FetchSpec:
 
 
 def prepare_spec(config: Config, task: str) -> PrepareSpec:
-    """What `prepare` reads; packed rows of a corpus are counted by `pack`, and texts without labels are read by `collect`."""
+    """What `prepare` reads; packed rows of a corpus are counted by `pack`, texts without labels are read by `collect`, and
+    languages by `card`."""
     block, whole = config.tasks[task], {"rows": None, "evaluation_rows": None}
-    own = {"unlabelled": None} | ({} if block.rules.labelled else whole)
+    own = {"unlabelled": None, "language": ()} | ({} if block.rules.labelled else whole)
     return PrepareSpec(name=task, task=block.model_copy(update=own))
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from espalier.config.methods.dense import DensePlan
 from espalier.config.methods.homodistil import WIDTH_COLUMNS, HomodistilPlan
+from espalier.config.methods.obs import ObsPlan
 from espalier.config.methods.pruning import DistilPlan, MagnitudePlan, MovementPlan, RandomPlan
 from espalier.config.methods.ready_made import ReadyMadePlan
 from espalier.config.methods.sdp import SdpPlan
@@ -31,6 +32,7 @@ METHODS = {
     "spd": "espalier.methods.spd:Spd",
     "l0": "espalier.methods.cofi:L0",
     "cofi": "espalier.methods.cofi:Cofi",
+    "obs": "espalier.methods.obs:Obs",
     "heads": "espalier.methods.heads:Heads",
     "kwon": "espalier.methods.kwon:Kwon",
     "kprune": "espalier.methods.kprune:Kprune",
@@ -49,6 +51,7 @@ PAPERS = {
     "spd": "2110.08190",
     "l0": "1712.01312",
     "cofi": "2204.00408",
+    "obs": "2302.04089",
     "heads": "1905.10650",
     "kwon": "2204.09656",
     "kprune": "2308.03449",
@@ -83,6 +86,7 @@ AnyPlan = Annotated[
     | ReadyMadePlan
     | L0Plan
     | CofiPlan
+    | ObsPlan
     | HomodistilPlan
     | SpecialisePlan,
     Field(discriminator="method"),
