@@ -47,6 +47,11 @@ def test_spans_have_defaults_of_their_own(small):
     assert parse(small | {"tasks": {"mine": QUESTIONS | {"max_length": 64, "stride": 0}}}).tasks["mine"].stride == 0
 
 
+def test_languages_read_no_rows_again(small):
+    said = parse(small | {"tasks": {"rte": FILES | {"language": ["en"]}}})
+    assert prepare_spec(said, "rte") == prepare_spec(parse(small | {"tasks": {"rte": FILES}}), "rte")
+
+
 @pytest.mark.parametrize("said", ["English", "en_GB", "e", ""])
 def test_a_language_is_a_code(small, said):
     assert parse(small | {"tasks": {"rte": FILES | {"language": ["en", "pt-BR"]}}}).tasks["rte"].language == ("en", "pt-BR")
