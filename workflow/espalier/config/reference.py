@@ -22,7 +22,8 @@ from espalier.config.kinds.unlabelled import TextFile, Unlabelled
 from espalier.config.known_tasks import KNOWN
 from espalier.config.methods import AnyPlan
 from espalier.config.methods.pruning import IterativePlan
-from espalier.config.methods.structured import GatePlan
+from espalier.config.methods.structured import GatePlan, RefitPlan
+from espalier.config.methods.untrained import UntrainedPlan
 from espalier.config.project import Config, Measure, Progress, Rivals
 from espalier.config.reference_tables import rows_of, slug, table
 from espalier.config.starts import SourceAt
@@ -37,7 +38,9 @@ PLANS: dict[str, type[Plan]] = {
 SHARED: dict[type[Plan], str] = {
     PrunedPlan: "Removal of single weights",
     IterativePlan: "Iterative pruning",
+    RefitPlan: "Refits",
     GatePlan: "Gates",
+    UntrainedPlan: "Without training",
 }
 """Settings classes between `Plan` and those of methods → heading of their section."""
 PLAN_BLOCKS: dict[type[Block], str] = {

@@ -106,6 +106,7 @@ class Kprune(Untrained):
             noise = torch.randn(logits.shape, generator=self.generator).to(logits)
             return 0.5 * (logits - (logits + noise).detach()).square().sum()
 
+        # Drawn on the CPU, from the generator that a resumed run goes on with.
         softened = logits.float() / self.settings.temperature
         drawn = torch.multinomial(softened.detach().softmax(dim=-1).cpu(), 1, generator=self.generator).to(logits.device)
         return F.cross_entropy(softened, drawn.flatten(), reduction="sum")
@@ -130,6 +131,7 @@ class Kprune(Untrained):
         means = weight.square().mean(dim=0).reshape(-1, size).mean(dim=1)
         features = energy.reshape(-1, size).sum(dim=1) * means
 
+        # S = (lambda_p K_pred + lambda_r K_rep) / cost, heads times mu.
         knowledge = settings.predictive_weight * predictive.double() + settings.feature_weight * features
         factor = settings.head_factor / self.size.head_weights if kind == "attention" else 1.0 / self.size.unit_weights
         return knowledge * factor

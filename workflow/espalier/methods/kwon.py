@@ -65,11 +65,13 @@ class Kwon(Refitting, Untrained):
         Source: Kwon et al. 2022, sections on mask search, rearrangement and tuning; docs/methods/kwon.md §2.
         Differs from the authors' code: see the top of this file.
         """
+        # Leaves of their own: what is decided below must have no gradients.
         read = {name: gate.clone().requires_grad_() for name, gate in self.gates.items()}
         with self._applying(read):
             gradients = gate_gradients(student, read, batches, self._loss)
 
-        masks = self._searched({name: each.square().sum(dim=0) for name, each in gradients.items()})
+        # I_ii = sum_b g_b^2, the diagonal of the Fisher information.
+        masks = self._searched({name: rows.square().sum(dim=0) for name, rows in gradients.items()})
         for name, mask in masks.items():
             mask = mask.to(student.device)
             kept = rearranged(mask, gradients[name]) if self.settings.rearrange else mask
