@@ -14,7 +14,7 @@ from tests.faults import injections as do
 from tests.faults import kills
 from tests.faults.forks import SAVE_EVERY
 from tests.faults.kills import Injected
-from tests.faults.sites import RUNS, STEPS, UNTRAINED, Site
+from tests.faults.sites import RUNS, STEPS, Site
 
 TRAINED = RUNS[:-1]
 PACKAGE_SAVES = 10
@@ -86,7 +86,6 @@ KILLS = (
     killed("SIGKILL, before a file is changed", kills.by_change, 8),
     killed("SIGKILL, twice", kills.twice, 1, runs=TRAINED, kills=2),
     killed("SIGKILL of `python -m espalier`", kills.whole_process, 1, loses=PACKAGE_SAVES),
-    killed("SIGKILL without steps, before a file is changed", kills.by_change, 8, runs=UNTRAINED, loses=0),
 )
 SIGNALS = (
     Fault("SIGTERM", do.stopped, TRAINED, TRY_AGAIN, "it is saved, the next run goes on", 0),

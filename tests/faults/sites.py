@@ -22,9 +22,7 @@ from tests.stages import arguments, study
 
 STEPS = 40
 RUNS = ("teacher", "sdp", "spd", "homodistil", "cofi", "recover", "export")
-UNTRAINED = ("kprune",)
-"""Runs without steps: they look at rows once, save what they found, and end."""
-ORDER = ("teacher", "pretrain", "sdp", "spd", "homodistil", "cofi", *UNTRAINED, "recover", "export", "fetch")
+ORDER = ("teacher", "pretrain", "sdp", "spd", "homodistil", "cofi", "recover", "export", "fetch")
 """Who needs whom comes after it."""
 LAST_OF_ALL = {"export": "tokenizer_config.json", "fetch": "source.json"}
 """The output that a stage writes last; run.json where nothing else is said."""
@@ -43,10 +41,9 @@ plans:
          gate_learning_rate: 0.5, multiplier_learning_rate: 0.5, evaluate_every: 2.0, checkpoint: best}
   homodistil: {method: homodistil, path: [0.6], epochs: 10.0, batch_size: 16, decide_every: 4, multiple: 1, evaluate_every: 2.0,
                checkpoint: best}
-  kprune: {method: kprune, path: [0.6], batch_size: 16}
 progress: {log_every: 1}
 """
-"""Forty steps each, but for K-prune, which has none. All others but the teacher's and SPD's end with their best checkpoint."""
+"""Forty steps each. All but the teacher's and SPD's end with their best checkpoint."""
 
 
 @dataclass
