@@ -41,7 +41,7 @@ def test_every_example_is_planned_here_and_named_in_the_readme():
     readme = (FOLDER / "README.md").read_text()
     assert {example.stem for example in EXAMPLES} == set(PLANNED)
     assert re.findall(r"\]\(([\w-]+\.yaml)\)", readme) == [f"{name}.yaml" for name in PLANNED]
-    assert len(readme.splitlines()) <= 14
+    assert len(readme.splitlines()) <= 20
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

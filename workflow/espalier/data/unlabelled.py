@@ -62,7 +62,7 @@ def rows_in(path: Path) -> Iterator[TextRow]:
 
 
 def _sides_of(settings: CollectSpec, columns: tuple[str, ...]) -> list[list[Side]]:
-    """Of which columns of a file rows are made: of all together, or of each by itself."""
+    """The columns of a file that rows are made of: all together, or one by one."""
     own = sides_of(settings.text, settings.template)
     if settings.together:
         names = dict(zip(settings.text, columns, strict=True))

@@ -49,7 +49,7 @@ def gate_gradients(
 
     for parameter in trained:
         parameter.requires_grad_(True)
-    return {name: torch.stack(each) for name, each in rows.items()}
+    return {name: torch.stack(gradients) for name, gradients in rows.items()}
 
 
 def rearranged(kept: Bool[Tensor, " parts"], gradients: Float[Tensor, "batches parts"]) -> Bool[Tensor, " parts"]:

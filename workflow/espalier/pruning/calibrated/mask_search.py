@@ -44,7 +44,7 @@ def best_parts(importance: PartImportance, head_cost: float, unit_cost: float, a
         allowed: budget, at least 0.
     """
     heads, units = ({name: values for name, values in importance.items() if name.endswith(end)} for end in (".heads", ".ffn"))
-    of_heads, of_units = (_sums(each) for each in (heads, units))
+    of_heads, of_units = _sums(heads), _sums(units)
 
     # Numbers of heads that fit, and for each the number of units.
     counts = torch.arange(len(of_heads), dtype=torch.float64)
@@ -131,10 +131,10 @@ def fastest_parts(importance: PartImportance, table: LatencyTable, target_ms: fl
 
             # What is free is kept anyway, so that the others compete for what is left.
             others = {name: importance[name].cpu().masked_fill(free[name], 0.0) for name in kept}
-            found = best_parts(others, lines[".heads"].slope_ms, lines[".ffn"].slope_ms, left)
-            total = found.importance + sum(float(importance[name].cpu()[free[name]].sum()) for name in kept)
+            fitting = best_parts(others, lines[".heads"].slope_ms, lines[".ffn"].slope_ms, left)
+            total = fitting.importance + sum(float(importance[name].cpu()[free[name]].sum()) for name in kept)
             if total > best.importance:
-                best = Found(total, {name: found.masks[name] | free[name] for name in kept})
+                best = Found(total, {name: fitting.masks[name] | free[name] for name in kept})
 
     closed = {name: torch.zeros(len(values), dtype=torch.bool) for name, values in importance.items()}
     return best._replace(masks=closed | best.masks)
