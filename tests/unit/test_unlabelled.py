@@ -124,7 +124,7 @@ def test_without_any_label_the_loss_is_0_with_a_graph(tmp_path):
 def settings(files, pair=False, **unlabelled):
     rows = {"kind": "classification", "max_length": 16, "stride": None, "max_answer_length": None}
     text = ["text", "other"] if pair else ["text"]
-    block = {"name": "mine", "rows": rows, "text": text, "pair": pair, "unlabelled": {"files": files, **unlabelled}}
+    block = {"name": "mine", "rows": rows, "text": text, "together": pair, "unlabelled": {"files": files, **unlabelled}}
     return CollectSpec.model_validate_json(json.dumps(block))
 
 
