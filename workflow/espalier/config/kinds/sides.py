@@ -76,8 +76,8 @@ def template_problem(text: Sequence[str], template: Sequence[str]) -> str | None
         if unknown := next((name for name in named if name not in text), None):
             return f"{side!r} names {unknown!r}, which is no text column; allowed: {', '.join(text)}"
 
-    named = {name for side in template for name in _parts(side)[1::2]}
-    if unused := next((name for name in text if name not in named), None):
+    used = {name for side in template for name in _parts(side)[1::2]}
+    if unused := next((name for name in text if name not in used), None):
         return f"no side names the text column {unused!r}"
     return None
 

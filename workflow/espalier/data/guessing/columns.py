@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +45,7 @@ class ColumnLook:
     """Class names that the file keeps beside the numbers."""
 
     @cached_property
-    def counts(self) -> Counter[Hashable]:
+    def counts(self) -> Counter[Any]:
         """How often each value occurs; of lists and answers nothing."""
         return Counter(self.values if self.form in ("text", "number", "truth") else ())
 
