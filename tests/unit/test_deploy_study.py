@@ -46,10 +46,11 @@ def line(table, task, name, plan, percent):
 
     whole, least = rows.loc[("compact", "torch")], smallest(rows)
     if least is None:
-        where = f"{least['total_mib']:.1f} MiB ({folder}, {format})"
-    return f"| {name} | {whole['score']:.3f} | {where} | {least['score']:.3f} | {fastest(rows):.0f}× |"
+        return f"| {name} | {whole['score']:.3f} | none passes | | |"
+
     folder, format = least.name
-    return f"| {name} | {whole['score']:.3f} | {least['total_mib']:.1f} MiB ({folder}, {format}) | {least['score']:.3f} | {fastest(rows):.0f}× |"
+    where = f"{least['total_mib']:.1f} MiB ({folder}, {format})"
+    return f"| {name} | {whole['score']:.3f} | {where} | {least['score']:.3f} | {fastest(rows):.0f}× |"
 
 
 def fastest(rows):
