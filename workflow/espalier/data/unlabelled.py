@@ -46,8 +46,8 @@ def unlabelled_rows(settings: CollectSpec, known: set[TextRow]) -> pa.Table:
         asked = "all" if wanted is None else f"{wanted:,}"
         raise UserError(f"task {settings.name}: unlabelled.rows: got {asked}; there are {len(texts):,} ({said})")
 
-    columns = (pa.array(column, pa.string()) for column in zip(*texts, strict=True))
-    table = pa.table(dict(zip(("text_a", "text_b"), columns, strict=False)))
+    arrays = (pa.array(column, pa.string()) for column in zip(*texts, strict=True))
+    table = pa.table(dict(zip(("text_a", "text_b"), arrays, strict=False)))
     table = table if wanted is None else samples.split(table, None, wanted)[0]
     print(f"{settings.name}: {table.num_rows:,} texts without labels; {said}", flush=True)
     return table

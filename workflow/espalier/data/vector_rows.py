@@ -70,7 +70,8 @@ class VectorRows(TokenisedRows):
     def read(cls, path: Path, pad: int) -> VectorRows:
         """Read a parquet file that the tokenise stage wrote; `pad` is the tokenizer's padding id."""
         table = pq.read_table(path).combine_chunks()
-        labels, own = np.zeros(table.num_rows), {"side": None, "examples": None, "scores": None}
+        labels = np.zeros(table.num_rows)
+        own: dict[str, Any] = {"side": None, "examples": None, "scores": None}
         if "set" in table.column_names:
             scores = np.array([np.nan if score is None else score for score in table["score"].to_pylist()], dtype=np.float64)
             own = {"side": table["side"].to_numpy(), "examples": table["examples"].to_pylist(), "scores": scores}
@@ -147,7 +148,7 @@ def _pairs(source: SourceTable, task: Task) -> list[dict[str, Any]]:
     ]
 
 
-def _queries(source: SourceTable, task: Task, name: str, columns: tuple[str, str]) -> list[dict[str, Any]]:
+def _queries(source: SourceTable, task: Task, name: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     """A row for each query, and one for each text that is searched."""
     for column in columns:
         column_of(source, column)

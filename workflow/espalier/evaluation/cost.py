@@ -196,8 +196,8 @@ def cost_of(student: Candidate, dense: Candidate, settings: Measure, device: tor
         batches[str(size)] = (own, other)
 
     # One runtime after the other: threads that wait in one would disturb the times of the other.
-    eager = [eager_runner(candidate.model, device, timed_precision(device)) for candidate in (student, dense)]
-    in_eager = _both_timed(*eager, batches, settings.repeats)
+    own_eager, dense_eager = (eager_runner(candidate.model, device, timed_precision(device)) for candidate in (student, dense))
+    in_eager = _both_timed(own_eager, dense_eager, batches, settings.repeats)
     in_onnx = _both_timed(onnx_runner(student.onnx, device), onnx_runner(dense.onnx, device), batches, settings.repeats)
 
     return {

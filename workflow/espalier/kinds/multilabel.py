@@ -143,7 +143,8 @@ class Multilabel(TaskKind[LabelSetRows, Decided]):
         """The thresholds that are the best ones on the held-out rows; none are needed where the rule is a half."""
         if rows.rule == "half":
             return {THRESHOLDS: [HALF] * rows.labels.shape[1]}
-        return self.decisions(self.measure(model, rows.of_set(SELECTION), accelerator))
+        held_out: Any = rows.of_set(SELECTION)
+        return self.decisions(self.measure(model, held_out, accelerator))
 
     def decisions(self, measured: Decided) -> dict[str, Any]:
         """The thresholds."""

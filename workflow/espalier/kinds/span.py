@@ -180,8 +180,8 @@ def _means(measured: Answered, examples: Examples, metrics: Sequence[str]) -> Ca
     scores, known = measured.null_scores, _have_answers(examples)
 
     def over(chosen: np.ndarray) -> dict[str, float]:
-        parts = [{name: values[chosen] for name, values in kept.items()} for kept in (marks, raw)]
-        return no_answer_scores(metrics, *parts, scores[chosen], known[chosen])
+        own, best = ({name: values[chosen] for name, values in kept.items()} for kept in (marks, raw))
+        return no_answer_scores(metrics, own, best, scores[chosen], known[chosen])
 
     return over
 

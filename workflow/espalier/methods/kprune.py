@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +74,7 @@ class Kprune(Untrained):
         read = {name: gate.clone().requires_grad_() for name, gate in self.gates.items()}
         places = {parts_in(kind, layer): (layer, kind) for layer in range(len(self.shape.layers)) for kind in SUBLAYERS}
         inputs: dict[str, Tensor] = {}
-        energies = dict.fromkeys(read, 0.0)
+        energies: dict[str, Any] = dict.fromkeys(read, 0.0)
 
         def loss(batch: Batch, logits: Tensor) -> Tensor:
             real = batch.attention_mask.bool()

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class Kwon(Refitting, Untrained):
         if self.stage.latency is not None:
             return self._fast_enough(importance)
 
-        size = self.budget
+        size: Any = self.budget
         allowed = size.dense * (1.0 - size.target) / size.shape.hidden
 
         # Half a unit more than allowed brings the size to the nearest unit.

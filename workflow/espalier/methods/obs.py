@@ -175,7 +175,7 @@ class Obs(Method):
     def _referees(self, batches: Sequence[Batch]) -> list[tuple[Batch, Outputs]]:
         """Some of the batches, short rows as well as long ones, with the outputs of the model before the removal."""
         share = min(1.0, self.settings.search_rows / sum(map(len, batches)))
-        chosen = []
+        chosen: list[tuple[Batch, Outputs]] = []
         for number, batch in enumerate(batches, start=1):
             # Where floor(share x number) rises a batch is taken, so that all lengths are there. The last one is, if no other.
             rises = int(share * number) > int(share * (number - 1))
@@ -188,7 +188,7 @@ class Obs(Method):
         # A mean over all lines: batches may differ in their number.
         total, lines = 0.0, 0
         for batch, whole in referees:
-            options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
+            options: dict[str, Any] = {"temperature": self.settings.temperature, "kind": self.stage.kind}
             count = len(whole.logits)
             total += count * float(soft_label_loss(forward(self.student, batch).logits, whole.logits, **options))
             lines += count
@@ -208,7 +208,7 @@ class Obs(Method):
         if self.settings.task_weight:
             terms["task"] = task_loss(student.logits, batch.labels, self.stage.kind)
         if self.settings.prediction_weight:
-            options = {"temperature": self.settings.temperature, "kind": self.stage.kind}
+            options: dict[str, Any] = {"temperature": self.settings.temperature, "kind": self.stage.kind}
             terms["prediction"] = soft_label_loss(student.logits, teacher.logits, **options)
         if self.settings.hidden_weight:
             terms["hidden"] = self._hidden_loss(batch, student, teacher)

@@ -88,7 +88,7 @@ def refit(method: Method, small: PreTrainedModel, dense: PreTrainedModel, rows: 
         rows: the training rows.
         size: rows of a batch.
     """
-    small.to(dense.device).eval()
+    small.eval().to(dense.device)
     batches = calibration_batches(rows, method.refit_rows, size, method.stage.seed, dense.device)
 
     with _noted("refitting", batches) as record:

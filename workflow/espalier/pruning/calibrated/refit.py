@@ -7,6 +7,7 @@ Differs from the authors' code: unread; here also for models that other methods 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -25,7 +26,8 @@ def output_matrix(model: PreTrainedModel, layer: int, kind: Sublayer) -> nn.Line
     """The matrix through which a sublayer writes to the residual stream."""
     family = family_of(model.config)
     path = family.from_heads if kind == "attention" else family.ffn_out
-    return find(find(model.base_model, family.layers)[layer], path)
+    layers: Any = find(model.base_model, family.layers)
+    return find(layers[layer], path)
 
 
 class Totals:

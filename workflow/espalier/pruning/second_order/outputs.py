@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -86,8 +87,9 @@ def output_matrices(model: PreTrainedModel) -> list[OutputMatrix]:
     """The matrices of all sublayers that a model has, in the order in which they run."""
     family, shape = family_of(model.config), shape_of(model.config)
 
+    layers: Any = find(model.base_model, family.layers)
     matrices = []
-    for index, layer in enumerate(find(model.base_model, family.layers)):
+    for index, layer in enumerate(layers):
         for kind, path, parts in zip(SUBLAYERS, (family.from_heads, family.ffn_out), shape.layers[index], strict=True):
             # A sublayer that an earlier stage has closed has no matrix.
             if parts:
