@@ -151,8 +151,11 @@ def test_a_plan_needs_a_task_that_it_can_work_on(small):
     small["tasks"] = {"docs-corpus": None}
     with pytest.raises(ConfigError) as caught:
         parse(small)
-    tail = f"works on tasks of kind {', '.join(sorted(set(LABELLED) - {'embedding'}))}; the tasks here are of kind text"
-    assert caught.value.problems == [f"plans.{name}: method {name} {tail}" for name in ("magnitude", "sdp")]
+    kinds = {"magnitude": set(LABELLED) - {"embedding"}, "sdp": set(LABELLED)}
+    assert caught.value.problems == [
+        f"plans.{name}: method {name} works on tasks of kind {', '.join(sorted(own))}; the tasks here are of kind text"
+        for name, own in kinds.items()
+    ]
     small["tasks"]["docs-pair"] = None
     parse(small)
 
