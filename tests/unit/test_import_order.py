@@ -81,7 +81,7 @@ def test_a_module_imports_its_own_package_and_lower_ones_only(module):
 
 
 def test_methods_do_not_know_each_other():
-    names = ("base", "gated", "logit_distillation", "pruning", "refitting", "untrained")
+    names = ("base", "gated", "logit_distillation", "part_removal", "pruning", "refitting", "untrained")
     bases = {f"espalier.methods.{name}" for name in names}
     for module, path in MODULES.items():
         if module.startswith("espalier.methods.") and module not in bases:

@@ -13,34 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.config.methods.structured import HeadsPlan
+from espalier.methods.part_removal import PartRemoval
 from espalier.methods.refitting import Refitting
-from espalier.pruning.budget import SizeBudget, check_reach, close_until
+from espalier.pruning.budget import check_reach, close_until
 from espalier.pruning.equal_layers import equal_shape, highest
 from espalier.pruning.gates import attach
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import full_masks, heads_of, masks_of, part_counts, prunable_shape, sizes, units_of, within
+from espalier.pruning.parts import full_masks, heads_of, masks_of, sizes, units_of
 from espalier.pruning.shrink import shrink
 
 
-class Heads(Refitting):
+class Heads(PartRemoval, Refitting):
     """Gates of 1 that are read, never trained."""
 
     settings: HeadsPlan
-    masks_over = "parts"
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Put the gates on; a stage that removes nothing, such as recovery, has none."""
-        self.student = student
-        self.shape = prunable_shape(student.config)
-        self.before = full_masks(self.shape) if masks is None else masks
-        self.budget = SizeBudget.of(student, self.before, self.stage.target)
+        super().begin(student, masks)
 
         # Sublayers without parts, which an earlier stage has closed, get no gates.
         kinds = {"heads": heads_of, "units": units_of}
@@ -53,7 +49,7 @@ class Heads(Refitting):
         self.importance = {name: torch.zeros_like(gate) for name, gate in self.gates.items()}
 
         if self.stage.removes:
-            check_reach(self.budget, self.gates)
+            check_reach(self.size, self.gates)
             attach(student, lambda: {name: gate * self.open[name] for name, gate in self.gates.items()})
 
     def after_backward(self, step: int) -> None:
@@ -86,9 +82,9 @@ class Heads(Refitting):
         """What stays, 1 or 0, at a sparsity: by one ranking over all layers, or equally many units in every layer."""
         values = {name: mask.float() for name, mask in self.open.items()}
         if self.settings.layers == "free":
-            return close_until(values, values, self._ranking(), self.shape, self.budget, target)
+            return close_until(values, values, self._ranking(), self.shape, self.size, target)
 
-        counts = sizes(equal_shape(replace(self.budget, target=target), self.settings.parts_to_prune))
+        counts = sizes(equal_shape(replace(self.size, target=target), self.settings.parts_to_prune))
         scores = {name: total.masked_fill(~self.open[name], -torch.inf) for name, total in self.importance.items()}
         return {name: highest(score, counts[name]) for name, score in scores.items()}
 
@@ -101,7 +97,7 @@ class Heads(Refitting):
         ranked = []
         for name, importance in self.importance.items():
             # A head has many more weights than a unit: compare them by what a removed weight costs.
-            cost = self.budget.head_weights if name.endswith(".heads") else self.budget.unit_weights
+            cost = self.size.head_weights if name.endswith(".heads") else self.size.unit_weights
             norm = float(importance.norm()) or 1.0
             scores = importance / cost / (norm if self.settings.normalise else 1.0)
 
@@ -110,19 +106,6 @@ class Heads(Refitting):
 
         # False sorts before True, so parts that are gone already come first.
         return [(name, index) for _, _, name, index in sorted(ranked)]
-
-    def end(self) -> Masks:
-        """What is kept of the model that the path began with."""
-        return within(self.before, masks_of(self.open, self.shape)) if self.stage.removes else self.before
-
-    @property
-    def sparsity(self) -> float:
-        """Fraction of the encoder's weights removed so far."""
-        return float(self.budget.saved(masks_of(self.open, self.shape)))
-
-    def structure(self) -> dict[str, Any]:
-        """Heads, units and hidden dimensions that are kept."""
-        return {"sparsity": self.sparsity, **part_counts(self.end())}
 
     def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
         """The compact student."""

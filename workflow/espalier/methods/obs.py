@@ -38,24 +38,23 @@ from espalier.config.methods.obs import ObsPlan
 from espalier.data.batches import Batch
 from espalier.kinds.base import soft_label_loss, task_loss
 from espalier.losses.terms import distance
-from espalier.methods.base import Method
+from espalier.methods.part_removal import PartRemoval
 from espalier.models.forward import forward
 from espalier.models.outputs import Outputs
 from espalier.pruning.budget import LatencyBudget, SizeBudget, check_reach
 from espalier.pruning.gates import attach
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import HIDDEN, full_masks, masks_of, part_counts, prunable_shape, within
+from espalier.pruning.parts import HIDDEN, full_masks, masks_of
 from espalier.pruning.second_order.budgets import allowed_cost, landed, options_of
 from espalier.pruning.second_order.levels import best_levels, searched_coefficients
 from espalier.pruning.second_order.outputs import OutputMatrix, output_matrices, see_rows
 from espalier.pruning.shrink import shrink
 
 
-class Obs(Method):
+class Obs(PartRemoval):
     """Removal before the first step; then training at fixed sizes."""
 
     settings: ObsPlan
-    masks_over = "parts"
     needs_teacher = True
 
     @property
@@ -82,10 +81,7 @@ class Obs(Method):
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Put gates on, which are all open; a stage that removes nothing, such as recovery, has none."""
-        self.student = student
-        self.shape = prunable_shape(student.config)
-        self.before = full_masks(self.shape) if masks is None else masks
-        self.size = SizeBudget.of(student, self.before, self.stage.target)
+        super().begin(student, masks)
         self.budget: SizeBudget | LatencyBudget = self.size
         if self.stage.latency is not None:
             self.budget = LatencyBudget(self.stage.latency, self.shape)
@@ -221,20 +217,11 @@ class Obs(Method):
         pairs = zip(student.hidden_states, teacher.hidden_states, strict=True)
         return torch.stack([distance(own, other[..., kept], batch.attention_mask) for own, other in pairs]).mean()
 
-    def end(self) -> Masks:
-        """What is kept of the model that the path began with."""
-        return within(self.before, masks_of(self.open, self.shape)) if self.stage.removes else self.before
-
-    @property
-    def sparsity(self) -> float:
-        """Fraction of the encoder's weights removed so far."""
-        return float(self.size.saved(masks_of(self.open, self.shape)))
-
     def structure(self) -> dict[str, Any]:
         """Heads, units and hidden dimensions that are kept, and how near the search came to the model before the removal."""
         alike, best = self.search.tolist()
         search = {"search": {"divergence_alike": alike, "divergence": best}} if self.stage.removes else {}
-        return {"sparsity": self.sparsity, **search, **part_counts(self.end())}
+        return {**super().structure(), **search}
 
     def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
         """The compact student."""

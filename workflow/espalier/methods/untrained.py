@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,8 @@ from transformers import PreTrainedModel
 
 from espalier.data.batches import Batch
 from espalier.methods.logit_distillation import TaughtFineTuning
-from espalier.pruning.budget import Budget, LatencyBudget, SizeBudget, check_reach
+from espalier.methods.part_removal import PartRemoval
+from espalier.pruning.budget import Budget, LatencyBudget, check_reach
 from espalier.pruning.calibrated.least_squares import Moments
 from espalier.pruning.calibrated.refit import Totals, moments_of
 from espalier.pruning.calibrated.streams import Stream
@@ -30,19 +30,13 @@ from espalier.pruning.parts import (
     Sublayer,
     full_masks,
     heads_of,
-    masks_of,
-    part_counts,
     parts_in,
-    prunable_shape,
     units_of,
-    within,
 )
 
 
-class Untrained(TaughtFineTuning):
+class Untrained(PartRemoval, TaughtFineTuning):
     """Gates that are decided before the first step, of which there is none."""
-
-    masks_over = "parts"
 
     @property
     def needs_teacher(self) -> bool:  # type: ignore[override]  # here it depends on the stage
@@ -56,16 +50,14 @@ class Untrained(TaughtFineTuning):
 
     def begin(self, student: PreTrainedModel, masks: Masks | None) -> None:
         """Attach the gates, all open; a stage that removes nothing, such as recovery, has none."""
-        self.student = student
-        self.shape = prunable_shape(student.config)
-        self.before = full_masks(self.shape) if masks is None else masks
-        self.size = SizeBudget.of(student, self.before, self.stage.target)
+        super().begin(student, masks)
         self.budget = self._budget()
 
         # Sublayers without parts, which another plan has closed, get no gates.
         names = [name(layer) for layer in range(len(self.shape.layers)) for name in (heads_of, units_of)]
         full = {name: mask for name, mask in full_masks(self.shape).items() if name in names and len(mask)}
         self.gates: dict[str, Tensor] = {name: mask.float().to(student.device) for name, mask in full.items()}
+        self.open = self.gates
         self.applied: Parts = self.gates
 
         # A recovery runs the student as it is.
@@ -112,19 +104,6 @@ class Untrained(TaughtFineTuning):
     def reads_first_token(self, layer: int, kind: Sublayer) -> bool:
         """Whether what a sublayer writes counts at the first token of a row alone."""
         return False
-
-    def end(self) -> Masks:
-        """What is kept of the model that the path began with."""
-        return within(self.before, masks_of(self.gates, self.shape)) if self.stage.removes else self.before
-
-    @property
-    def sparsity(self) -> float:
-        """Fraction of the encoder's weights removed."""
-        return float(self.size.saved(masks_of(self.gates, self.shape)))
-
-    def structure(self) -> dict[str, Any]:
-        """Heads, units and hidden dimensions that are kept."""
-        return {"sparsity": self.sparsity, **part_counts(self.end())}
 
     def shrink(self, student: PreTrainedModel) -> PreTrainedModel:
         """The compact student, gates folded into its weights."""
