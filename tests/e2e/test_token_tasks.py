@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from transformers import AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification, PreTrainedTokenizerFast
 
 from espalier.config.methods import METHODS
 from espalier.runtime.files import read_json
@@ -53,7 +53,8 @@ STUDENTS = ["teacher/0", "sdp/50", "spd/50", "cofi/50", "tuned/30"]
 @pytest.fixture(scope="module")
 def named(make_clone, tmp_path_factory):
     clone = make_clone(tmp_path_factory.mktemp("named"))
-    tiny.write_base(clone.folder / "tiny")
+    base = tiny.write_base(clone.folder / "tiny")
+    PreTrainedTokenizerFast.from_pretrained(base, mask_token="word59").save_pretrained(base)
     # two sets, in files of two forms
     for seed, (name, count) in enumerate([("train", 240), ("validation", 60), ("other", 30)]):
         tagged.write_jsonl(clone.folder / f"{name}.jsonl", tagged.sentences(count, seed))
