@@ -33,7 +33,7 @@ CONFIG = {
         "sdp": {**tagged.PLANS["sdp"], "start": "teacher"},
         "spd": {**tagged.PLANS["spd"], "start": "teacher"},
         "cofi": {**tagged.PLANS["cofi"], "start": "teacher", "pruning_epochs": 6.0},
-        "narrow": {"method": "homodistil", "path": [0.3], "epochs": 1.0, "start": "teacher", **FAST},
+        "narrow": {"method": "homodistil", "path": [0.3], "epochs": 4.0, "start": "teacher", **FAST},
         "tuned": {
             "method": "specialise",
             "start": {"plan": "narrow"},
