@@ -46,7 +46,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "heads": {"method": "heads", "path": [0.5], **FAST},
     "kwon": {"method": "kwon", "path": [0.5], "calibration_rows": 32},
     "kprune": {"method": "kprune", "path": [0.5], "calibration_rows": 32},
-    "obs": {"method": "obs", "path": [0.5], "epochs": 1.0, "calibration_rows": 32, **FAST},
+    "obs": {"method": "obs", "path": [0.5], "epochs": 1.0, "calibration_rows": 32, "search_rows": 16, **FAST},
     "small-dense": {"method": "small-dense", "path": [0.5], "epochs": 1.0, **FAST},
     "small-equal": {"method": "small-dense", "path": [0.5], "epochs": 1.0, "layers": "equal", **FAST},
     "l0": {"method": "l0", "path": [0.5], **GATES},
