@@ -99,8 +99,10 @@ def test_without_a_chain_every_target_starts_from_the_teacher(small):
     assert starts_from(layout, "special", "75") == "docs-corpus/seed42/narrow/75"
 
 
+WITHOUT_CHAIN = ("dense", "specialise", "ready-made", "kwon", "kprune")
+"""One target, or nothing that a target could hand on to the next."""
 ONE_EACH = {
-    **{name: {"method": name, "path": [0.5, 0.75]} for name in METHODS if name not in ("dense", "specialise", "ready-made")},
+    **{name: {"method": name, "path": [0.5, 0.75]} for name in METHODS if name not in WITHOUT_CHAIN},
     "homodistil": {**NARROW, "chain": True},
 }
 """A plan of two targets for each method that may have a chain."""

@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs/configuration.md").read_text()
 
 NO_SETTINGS = (
     *("espalier.config.job_specs", "espalier.config.deployment.specs", "espalier.config.teachers.specs"),
-    "espalier.config.reporting.specs",
+    *("espalier.config.reporting.specs", "espalier.config.kinds.specs"),
     "espalier.config.pictures",
 )
 

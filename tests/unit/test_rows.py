@@ -75,7 +75,7 @@ def test_spans(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ({"text": [], "answer_start": []}, "got no answer; every question needs one (SQuAD v1.1's form: "),
+        ({"text": [], "answer_start": []}, "got no answer; every question needs one, unless the task says no_answer: true"),
         ({"text": [""], "answer_start": [0]}, "got the answer ''; some text is needed"),
         ({"text": ["was"], "answer_start": [3, 4]}, "two lists of equal length"),
         ({"text": ["was"]}, "needed: {text: [...], answer_start: [...]}"),

@@ -7,9 +7,10 @@ import re
 import pytest
 
 from espalier.config import ConfigError, parse
-from espalier.config.kinds import LABELLED
+from espalier.config.kinds import FINE_TUNED, LABELLED
 
 ALL = ", ".join(sorted(LABELLED))
+TRAINED = ", ".join(sorted(FINE_TUNED))
 
 MINE = {
     "kind": "classification",
@@ -54,7 +55,7 @@ def test_what_is_not_built_in(small, name):
 @pytest.mark.parametrize(
     ("place", "task", "message"),
     [
-        ("teacher", "docs-corpus", f"works on tasks of kind {ALL}; docs-corpus is of kind text"),
+        ("teacher", "docs-corpus", f"works on tasks of kind {TRAINED}; docs-corpus is of kind text"),
         ("pretrain", "docs-library", "works on tasks of kind text; docs-library is of kind classification"),
         ("plans.sdp", "docs-corpus", f"works on tasks of kind {ALL}; docs-corpus is of kind text"),
     ],

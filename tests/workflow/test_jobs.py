@@ -108,5 +108,6 @@ def test_the_list_reads_like_a_table_of_contents(clone):
     listed = dict(re.findall(r"^(\w+) \((.+)\)$", clone.snakemake("--list").stdout, re.MULTILINE))
     others = {"pack", "pretrain", "finetune", "teach", "latency", "specialise", "adopt", "linear", "analyse"}
     formats = {"deploy", "deploy_trimmed", "trim", "card_trimmed", "gather"}
-    assert set(listed) == {"all", *DATA, *others, *formats, *STUDENT, *SUMMARY}
+    kinds = {"collect", "fetch_teacher", "admit", "decide", "export_vectors", "trim_vectors"}
+    assert set(listed) == {"all", *DATA, *others, *formats, *kinds, *STUDENT, *SUMMARY}
     assert all(text.endswith(".") and "{" not in text for text in listed.values())

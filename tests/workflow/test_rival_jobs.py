@@ -93,7 +93,7 @@ def test_turning_them_off_renews_table_and_report_alone(done, small):
 
 
 def test_editing_the_linear_model_runs_it_again_and_no_training(done):
-    done.edit("workflow/espalier/evaluation/linear.py", "MOST_ITERATIONS = 2000", "MOST_ITERATIONS = 2001")
+    done.edit("workflow/espalier/evaluation/linear_kinds.py", "MOST_ITERATIONS = 2000", "MOST_ITERATIONS = 2001")
     assert done.jobs() == {"linear"} | SUMMARY
 
 

@@ -17,7 +17,7 @@ from tests.conftest import Clone
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/your-own-data.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
-CONFIG, OWN_TEACHER, NO_ANSWER = [block for language, block in BLOCKS if language == "yaml"]
+CONFIG, OWN_TEACHER, NO_ANSWER, UNLABELLED = [block for language, block in BLOCKS if language == "yaml"]
 SCRIPT, USE = (block for language, block in BLOCKS if language == "python")
 
 
@@ -74,3 +74,9 @@ def test_a_fine_tuned_model_of_one_s_own_is_a_configuration_of_five_lines():
 def test_the_task_with_questions_without_an_answer_is_one():
     study = parse(yaml.safe_load(CONFIG) | yaml.safe_load(NO_ANSWER))
     assert study.tasks["manual"].decides and "best-f1" in study.tasks["manual"].metrics
+
+
+def test_more_texts_without_labels_are_a_line_of_the_task():
+    document = yaml.safe_load(CONFIG)
+    document["tasks"]["topics"] |= yaml.safe_load(UNLABELLED)
+    assert parse(document).tasks["topics"].unlabelled.files == ("data/mine/more.csv",)

@@ -86,11 +86,11 @@ def always_kept(document: Document) -> set[int]:
         kept.add(numbers[model["unk_token"]])
 
     bytes_ = {BYTE.format(byte) for byte in range(256)} if model.get("byte_fallback") else set()
-    return kept | {number for token, number in numbers.items() if token in bytes_ or len(_bare(model, token)) == 1}
+    return kept | {number for token, number in numbers.items() if token in bytes_ or len(_bare(model, token)) <= 1}
 
 
 def _bare(model: Document, token: str) -> str:
-    """A token without the marks of its place in a word."""
+    """A token without the marks of its place in a word; nothing, where a character of a text is itself such a mark."""
     token = token.removeprefix(model.get("continuing_subword_prefix") or "")
     return token.removesuffix(model.get("end_of_word_suffix") or "")
 
