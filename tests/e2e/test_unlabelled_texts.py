@@ -109,8 +109,8 @@ def test_other_texts_run_the_students_again_and_not_the_teacher(more):
     frame["first"] = sentences(60, 11)
     frame.to_csv(more.folder / "more.csv", index=False)
     jobs = more.jobs()
-    assert {"collect", "compress distil 50", "compress small 50"} <= jobs
-    assert not any(job.startswith(("finetune", "prepare", "tokenise", "compress magnitude")) for job in jobs)
+    assert {"collect", "compress 1 distil 50", "compress 1 small 50"} <= jobs
+    assert not any(job.startswith(("finetune", "prepare", "tokenise", "compress 1 magnitude")) for job in jobs)
 
 
 def test_a_tokenizer_is_there_for_users(more):
