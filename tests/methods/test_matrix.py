@@ -325,7 +325,7 @@ def test_the_card_s_lines_give_the_stored_predictions(finished, tmp_path):
 
 
 def test_every_format_of_a_structured_student_gives_its_predictions(finished, tmp_path):
-    """int8 moves rows that lie between two classes, of which models that were hardly trained have many: its surer half counts."""
+    """int8 moves rows that lie between two classes, of which hardly trained models have many, so its surer half counts."""
     if not finished.structured:
         return
     model, rows, kind = finished.small.eval(), Harness(tmp_path).evaluation, task_kind("classification")

@@ -126,7 +126,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "spans alone": (
         {"tasks": {"squad": None}, "plans": {"a": TINY}},
-        "plans.a: method ready-made works on tasks of kind classification, multilabel, ranking, regression; the tasks here are of kind span",
+        "plans.a: method ready-made works on tasks of kind classification, multilabel, ranking, regression; "
+        "the tasks here are of kind span",
     ),
     "the linear model's name": (
         {"plans": {"linear": {"method": "sdp", "path": [0.5]}}},

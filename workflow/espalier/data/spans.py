@@ -190,8 +190,8 @@ def answers_of(logits: Float[Tensor, "windows both"], examples: Examples) -> lis
 def null_scores(logits: Float[Tensor, "windows both"], examples: Examples) -> Float[np.ndarray, " questions"]:
     """How much more a model holds a question to have no answer than to have its best one.
 
-    Source: Devlin et al. 2019, arXiv 1810.04805, section 4.3, and its run_squad.py: s_null - s_best, with s_null = S·C + E·C of [CLS],
-    the lowest one of a question's windows, because one window with an answer is enough.
+    Source: Devlin et al. 2019, arXiv 1810.04805, section 4.3, and its run_squad.py: s_null - s_best, with
+    s_null = S·C + E·C of [CLS], the lowest one of a question's windows, because one window with an answer is enough.
     """
     score, _, _ = best_places(logits, examples.max_answer_length)
     best = score.numpy()[best_windows(score.numpy(), examples)]
