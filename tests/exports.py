@@ -16,7 +16,7 @@ from espalier.models.files import write_model
 from espalier.models.modeling_espalier import shape_of
 from espalier.pruning.parts import full_masks
 from espalier.pruning.shrink import shrink
-from espalier.stages import export
+from espalier.stages.models import export
 from tests import tagged, tiny
 
 CLASSES = {"id2label": {0: "low", 1: "middle", 2: "high"}, "label2id": {"low": 0, "middle": 1, "high": 2}}

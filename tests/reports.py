@@ -16,7 +16,7 @@ from espalier.config.deployment.specs import GatherSpec
 from espalier.config.methods import HISTORY_COLUMNS
 from espalier.config.project import Measure
 from espalier.results.places import Place, files_by_place
-from espalier.stages import gather, report, table
+from espalier.stages.results import gather, report, table
 
 KINDS = ("b1_l128", "b1_lrows", "b32_l128", "b32_lrows")
 FACTORS = {"torch": (1.0, 1.0, 0.0), "onnx": (1.0, 1.6, 0.0), "onnx-int8": (0.26, 4.0, 0.004), "openvino": (1.01, 1.9, 0.0)}

@@ -151,7 +151,7 @@ def teacher_of(
     if reads is None or not rows.same_every_epoch or accelerator.num_processes > 1:
         return teacher_for(method, model, rows, accelerator)
 
-    # As stages/teach.py does, whose one pass over the rows no clock of ours counts.
+    # As stages/models/teach.py does, whose one pass over the rows no clock of ours counts.
     model.requires_grad_(False).eval().to(accelerator.device)
     work = Path(tempfile.mkdtemp(dir=folder))
     depth = model.config.num_hidden_layers

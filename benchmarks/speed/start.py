@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from espalier.stages import MODULES
 from tests.conftest import SMALL, copy_workflow
 
 TEACHER_JOBS = 5
@@ -21,7 +22,7 @@ STARTS = 2
 
 def seconds_to_start(stage: str) -> float:
     """Seconds from nothing to a stage that has imported what it needs and read its specification (and refuses it)."""
-    arguments = inspect.signature(import_module(f"espalier.stages.{stage}").run).parameters
+    arguments = inspect.signature(import_module(MODULES[stage]).run).parameters
     paths = [f"--{name.replace('_', '-')}=x" for name in arguments if name != "spec"]
 
     began = time.perf_counter()

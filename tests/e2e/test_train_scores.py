@@ -13,7 +13,7 @@ from espalier.kinds.base import evaluator
 from espalier.models.files import open_student
 from espalier.results.recovery import overfitting_gap
 from espalier.runtime.files import sha256
-from espalier.stages import finetune
+from espalier.stages.training import finetune
 from tests import tiny
 
 pytestmark = pytest.mark.slow

@@ -19,6 +19,7 @@ import torch
 
 from espalier.__main__ import main
 from espalier.config.methods import METHODS
+from espalier.stages import MODULES
 from espalier.training import loop as loop_module
 
 SAVE_EVERY = 2
@@ -44,7 +45,7 @@ def warm_up() -> None:
     """Import in the parent what its children need; it never computes, so that it has no threads to lose."""
     torch.set_num_threads(1)
     loop_module.SAVE_EVERY = SAVE_EVERY
-    for name in (*(f"espalier.stages.{stage}" for stage in STAGES), *(entry.partition(":")[0] for entry in METHODS.values())):
+    for name in (*(MODULES[stage] for stage in STAGES), *(entry.partition(":")[0] for entry in METHODS.values())):
         import_module(name)
     for name in ALSO:
         import_module(name)

@@ -19,7 +19,7 @@ from espalier.data.tokenizer import open_tokenizer, write_tokens
 from espalier.models.files import open_base, write_model
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
-from espalier.stages import fetch
+from espalier.stages.data import fetch
 from tests import tiny
 
 OUTPUTS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "source.json")

@@ -13,7 +13,7 @@ import pytest
 from espalier.config.job_specs import PrepareSpec
 from espalier.kinds.base import read_task
 from espalier.runtime.errors import UserError
-from espalier.stages import prepare
+from espalier.stages.data import prepare
 from tests.field.files import FORMS, task, write
 
 TEXTS, LABELS = ["one", "two"], ["a", "b"]

@@ -12,7 +12,7 @@ LOG = "logs/prepare/results/small/prepared/docs-library.log"
 def test_a_killed_job_says_what_happened_and_what_helps(clone, number, said):
     """ngs-docs/2023-snakemake-book-draft#32: people miss "Killed"; RTXteam/RTX#1117: nothing says that it was memory."""
     kill = f"import os\nimport signal\n\nos.kill(os.getpid(), signal.{number})\n\n\ndef run("
-    clone.edit("workflow/espalier/stages/prepare.py", "def run(", kill)
+    clone.edit("workflow/espalier/stages/data/prepare.py", "def run(", kill)
     result = clone.snakemake(TASK, "--cores", "1")
     told, log = result.stdout + result.stderr, (clone.folder / LOG).read_text()
     assert result.returncode != 0

@@ -19,7 +19,7 @@ from espalier.config import parse
 from espalier.config.job_specs import evaluate_spec
 from espalier.kinds.base import open_rows
 from espalier.models.files import write_model
-from espalier.stages import evaluate
+from espalier.stages.results import evaluate
 from tests import stages, tiny
 from tests.methods import on_text
 

@@ -20,7 +20,7 @@ from espalier.methods.ready_made import ReadyMade
 from espalier.models.files import open_student, write_model
 from espalier.models.outputs import Outputs
 from espalier.runtime.errors import UserError
-from espalier.stages import adopt
+from espalier.stages.training import adopt
 from tests import tiny
 
 LOGITS = torch.tensor([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0]])

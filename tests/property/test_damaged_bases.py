@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from espalier.data.tokenizer import open_tokenizer
 from espalier.models.files import open_base
 from espalier.runtime.errors import UserError
-from espalier.stages import fetch
+from espalier.stages.data import fetch
 from tests import tiny
 
 OUTPUTS = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "source.json")

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec
 from espalier.runtime.errors import UserError
-from espalier.stages import prepare
+from espalier.stages.data import prepare
 
 KINDS: dict[str, dict[str, Any]] = {
     "classification": {"text": ["text"], "label": "label", "metric": "accuracy"},

@@ -15,7 +15,7 @@ from espalier.models.encoder import encoder_layers, prunable_weights
 from espalier.models.files import write_model
 from espalier.models.modeling_espalier import compact_config, shape_of
 from espalier.runtime.files import read_json
-from espalier.stages import analyse
+from espalier.stages.results import analyse
 from tests import tiny
 
 EVERYTHING = ("representations", "errors", "weights")

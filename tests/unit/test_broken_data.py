@@ -12,7 +12,7 @@ import pytest
 from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec
 from espalier.runtime.errors import UserError
-from espalier.stages import prepare
+from espalier.stages.data import prepare
 
 TEXTS = ["One", "Two"]
 TRAIN = "text,label\nOne,a\nTwo,b\nThree,a\n"

@@ -20,7 +20,7 @@ from espalier.config.reporting.specs import CardSpec, card_spec
 from espalier.config.targets import Latency, Parameters, Speedup
 from espalier.models.onnx import write_onnx
 from espalier.report.card import Facts, aim, code, escaped, front_matter, languages, render
-from espalier.stages import card
+from espalier.stages.results import card
 from tests import tiny
 from tests.conftest import MINILM, ROOT, SMALL
 
@@ -396,7 +396,7 @@ def test_a_card_of_spans_reads_windows_as_training_did():
 
 
 def test_a_card_needs_no_torch():
-    command = "import sys, espalier.stages.card; print(*({'torch', 'transformers'} & set(sys.modules)))"
+    command = "import sys, espalier.stages.results.card; print(*({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout.strip() == ""
 
 

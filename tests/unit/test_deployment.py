@@ -28,7 +28,7 @@ from espalier.evaluation import cost
 from espalier.kinds.base import task_kind
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json, write_json
-from espalier.stages import deploy
+from espalier.stages.models import deploy
 from tests import tagged, tiny
 from tests.methods import on_text
 from tests.served import asked, gap, models, padded, write_folder

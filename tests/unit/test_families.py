@@ -27,7 +27,7 @@ from espalier.models.onnx import write_onnx
 from espalier.provenance.job_environment import tell_jobs
 from espalier.pruning.widths import SUPPORTED
 from espalier.runtime.errors import UserError
-from espalier.stages import fetch
+from espalier.stages.data import fetch
 from tests import tiny
 
 HEADS = (

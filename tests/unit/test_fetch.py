@@ -20,7 +20,7 @@ from espalier.models.bases import unpack
 from espalier.models.files import open_base
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json, sha256
-from espalier.stages import fetch
+from espalier.stages.data import fetch
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "small", "tree"]

@@ -13,7 +13,7 @@ from espalier.config.project import Measure
 from espalier.report.card import render
 from espalier.results.formats import batch_words, format_columns, passes, read_formats
 from espalier.runtime.errors import UserError
-from espalier.stages import gather
+from espalier.stages.results import gather
 from tests.unit.test_card import FACTS, SPEC, rows
 
 MEASURE = Measure(batch_sizes=(1, 32), length=64, repeats=3)

@@ -15,7 +15,7 @@ from test_report import edit, found, make_report, study, tags_of
 from espalier.__main__ import main
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
-from espalier.stages import fetch
+from espalier.stages.data import fetch
 from tests import tiny
 
 SECRET = "correct-horse-battery-staple"

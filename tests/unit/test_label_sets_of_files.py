@@ -14,7 +14,7 @@ from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
-from espalier.stages import prepare
+from espalier.stages.data import prepare
 
 TAGS = {"kind": "multilabel", "text": ["text"], "label": "tags", "metric": "micro-f1", "thresholds": "half", "holdout": 0.0}
 GRADES = {"kind": "ranking", "text": ["query", "text"], "label": "grade", "metric": "ndcg@10"}

@@ -14,7 +14,7 @@ from espalier.evaluation import sublayer_times as timing
 from espalier.evaluation.sublayer_times import ffn_widths, measure_table, rising
 from espalier.pruning.latency import Curve, LatencyTable, expected_latency, read_latency_table
 from espalier.runtime.errors import UserError
-from espalier.stages import latency
+from espalier.stages.models import latency
 from tests import tiny
 
 TABLE = LatencyTable(

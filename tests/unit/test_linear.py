@@ -14,7 +14,7 @@ import pytest
 from espalier.evaluation import linear, linear_kinds
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json, write_json
-from espalier.stages import linear as stage
+from espalier.stages.results import linear as stage
 
 FRUITS, TOOLS = ("apple", "cherry", "plum", "pear"), ("hammer", "chisel", "saw", "plane")
 SINGLE = [(f"one {first} and one {second}",) for group in (FRUITS, TOOLS) for first in group for second in group]

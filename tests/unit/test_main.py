@@ -18,6 +18,7 @@ from espalier.config.job_specs import ExportSpec
 from espalier.config.kinds import KINDS
 from espalier.provenance.job_environment import PROCESSES
 from espalier.runtime.errors import UserError
+from espalier.stages import MODULES
 
 
 def run(spec: str, *, tokens: list[Path], task: Path, tokens_train: Path) -> None:
@@ -38,7 +39,7 @@ SPEC = '{"kind":"regression","task":"mine","text":["a"],"max_length":8}'
 def stage(monkeypatch):
     called.clear()
     monkeypatch.setattr(program, "COMMANDS", {"trace": Path("trace.py")})
-    monkeypatch.setattr(program, "STAGES", {"export": Path("export.py")})
+    monkeypatch.setattr(program, "FILES", {"export": Path("export.py")})
     monkeypatch.setattr(program, "summary", lambda file: "Do something.")
     monkeypatch.setattr(program, "import_module", lambda name: SimpleNamespace(run=run))
 
@@ -117,7 +118,7 @@ def test_help_lists_every_stage_and_imports_none():
     run_it = "import runpy, sys; sys.argv = ['espalier', '--help']\ntry: runpy.run_module('espalier', run_name='__main__')\n"
     look = "finally: print(sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)), file=sys.stderr)"
     result = subprocess.run([sys.executable, "-c", run_it + look], capture_output=True, text=True, check=False)
-    stages = sorted(file.stem for file in Path(program.__file__).parent.glob("stages/[a-z]*.py"))
+    stages = sorted(file.stem for file in Path(program.__file__).parent.glob("stages/*/[a-z]*.py"))
     listed = [line.split()[0] for line in result.stdout.partition("stages:\n")[2].splitlines()]
     assert listed == stages
     assert result.stderr == "[]\n"
@@ -145,7 +146,7 @@ def test_the_installed_program_exits_as_the_module_does(monkeypatch):
 
 @pytest.mark.parametrize("stage", program.TRAINING)
 def test_several_processes_get_every_option_of_a_stage(monkeypatch, stage):
-    parser = program.parser_of(stage, import_module(f"espalier.stages.{stage}").run)
+    parser = program.parser_of(stage, import_module(MODULES[stage]).run)
     arguments = [part for action in parser._actions[1:] for part in (action.option_strings[0], "value")]
     given = []
     monkeypatch.setenv(PROCESSES, "2")

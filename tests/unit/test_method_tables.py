@@ -10,6 +10,7 @@ import pytest
 
 from espalier.config.methods import HISTORY_COLUMNS, METHODS, SCORE_CURVES, AnyPlan
 from espalier.provenance.code_digest import reached
+from espalier.stages import MODULES
 
 PACKAGE = Path(__file__).parents[2] / "workflow/espalier"
 UNION, *_ = get_args(AnyPlan)
@@ -35,12 +36,12 @@ def test_a_method_s_digest_counts_its_own_settings(method):
 
 @pytest.mark.parametrize("stage", ["compress", "recover", "specialise"])
 def test_a_stage_s_digest_counts_no_method_s_settings(stage):
-    assert not reached((f"espalier.stages.{stage}", "*")) & SETTINGS
+    assert not reached((MODULES[stage], "*")) & SETTINGS
 
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_what_the_report_is_told_trains_nothing_again(method):
-    counted = reached(("espalier.stages.compress", "*"), symbol(METHODS[method]))
+    counted = reached(("espalier.stages.training.compress", "*"), symbol(METHODS[method]))
     assert not {name for module, name in counted if module.startswith("espalier.config.methods") and name.isupper()} & {
         *("GATE_COLUMNS", "WIDTH_COLUMNS", "GRAFTING_COLUMNS", "GRAFTING"),
         *("HISTORY_COLUMNS", "SCORE_CURVES"),

@@ -21,7 +21,7 @@ from espalier.config.teachers.specs import admit_spec, fetch_teacher_spec, own_t
 from espalier.models.own_teacher import check_architecture, open_own_teacher, reorder_outputs
 from espalier.provenance.row_contents import teacher_made_from
 from espalier.runtime.errors import UserError
-from espalier.stages import fetch
+from espalier.stages.data import fetch
 from tests import tiny
 
 TASK = {

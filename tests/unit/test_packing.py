@@ -16,7 +16,7 @@ from espalier.config.data import Task
 from espalier.data import corpus, packing
 from espalier.data.packed import CHUNK, PackedRows
 from espalier.runtime.errors import UserError
-from espalier.stages import pack, prepare
+from espalier.stages.data import pack, prepare
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(50))]
 PAD, UNK, CLS, SEP = 0, 1, 2, 3

@@ -20,7 +20,8 @@ from espalier.commands import predict
 from espalier.config.job_specs import EvaluateSpec, TokeniseSpec
 from espalier.deployment import predicting
 from espalier.runtime.errors import UserError
-from espalier.stages import evaluate, tokenise
+from espalier.stages.data import tokenise
+from espalier.stages.results import evaluate
 from tests import exports
 from tests.conftest import ROOT
 

@@ -14,7 +14,7 @@ from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec
 from espalier.config.known_tasks import overlay
 from espalier.runtime.errors import UserError
-from espalier.stages import prepare
+from espalier.stages.data import prepare
 
 ROOT = Path(__file__).parents[2]
 TRAIN = "text,label\nOne,a\nTwo,b\nThree,a\nFour,b\nFive,a\nSix,b\nSeven,a\nEight,b\nNine,a\nTen,a\n"

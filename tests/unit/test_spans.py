@@ -29,7 +29,8 @@ from espalier.pruning.parts import full_masks, heads_of, units_of
 from espalier.pruning.shrink import shrink
 from espalier.runtime import distributed
 from espalier.runtime.files import read_json
-from espalier.stages import evaluate, export
+from espalier.stages.models import export
+from espalier.stages.results import evaluate
 from espalier.training.sharing import Share
 from espalier.training.teachers import StoredTeacher
 from tests import tiny

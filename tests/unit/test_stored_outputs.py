@@ -10,7 +10,7 @@ from espalier.config.job_specs import Storing, TeachSpec
 from espalier.config.teacher_outputs import Reads
 from espalier.models.forward import forward, pool
 from espalier.runtime.files import read_json, write_json
-from espalier.stages import teach
+from espalier.stages.models import teach
 from espalier.training.stored_outputs import CONTENTS, NotStoredError, Places
 from espalier.training.storing import Costs, chosen, disk_seconds
 from espalier.training.teachers import StoredTeacher

@@ -14,7 +14,7 @@ from espalier.results.places import Place, place_of
 from espalier.results.summary import groups
 from espalier.results.table import COLUMNS, read_results
 from espalier.runtime.errors import UserError
-from espalier.stages import table
+from espalier.stages.results import table
 
 PLANS = {"dense": "dense", "magnitude": "magnitude", "sdp-cc": "sdp"}
 BEFORE = {f"tiny/{plan}/97.5": f"tiny/{plan}/50" for plan in ("magnitude", "sdp-cc")}

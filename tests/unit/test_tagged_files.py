@@ -18,7 +18,7 @@ from espalier.data.tagged.windows import classes_in_schema
 from espalier.kinds.base import read_task, task_kind
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
-from espalier.stages import prepare
+from espalier.stages.data import prepare
 
 CONLL = """-DOCSTART- -X- -X- O
 

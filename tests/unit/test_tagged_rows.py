@@ -35,7 +35,7 @@ from espalier.pruning.shrink import shrink
 from espalier.runtime import distributed
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
-from espalier.stages import prepare
+from espalier.stages.data import prepare
 from espalier.training.sharing import Share
 from espalier.training.teachers import StoredTeacher
 from tests import tagged, tiny

@@ -27,7 +27,9 @@ from espalier.pruning.parts import HIDDEN, full_masks
 from espalier.pruning.shrink import shrink
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json, sha256
-from espalier.stages import evaluate, export, measure, pretrain
+from espalier.stages.models import export
+from espalier.stages.results import evaluate, measure
+from espalier.stages.training import pretrain
 from espalier.training import loop as loop_module
 from espalier.training.loop import Loop
 from espalier.training.teachers import LiveTeacher, teacher_for

@@ -12,7 +12,7 @@ from transformers import BertTokenizer
 
 from espalier.config.job_specs import TokeniseSpec
 from espalier.runtime.errors import UserError
-from espalier.stages import tokenise
+from espalier.stages.data import tokenise
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c"]
 CLS, SEP, A, B = 2, 3, 5, 6

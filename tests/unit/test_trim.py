@@ -29,7 +29,7 @@ from espalier.pruning.parts import full_masks
 from espalier.pruning.shrink import shrink
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import read_json
-from espalier.stages import trim
+from espalier.stages.models import trim
 from tests import tiny
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -14,7 +14,7 @@ from espalier.config.data import Task
 from espalier.config.job_specs import PrepareSpec, TokeniseSpec
 from espalier.data.spans import SpanRows
 from espalier.runtime.errors import UserError
-from espalier.stages import prepare, tokenise
+from espalier.stages.data import prepare, tokenise
 
 ROOT = Path(__file__).parents[2]
 LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from espalier import stages
+
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
 RULE = re.compile(r"^rule (\w+):\n((?:    .*\n|\n)*)", re.MULTILINE)
@@ -36,7 +38,7 @@ def test_a_rule_has_everything_a_rule_needs(name):
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_calls_its_stage_with_the_stage_s_own_options(name):
     called = re.findall(r"^            --([\w-]+) \{(\w+)\.", RULES[name], re.MULTILINE)
-    tree = ast.parse((ROOT / f"workflow/espalier/stages/{name}.py").read_text())
+    tree = ast.parse(stages.FILES[name].read_text())
     run = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
     wanted = [argument.arg.replace("_", "-") for argument in (*run.args.args, *run.args.kwonlyargs)]
     assert f"python -m espalier {name} " in RULES[name]

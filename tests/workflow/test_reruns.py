@@ -73,7 +73,7 @@ def test_a_new_seed_runs_only_its_own_jobs(finished, small):
 def test_comments_docstrings_and_layout_change_nothing(finished):
     finished.edit(f"{MODULE}/methods/sdp.py", "class Sdp(", "# A remark.\n\n\nclass Sdp(")
     finished.edit(f"{MODULE}/losses/terms.py", '"""', '"""In other words. ')
-    finished.edit(f"{MODULE}/stages/compress.py", '"""', '"""In other words. ')
+    finished.edit(f"{MODULE}/stages/training/compress.py", '"""', '"""In other words. ')
     finished.edit("config.yaml", "project:", "# A remark.\nproject:")
     assert finished.jobs() == set()
 

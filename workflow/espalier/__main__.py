@@ -19,15 +19,11 @@ from pathlib import Path
 from espalier.runtime.errors import TRY_AGAIN, Interrupted, UserError, WorkerDone
 from espalier.runtime.process import keep_freed_memory
 from espalier.runtime.watching import go_on_watched
+from espalier.stages import FILES, MODULES, TRAINING
 
 OUTSIDE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """What a disk or its owner refuses: nothing that a traceback would explain."""
-TRAINING = ("finetune", "pretrain", "compress", "specialise", "adopt", "recover")
-"""Stages that train; several processes can share one."""
-COMMANDS, STAGES = (
-    {file.stem.replace("_", "-"): file for file in sorted((Path(__file__).parent / kind).glob("[a-z]*.py"))}
-    for kind in ("commands", "stages")
-)
+COMMANDS = {file.stem.replace("_", "-"): file for file in sorted((Path(__file__).parent / "commands").glob("[a-z]*.py"))}
 
 
 def summary(file: Path) -> str:
@@ -39,8 +35,8 @@ def overview() -> ArgumentParser:
     """The parser for the name of a command or stage."""
     usage = "%(prog)s COMMAND …\n       %(prog)s STAGE --spec JSON --NAME PATH…"
     parser = ArgumentParser("python -m espalier", usage, formatter_class=AsWritten)
-    parser.add_argument("name", choices={**COMMANDS, **STAGES}, metavar="NAME")
-    parser.epilog = "\n\n".join(_listed(kind, files) for kind, files in (("commands", COMMANDS), ("stages", STAGES)))
+    parser.add_argument("name", choices={**COMMANDS, **FILES}, metavar="NAME")
+    parser.epilog = "\n\n".join(_listed(kind, files) for kind, files in (("commands", COMMANDS), ("stages", FILES)))
     return parser
 
 
@@ -80,7 +76,7 @@ def run_stage(stage: str, arguments: list[str]) -> int:
     share(stage, arguments)
     if stage in TRAINING:  # elsewhere latency is measured, as a user's process has it
         keep_freed_memory()
-    run = import_module(f"espalier.stages.{stage}").run
+    run = import_module(MODULES[stage]).run
     options = vars(parser_of(stage, run).parse_args(arguments))
     with job_record(stage, _paths(options), str(options.get("spec", ""))):
         run(**options)
@@ -136,7 +132,7 @@ def status_of(arguments: list[str]) -> int:
 
 def program() -> None:
     """The installed program `espalier`, which is `python -m espalier`: exit with the status of what the arguments ask for."""
-    if (stage := sys.argv[1] if sys.argv[1:] else "") in STAGES:
+    if (stage := sys.argv[1] if sys.argv[1:] else "") in MODULES:
         go_on_watched(stage, stage in TRAINING)
     sys.exit(status_of(sys.argv[1:]))
 

@@ -2,13 +2,14 @@
 from espalier.config.kinds import KINDS, rules_module
 from espalier.config.methods import METHODS
 from espalier.provenance.code_digest import code_digest, work_folder
+from espalier.stages import MODULES
 
 RULES_ALONE = ("pack", "linear", "export", "trim", "measure", "card")  # stages that ask no kind of task, but its rules
 
 
 def code(stage, *more):
     """A digest of a stage's code and of all that it uses, the kind of its task among it."""
-    return lambda w: code_digest(f"espalier.stages.{stage}", *more, *kind_code(stage, w))
+    return lambda w: code_digest(MODULES[stage], *more, *kind_code(stage, w))
 
 
 def kind_code(stage, w):
@@ -21,7 +22,7 @@ def kind_code(stage, w):
 
 def method_code(stage):
     """A digest of a stage's and its method's code."""
-    return lambda w: code_digest(f"espalier.stages.{stage}", METHODS[study.plans[w.plan].method], *kind_code(stage, w))
+    return lambda w: code_digest(MODULES[stage], METHODS[study.plans[w.plan].method], *kind_code(stage, w))
 
 
 def work(stage, spec, code):

@@ -23,7 +23,7 @@ use rule fetch as fetch_teacher with:
     params:
         spec=uncompared(spec(teacher_specs.fetch_teacher_spec, "base", "task")),
         contents=lambda w: teacher_made_from(study, w.base, w.task),
-        code=lambda w: code_digest("espalier.stages.fetch"),
+        code=lambda w: code_digest(MODULES["fetch"]),
 
 
 rule admit:

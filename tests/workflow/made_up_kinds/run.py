@@ -11,6 +11,7 @@ from espalier.config import job_specs, parse
 from espalier.config.kinds import KINDS
 from espalier.config.methods import METHODS
 from espalier.provenance.code_digest import code_digest
+from espalier.stages import MODULES
 
 TASK, PLAN, SEED, PERCENT = "mine", "distil", 3, "50"
 MODEL = ("config.json", "model.safetensors")
@@ -35,7 +36,7 @@ def inside(folder: Path, *names: str) -> list[Path]:
 def digests_of_another_kind() -> dict[str, str]:
     """Stage → digest of its code for a classification."""
     stages = ("prepare", "tokenise", "finetune", "compress", "evaluate")
-    return {name: code_digest(f"espalier.stages.{name}", METHODS["sdp"], KINDS["classification"]) for name in stages}
+    return {name: code_digest(MODULES[name], METHODS["sdp"], KINDS["classification"]) for name in stages}
 
 
 def run(folder: Path) -> None:

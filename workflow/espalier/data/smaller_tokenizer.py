@@ -4,7 +4,7 @@ Why, for the three algorithms of tokenizer.json. A text is *covered* if the whol
 
 - WordPiece takes the longest token that matches, again and again. A kept token that was the longest one still is, because
   there are only fewer candidates. A word with a sign that no token has stays unknown, as long as every character of every
-  token is a token by itself, which trainers see to; for other vocabularies `stages/trim` counts what is cut otherwise.
+  token is a token by itself, which trainers see to; for other vocabularies the job `trim` counts what is cut otherwise.
 - BPE merges the pair that comes first in the list of merges, again and again. The merges inside a token do not depend on
   what stands around it. So the merges of kept tokens, and the tokens in between, are kept in their order; then every step of
   a covered text is the same, and no other pair comes first, because there are only fewer candidates.

@@ -19,7 +19,8 @@ MEASURED_LENGTH = "ESPALIER_MEASURED_LENGTH"
 BASE_USES = "ESPALIER_BASE_USES"
 """Name of the variable that tells `fetch` what is to be done with each base, and with which families, as JSON."""
 IMPORTED = (
-    *("espalier.stages.export", "espalier.stages.measure", "espalier.stages.analyse", "espalier.stages.report"),
+    *("espalier.stages.models.export", "espalier.stages.results.measure"),
+    *("espalier.stages.results.analyse", "espalier.stages.results.report"),
     *("transformers.models.bert.modeling_bert", "datasets", "scipy.stats", "sklearn.metrics"),
 )
 """What takes time to import in stages that do not train."""

@@ -167,7 +167,8 @@ class Files:
 class Run:
     """One training stage: opens the data, drives the loop, writes history and record."""
 
-    stage_name: str
+    module: str
+    """Module of the stage, such as `espalier.stages.training.compress`."""
     spec: TrainingSpec
     settings: Training
     files: Files
@@ -385,7 +386,7 @@ class Run:
         return {
             "spec_sha256": sha256_text(self.spec.model_dump_json()),
             "code_sha256": code_digest(
-                f"espalier.stages.{self.stage_name}",
+                self.module,
                 f"{type(method).__module__}:{type(method).__name__}",
                 KINDS[self.spec.goal.kind],
             ),
@@ -401,7 +402,7 @@ class Run:
             "step": loop.best.get("step", loop.step),
         }
         return {
-            "stage": self.stage_name,
+            "stage": self.module.rpartition(".")[2],
             "spec": self.spec.model_dump(mode="json"),
             "seed": self.spec.seed,
             **loop.saves.fingerprint,

@@ -28,7 +28,7 @@ def run(
     Where the base itself teaches, it is only checked and scored.
     """
     wanted = FinetuneSpec.model_validate_json(spec)
-    session = Run("finetune", wanted, wanted.settings, Files(task, tokens, work, base))
+    session = Run(__name__, wanted, wanted.settings, Files(task, tokens, work, base))
     model = open_base(base, wanted.goal.kind, session.task["classes"])
     session.open_rows(model.config.pad_token_id)
     stage = session.fixed_stage(0.0 if KIND_RULES[wanted.goal.kind].vectors else wanted.settings.epochs)

@@ -36,7 +36,7 @@ def run(
     """
     wanted = CompressSpec.model_validate_json(spec)
     settings = wanted.plan
-    session = Run("adopt", wanted, settings, Files(task, tokens, work, [*teacher, *start], teacher_tokens=teacher_tokens))
+    session = Run(__name__, wanted, settings, Files(task, tokens, work, [*teacher, *start], teacher_tokens=teacher_tokens))
     student, method, result = session.fine_tune(settings, start, teacher=teacher, history=history)
 
     write_model(student, config, weights)

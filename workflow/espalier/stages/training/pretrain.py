@@ -26,7 +26,7 @@ def run(
     """Train what the settings say and write the model, its history and its record, which tells of the head."""
     wanted = PretrainSpec.model_validate_json(spec)
     settings = wanted.settings
-    session = Run("pretrain", wanted, settings, Files(task, tokens, work, base))
+    session = Run(__name__, wanted, settings, Files(task, tokens, work, base))
     model, brought = open_with_head(base, "text", None)
     epochs = settings.epochs
     if epochs is None:

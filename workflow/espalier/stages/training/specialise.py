@@ -30,7 +30,7 @@ def run(
     """Train and write the student with its history and record; masks and structure are those of the student before."""
     wanted = CompressSpec.model_validate_json(spec)
     settings = wanted.plan
-    session = Run("specialise", wanted, settings, Files(task, tokens, work, [*teacher, *start, kept], outputs=outputs))
+    session = Run(__name__, wanted, settings, Files(task, tokens, work, [*teacher, *start, kept], outputs=outputs))
     student, _, result = session.fine_tune(settings, start, teacher=teacher, history=history)
     write_model(student, config, weights)
     files = {path.name: path for path in start}

@@ -28,7 +28,7 @@ def run(
     """Recover under the method's own loss and write the student, its history and its record."""
     wanted = CompressSpec.model_validate_json(spec)
     settings = wanted.plan.for_recovery()
-    session = Run("recover", wanted, settings, Files(task, tokens, work, [*teacher, *start], outputs=outputs))
+    session = Run(__name__, wanted, settings, Files(task, tokens, work, [*teacher, *start], outputs=outputs))
     student = open_student(start, wanted.goal.kind)
     session.open_rows(student.config.pad_token_id)
     missing = gone(student, teacher, wanted.goal.kind, settings)

@@ -41,7 +41,7 @@ def run(
     settings = FineTuning()
     check_architecture(checkpoint, base)
 
-    session = Run("admit", wanted, settings, Files(task, tokens, work, checkpoint))
+    session = Run(__name__, wanted, settings, Files(task, tokens, work, checkpoint))
     model = open_own_teacher(checkpoint[:2], wanted.goal.kind, session.task["classes"], wanted.matching)
     session.open_rows(model.config.pad_token_id)
 

@@ -35,7 +35,7 @@ def run(
     """Compress and write the student with its masks, what it kept, its history and its record."""
     wanted = CompressSpec.model_validate_json(spec)
     settings, chosen = wanted.plan, method_class(wanted.plan.method)
-    session = Run("compress", wanted, settings, Files(task, tokens, work, [*teacher, *start, *latency], outputs=outputs))
+    session = Run(__name__, wanted, settings, Files(task, tokens, work, [*teacher, *start, *latency], outputs=outputs))
     files, kind = {path.name: path for path in start}, wanted.goal.kind
     student = open_base(start, kind, session.task["classes"]) if wanted.new_head else open_student(start, kind)
     session.open_rows(student.config.pad_token_id)

@@ -1,0 +1,1 @@
+"""What is done with whole models, without training: their outputs, their exported forms, their times by size."""

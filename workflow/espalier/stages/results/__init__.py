@@ -1,0 +1,1 @@
+"""What is said about models: scores, sizes, times, cards, tables, the report."""

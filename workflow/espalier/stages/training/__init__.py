@@ -1,0 +1,1 @@
+"""What trains: teachers, stages, recoveries. Several processes can share one."""
