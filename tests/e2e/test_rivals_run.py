@@ -1,10 +1,14 @@
 """Rivals for real: a linear model on a task's rows, a second base that reads the same rows in other tokens, and all of them in
-int8 beside the students."""
+int8 beside the students, one of which has layers of one size and needs no code of ours."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,6 +24,7 @@ WORDS = [*tiny.SPECIAL, *(f"word{index}" for index in reversed(range(60)))]
 """The words of the tiny base, under other numbers."""
 SPECIAL_IDS = [("[CLS]", 2), ("[SEP]", 3)]
 OTHER = {"method": "ready-made", "base": "other", "epochs": 6.0, **FAST}
+EQUAL = {"start": "teacher", "prepruning_epochs": 0.0, "pruning_epochs": 3.0, "sparsity_warmup_epochs": 1.0}
 RIVALS = {
     **{key: CONFIG[key] for key in ("tasks", "measure", "progress", "precision", "seeds")},
     "project": "rivals",
@@ -28,9 +33,26 @@ RIVALS = {
     "deploy": {"formats": ["torch", "onnx-int8"]},
     "plans": {
         "magnitude": {"method": "magnitude", "path": [0.5], "recover": {"epochs": 0.0}, **FAST},
+        "equal": {"method": "cofi", "layers": "equal", "path": [0.5], **EQUAL, **FAST},
         "other": OTHER,
     },
 }
+OPEN = """
+import json, sys
+import pandas as pd
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder, rows = sys.argv[1:]
+model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+table = pd.read_parquet(rows)
+texts = [table[name].tolist() for name in ("text_a", "text_b") if name in table]
+with torch.no_grad():
+    logits = model(**tokenizer(*texts, padding=True, return_tensors="pt")).logits
+ours = [name for name in sys.modules if name.startswith("espalier")]
+print(json.dumps({"class": type(model).__name__, "logits": logits.tolist(), "ours": ours}))
+"""
+"""What a program does that has never heard of this project."""
 
 
 def write_other_base(folder):
@@ -80,7 +102,7 @@ def test_nothing_is_left_to_do(rivals):
 
 def test_the_table_has_every_rival_once_for_each_task(table):
     assert set(table.index) == {
-        (task, plan) for task in ("sorts", "grades") for plan in ("teacher", "magnitude", "linear", "other")
+        (task, plan) for task in ("sorts", "grades") for plan in ("teacher", "magnitude", "equal", "linear", "other")
     }
     assert set(table["base"]) == {"tiny"}
     methods = table["method"].xs("sorts").to_dict()
@@ -90,7 +112,7 @@ def test_the_table_has_every_rival_once_for_each_task(table):
 
 
 def test_every_model_is_scored_in_every_format(served, table):
-    plans = [(plan, name) for plan in ("teacher", "magnitude", "other") for name in ("torch", "onnx-int8")]
+    plans = [(plan, name) for plan in ("teacher", "magnitude", "equal", "other") for name in ("torch", "onnx-int8")]
     expected = {(task, *key) for task in ("sorts", "grades") for key in [*plans, ("linear", "scikit-learn")]}
     assert set(served.index) == expected
     timed = [name for name in served.columns if name.startswith(("ms_", "p95_", "speedup_"))]
@@ -116,6 +138,24 @@ def test_int8_lies_in_the_folder_and_on_the_card(rivals):
     assert "## Formats" in card and "`onnx/model_int8.onnx`" in card
     page = (rivals.folder / "results/rivals/report.html").read_text()
     assert "every model in every format" in page and page.count(">onnx-int8") >= 6
+
+
+@pytest.mark.parametrize("task", ["sorts", "grades"])
+def test_a_student_of_equal_layers_is_a_stock_model(rivals, table, task):
+    """Opened by a process without this package, it gives the stored predictions; and it is as small as was asked for."""
+    student = rivals.folder / f"results/rivals/tiny/{task}/seed1/equal/50"
+    rows = rivals.folder / f"results/rivals/prepared/{task}/evaluation.parquet"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-I", "-c", OPEN, str(student / "compact"), str(rows)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd="/")
+    found = json.loads(result.stdout)
+
+    config = json.loads((student / "compact/config.json").read_text())
+    assert found["class"] == "BertForSequenceClassification" and found["ours"] == [] and "auto_map" not in config
+    stored = pd.read_parquet(student / "predictions.parquet")
+    np.testing.assert_allclose(found["logits"], np.stack(stored["logits"]), atol=1e-4, rtol=0)
+    sparsity = table.loc[(task, "equal")]["sparsity_encoder"]
+    assert sparsity == pytest.approx(0.5, abs=0.1), "a unit in every layer is the step between two sizes"
 
 
 def test_rivals_learn(table):
