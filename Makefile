@@ -36,7 +36,8 @@ test-cluster: .venv/.installed ## Jobs on a SLURM that is started for it, with p
 faults: .venv/.installed ## The table of faults anew, about 15 minutes of one core; goes on where it was stopped
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.table work/faults
 
-clients: ## What tests ask exported models with in node: transformers.js, into tests/clients
+clients: .venv/.installed ## Programs of others that tests open models with, into tests/clients: sentence-transformers, transformers.js
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target tests/clients/python sentence-transformers==6.2.0
 	npm install --prefix tests/clients --ignore-scripts --no-audit --no-fund --no-package-lock
 
 lint: .venv/.installed .venv/tools/.installed ## Form of code, rules and workflow; types

@@ -90,7 +90,7 @@ if workflow.is_main_process and not IS_MODULE:
 onstart:
     # Jobs on other machines could not reach the server; those that a cluster runs here belong under its own limits.
     if workflow.local_exec:
-        serve_short_stages()
+        serve_stages()
 
 
 onsuccess:

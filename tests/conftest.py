@@ -24,6 +24,7 @@ hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests/clients/python"))  # what `make clients` installs, behind all that is installed otherwise
 LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.egg-info", "experiments")
 MINILM = {
     "source": "package",

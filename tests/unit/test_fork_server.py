@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from espalier.runtime import fork_server
+from espalier.runtime import fork_server, process
 from tests.conftest import ROOT
 
 CLIENT = """
@@ -80,27 +80,27 @@ def test_threads_are_those_of_the_clients_environment(threads: str) -> None:
 
 @pytest.mark.usefixtures("server")
 def test_a_signal_that_ends_a_stage_is_its_status(tmp_path: Path) -> None:
-    process, stage = waiting(tmp_path / "stage")
+    watcher, stage = waiting(tmp_path / "stage")
     os.kill(stage, signal.SIGTERM)
-    assert process.communicate(timeout=30)[1] == f"ended with -{signal.SIGTERM.value}\n"
+    assert watcher.communicate(timeout=30)[1] == f"ended with -{signal.SIGTERM.value}\n"
 
 
 @pytest.mark.usefixtures("server")
 def test_a_stage_dies_with_its_client(tmp_path: Path) -> None:
-    process, stage = waiting(tmp_path / "stage")
-    process.kill()
+    watcher, stage = waiting(tmp_path / "stage")
+    watcher.kill()
     until(lambda: not runs(stage))
 
 
 def test_a_server_waits_for_its_stages_and_then_ends(tmp_path: Path, server: int) -> None:
     address = Path(os.environ[fork_server.ADDRESS])
-    process, stage = waiting(tmp_path / "stage")
+    watcher, stage = waiting(tmp_path / "stage")
     os.close(server)
     until(lambda: client("nothing").stderr == "by itself\n")
     assert runs(stage)
 
     os.kill(stage, signal.SIGTERM)
-    process.communicate(timeout=30)
+    watcher.communicate(timeout=30)
     until(lambda: not address.parent.exists())
 
 
@@ -114,3 +114,21 @@ def test_another_package_or_environment_runs_by_itself() -> None:
 def test_without_a_server_a_stage_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(fork_server.ADDRESS, raising=False)
     assert client("nothing").stderr == "by itself\n"
+
+
+@pytest.mark.parametrize(
+    ("trains", "processes", "driver", "forked"),
+    [
+        (False, "1", True, True),
+        (False, "4", False, True),
+        (True, "1", False, True),
+        (True, "1", True, False),
+        (True, "2", False, False),
+    ],
+)
+def test_training_in_several_processes_or_beside_a_gpu_has_its_own_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trains: bool, processes: str, driver: bool, forked: bool
+) -> None:
+    monkeypatch.setenv(process.PROCESSES, processes)
+    monkeypatch.setattr(process, "ACCELERATORS", (tmp_path if driver else tmp_path / "none",))
+    assert process.may_be_forked(trains) == forked

@@ -173,7 +173,8 @@ def test_nothing_but_a_few_variables_of_the_environment_is_read() -> None:
         lines = [line.strip() for line in path.read_text().splitlines() if re.search(r"os\.environ|getenv", line)]
         if lines:
             reads[path.name] = lines
-    assert set(reads) == {"__main__.py", *HANDING_ON, "conversion.py", "job_records.py", "tokenizer.py"}
+    assert set(reads) == {"__main__.py", *HANDING_ON, "conversion.py", "job_records.py", "process.py", "tokenizer.py"}
     assert reads["conversion.py"] == ['os.environ.setdefault("NNCF_CI", "1")'], "written, so that nncf tells nobody of its use"
+    assert all("PROCESSES" in line for line in reads["process.py"])
     assert all("MEASURED_LENGTH" in line for line in reads["tokenizer.py"])
     assert [line for line in reads["job_records.py"] if "GIT_OPTIONAL_LOCKS" not in line] == []

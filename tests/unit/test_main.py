@@ -16,8 +16,8 @@ from torch.distributed.run import get_args_parser
 from espalier import __main__ as program
 from espalier.config.job_specs import ExportSpec
 from espalier.config.kinds import KINDS
-from espalier.provenance.job_environment import PROCESSES
 from espalier.runtime.errors import UserError
+from espalier.runtime.process import PROCESSES
 from espalier.stages import MODULES
 
 

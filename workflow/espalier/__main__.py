@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 from espalier.runtime.errors import TRY_AGAIN, Interrupted, UserError, WorkerDone
-from espalier.runtime.process import keep_freed_memory
+from espalier.runtime.process import PROCESSES, keep_freed_memory
 from espalier.runtime.watching import go_on_watched
 from espalier.stages import FILES, MODULES, TRAINING
 
@@ -60,8 +60,6 @@ def parser_of(stage: str, run: Callable[..., None]) -> ArgumentParser:
 
 def share(stage: str, arguments: list[str]) -> None:
     """Become the launcher of as many processes as the configuration asks for, which share a training stage's batches."""
-    from espalier.provenance.job_environment import PROCESSES
-
     processes = os.environ.get(PROCESSES, "1")
     if stage in TRAINING and processes != "1" and "RANK" not in os.environ:
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes, "-m"]

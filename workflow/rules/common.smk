@@ -13,7 +13,7 @@ from espalier.config.layout import base_files, check_files, needs_of
 from espalier.config.reporting import specs as reporting_specs
 from espalier.config.resources import resources_of
 from espalier.config.teachers import specs as teacher_specs
-from espalier.provenance.job_environment import run_this_clone, serve_short_stages, tell_jobs
+from espalier.provenance.job_environment import run_this_clone, serve_stages, tell_jobs
 from espalier.provenance.row_contents import rows_made_from, teacher_made_from, texts_made_from
 
 run_this_clone()

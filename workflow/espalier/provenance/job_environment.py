@@ -11,19 +11,18 @@ from pathlib import Path
 from espalier.config.families import ENCODERS, BaseUses
 from espalier.provenance.code_digest import ROOT
 from espalier.runtime.fork_server import start
+from espalier.runtime.process import PROCESSES
 
-PROCESSES = "ESPALIER_PROCESSES"
-"""Name of the variable that tells jobs the number of processes."""
 MEASURED_LENGTH = "ESPALIER_MEASURED_LENGTH"
 """Name of the variable that tells jobs the length, in tokens, of the rows that `measure` will time."""
 BASE_USES = "ESPALIER_BASE_USES"
 """Name of the variable that tells `fetch` what is to be done with each base, and with which families, as JSON."""
 IMPORTED = (
-    *("espalier.stages.models.export", "espalier.stages.results.measure"),
+    *("espalier.stages.training.compress", "espalier.stages.models.export", "espalier.stages.results.measure"),
     *("espalier.stages.results.analyse", "espalier.stages.results.report"),
-    *("transformers.models.bert.modeling_bert", "datasets", "scipy.stats", "sklearn.metrics"),
+    *("accelerate", "transformers.models.bert.modeling_bert", "datasets", "scipy.stats", "sklearn.metrics"),
 )
-"""What takes time to import in stages that do not train."""
+"""What takes time to import in stages."""
 
 
 def run_this_clone() -> None:
@@ -52,8 +51,8 @@ def tell_jobs(processes: int, measured_length: int, needs: Mapping[str, BaseUses
     os.environ.update(told)
 
 
-def serve_short_stages() -> None:
-    """Let stages that do not train be children of one process, which has imported their libraries and ends with this one."""
+def serve_stages() -> None:
+    """Let stages be children of one process, which has imported their libraries and ends with this one."""
     start("espalier.__main__:status_of", IMPORTED)
 
 

@@ -17,6 +17,10 @@ from espalier.runtime.errors import UserError
 MALLOPT = {-4: 0, -1: 2**31 - 1}
 """Options of glibc's `malloc.h` → values: M_MMAP_MAX 0 serves large blocks from the heap, a huge M_TRIM_THRESHOLD never
 returns the heap's end to the system."""
+PROCESSES = "ESPALIER_PROCESSES"
+"""Name of the variable that tells jobs the number of processes that share a training stage."""
+ACCELERATORS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
+"""What Nvidia's and AMD's drivers show where there is a GPU."""
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux's `prctl`."""
 
@@ -58,6 +62,15 @@ def same_signal_stack() -> Iterator[None]:
     finally:
         if change is not None:
             change(ctypes.byref(before), None)
+
+
+def may_be_forked(trains: bool) -> bool:
+    """Whether a stage may be the child of a process that has imported its libraries, without looking at torch.
+
+    One that trains may on a CPU, alone: drivers of GPUs dislike forks, and processes that share a stage have a launcher.
+    """
+    shared = os.environ.get(PROCESSES, "1") != "1" or any(path.exists() for path in ACCELERATORS)
+    return sys.platform == "linux" and not (trains and shared)
 
 
 def die_with(parent: int) -> None:

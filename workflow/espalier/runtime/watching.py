@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from espalier.runtime import fork_server
-from espalier.runtime.process import die_with
+from espalier.runtime.process import die_with, may_be_forked
 
 PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 VIRTUAL_MEMORY = Path("/proc/vmstat")
@@ -30,15 +30,14 @@ LESS_MEMORY = {
 def go_on_watched(stage: str, trains: bool) -> None:
     """Go on in a child process. The parent waits, passes signals on, and ends as the child does; it returns from here never.
 
-    A stage that does not train is a child of the fork server, where there is one. What Snakemake notes of memory and processor
-    time is that of its own descendants, so a stage that trains stays one.
+    Where there is a fork server, the stage is its child, unless it trains on a GPU or in several processes.
 
     Args:
         stage: name of the stage, for the message.
         trains: whether it saves its state, so that the same command goes on where it stopped.
     """
     kills, parent = memory_kills(), os.getpid()
-    served = None if trains else fork_server.ask(sys.argv[1:])
+    served = fork_server.ask(sys.argv[1:]) if may_be_forked(trains) else None
     child = served[0] if served else os.fork()
     if not child:
         die_with(parent)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, replace
@@ -416,7 +418,18 @@ class Run:
             "steps": loop.step,
             "unlabelled_rows": getattr(self.train_rows, "unlabelled", 0),
             "resumed_at": loop.saves.resumed_at,
+            **_used(),
             "selected": selected,
             "git_commit": git_commit(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+
+
+def _used() -> dict[str, float]:
+    """Memory of this process at its peak, shared pages included, and its processor time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    mebibyte = 2**20 if sys.platform == "darwin" else 2**10  # Linux counts in KiB
+    return {
+        "peak_memory_mib": round(used.ru_maxrss / mebibyte, 1),
+        "processor_seconds": round(used.ru_utime + used.ru_stime, 3),
+    }
