@@ -107,6 +107,22 @@ CONLL = "Ada NNP B-PER\nwrote VBD O\n\nParis NNP B-LOC\n"
 CONLLU = "# text = Birds sing\n1\tBirds\tbird\tNOUN\tNNS\t_\t2\tnsubj\t_\t_\n2\tsing\tsing\tVERB\tVBP\t_\t0\troot\t_\t_\n\n"
 CORPUS = [{"text": sentence(row, 12)} for row in range(60)]
 
+TAGGED = [
+    {"text": sentence(row), "tags": "|".join(("sport", "art", "news")[place] for place in range(3) if row >> place & 1)}
+    for row in range(80)
+]
+GENRES = [{"plot": sentence(row, 9), "genres": ("drama", "drama, war", "comedy")[row % 3]} for row in range(60)]
+PLACES = [{"text": sentence(row), "town": ("Bath, England", "Nice, France")[row % 2]} for row in range(60)]
+TOXIC = [
+    {"comment": sentence(row), "toxic": row % 2, "rude": int(row % 3 == 0), "threat": int(row % 7 == 0)} for row in range(60)
+]
+SEARCHES = [{"query": sentence(row // 4, 3), "passage": sentence(row, 12), "relevance": row % 3} for row in range(80)]
+RANKED = [
+    {"qid": row // 5, "question": sentence(row // 5, 4), "answer": sentence(row, 9), "label": int(row % 5 == 0)}
+    for row in range(60)
+]
+PAIRED = [{"query": sentence(row, 3), "document": sentence(row, 12), "label": row % 2} for row in range(60)]
+
 FILES = [
     DataFile(
         "reviews.csv",
@@ -176,6 +192,38 @@ FILES = [
         beside("en_ewt-ud-dev.conllu", as_text(CONLLU), as_text(CONLLU)),
         {"kind": "tokens", "metric": "accuracy", "validation": "ud/en_ewt-ud-dev.conllu"},
     ),
+    DataFile(
+        "tagged.csv",
+        as_csv(TAGGED),
+        {"kind": "multilabel", "text": ["text"], "label": "tags", "separator": "|", "metric": "micro-f1"},
+        ("separator", "metric"),
+    ),
+    DataFile(
+        "genres.tsv",
+        as_tsv(GENRES),
+        {"kind": "multilabel", "text": ["plot"], "label": "genres", "separator": ","},
+        ("separator", "metric"),
+    ),
+    DataFile("places.csv", as_csv(PLACES), {"kind": "classification", "text": ["text"], "label": "town"}, ("label",)),
+    DataFile(
+        "toxic.csv",
+        as_csv(TOXIC),
+        {"kind": "multilabel", "text": ["comment"], "label": None, "classes": ["toxic", "rude", "threat"]},
+        ("classes", "metric"),
+    ),
+    DataFile(
+        "searches.csv",
+        as_csv(SEARCHES),
+        {"kind": "ranking", "text": ["query", "passage"], "label": "relevance", "query": None, "metric": "ndcg@10"},
+        ("kind",),
+    ),
+    DataFile(
+        "ranked.jsonl",
+        as_jsonl(RANKED),
+        {"kind": "ranking", "text": ["question", "answer"], "label": "label", "query": "qid", "also": ["mrr@10"]},
+        ("kind",),
+    ),
+    DataFile("paired.csv", as_csv(PAIRED), {"kind": "classification", "text": ["query", "document"], "label": "label"}),
 ]
 """Forms of files that people have."""
 REAL = {

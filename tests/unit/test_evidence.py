@@ -90,18 +90,8 @@ def test_rivals_stand_in_the_grid_and_are_spoken_of_below_it(study):
     folder = study / "workflow/experiments/mine"
     assert json.loads((folder / "prepared/fruit/linear.json").read_text()) == scores
     shown = evidence.tables(folder)
-    assert "a linear model on words" not in shown, "it has a row of its own"
     assert "| linear | 0.700 (1) |  |" in shown
     assert "Against linear (0.700 at 1.0 MiB): sdp at 50 % (−0.050) no higher." in shown
-
-
-def test_a_linear_model_without_a_row_stands_in_the_heading(study):
-    """As on the pages of studies that were run before."""
-    scores = {"sets": {"validation": {"accuracy": 0.7}}}
-    (study / "results/mine/prepared/fruit/linear.json").write_text(json.dumps(scores))
-    evidence.copy_results("mine")
-    shown = evidence.tables(study / "workflow/experiments/mine")
-    assert "gives 0.250, a linear model on words and characters 0.700." in shown and "Against" not in shown
 
 
 def test_gaps_of_a_study_that_was_watched_stand_on_its_page(study):

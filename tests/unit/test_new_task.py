@@ -107,7 +107,7 @@ def test_a_task_is_added_and_comments_stay(folder: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in FILES if file.name in ("reviews.csv", "nli.tsv", "asked.jsonl", "spam.parquet")]
+    "file", [file for file in FILES if file.name in ("reviews.csv", "nli.tsv", "asked.jsonl", "spam.parquet", "tagged.csv")]
 )
 def test_a_single_file_is_divided_and_no_row_is_lost(file: DataFile, folder: Path, capsys) -> None:
     path = data_files.write(folder, file)
@@ -130,6 +130,15 @@ def test_equal_texts_stay_on_one_side_and_every_class_is_trained(folder: Path) -
     assert run("twice.csv", "--write") == 0
     train, validation = (content(folder / f"twice.{split}.csv") for split in ("train", "validation"))
     assert not set(train) & set(validation) and any(line.endswith(",rare") for line in train)
+
+
+def test_texts_of_a_query_stay_on_one_side(folder: Path) -> None:
+    data_files.write(folder, next(file for file in FILES if file.name == "searches.csv"))
+    assert run("searches.csv", "--write") == 0
+    train, validation = (
+        {line.split(",")[0] for line in content(folder / f"searches.{split}.csv")} for split in ("train", "validation")
+    )
+    assert validation and not train & validation
 
 
 @pytest.mark.parametrize(
@@ -194,6 +203,11 @@ def refused(capsys, *arguments: object) -> str:
         ("ragged.csv", b"text,label\na,b,c\n", "data row 1: got 3 fields; 2 are needed"),
         ("numbers.csv", b"x,y\n1,2\n3,4\n", "no column of text; columns: x (number), y (number)"),
         ("constant.csv", b"text,label\n" + b"some words here,same\n" * 20, "column 'label' has one value in all rows, 'same'"),
+        (
+            "no-names.csv",
+            b"green hills,pos\n" + b"old trees,neg\nhigh walls,pos\n" * 9,
+            "first line seems to be a row: 'pos' is also",
+        ),
         ("words.conll", b"Ada\nwrote\n", "no line has a word and a tag"),
         ("empty.txt", b"\n", "the file is empty; text is needed"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from espalier.config.project import LINEAR, TEACHER
+from espalier.config.project import TEACHER
 from espalier.config.targets import position
 from espalier.evaluation.metrics import score
 from espalier.results.findings import DIFFERENCES, GAPS, VALUE_COLUMNS
@@ -69,19 +69,19 @@ def results_block() -> str:
     parts = _score_tables(EXPERIMENTS / SHIPPED)
     longer = EXPERIMENTS / LONGER
     if (longer / "table.csv").is_file():
-        parts += ["`make study`:", *_score_tables(longer)]
+        parts += ["`make study`:", *_score_tables(longer, rivals=False)]
 
     links = " · ".join(f"[{folder.name}]({folder}/README.md)" for folder in studies())
     return "\n\n".join([*parts, f"Tables and figures of all studies: {links}."])
 
 
-def _score_tables(folder: Path) -> list[str]:
-    """Scores of a study's tasks with labels."""
+def _score_tables(folder: Path, rivals: bool = True) -> list[str]:
+    """Scores of a study's tasks with labels, and sentences on how its rivals did where they are asked for."""
     scores = []
     for (base, task), inside in panels(groups(_committed_table(folder))):
         card = read_json(folder / f"prepared/{task}/task.json")
         if card.get("kind") != "text":
-            scores.append("\n".join(_task_table(base, task, inside, card, folder / f"prepared/{task}/linear.json")))
+            scores.append("\n".join(_task_table(base, task, inside, card, rivals)))
     return scores
 
 
@@ -96,7 +96,7 @@ def tables(folder: Path) -> str:
     parts = []
     for (base, task), inside in panels(groups(rows)):
         card = read_json(folder / f"prepared/{task}/task.json")
-        parts.append("\n".join(_task_table(base, task, inside, card, folder / f"prepared/{task}/linear.json")))
+        parts.append("\n".join(_task_table(base, task, inside, card)))
         if compact := [group for group in smaller(inside) if group.means["speedup_b32"]]:
             parts.append("\n".join(_speed_table(base, task, compact)))
 
@@ -153,20 +153,17 @@ def _committed_table(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "table.csv", dtype=dict.fromkeys(NAMES, str), keep_default_na=False, na_values=[""])
 
 
-def _task_table(base: str, task: str, inside: list[Group], card: dict, linear: Path) -> list[str]:
+def _task_table(base: str, task: str, inside: list[Group], card: dict, rivals: bool = True) -> list[str]:
     """One base and task: a heading with its rows and what needs no encoder, a grid of scores, and how the rivals did."""
     rows = card["rows"]
     metric = inside[0].metric
     counted = "texts, packed" if card.get("kind") == "text" else "rows"
-    in_table = any(group.plan == LINEAR for group in inside)
-    rivals = [words for words in (_guess(card, metric), "" if in_table else _linear(card, metric, linear)) if words]
     head = (
         f"**{task}** with {base}: {metric}, mean ± standard deviation (seeds){_updates_said(inside)}; "
         f"{rows['train']:,} training and {rows[card['sets'][0]]:,} evaluation {counted}"
     )
-    head = "; ".join([head, ", ".join(rivals)]) if rivals else head
-    head += "."
-    said = rival_sentences(inside)
+    head = "; ".join(filter(None, [head, _guess(card, metric)])) + "."
+    said = rival_sentences(inside) if rivals else []
     return [head, "", *_score_grid(inside), *([""] if said else []), *said]
 
 
@@ -235,14 +232,6 @@ def _guess(card: dict, metric: str) -> str:
     labels = np.repeat(np.arange(len(counts)), counts)
     guesses = np.full_like(labels, np.argmax(train))
     return f"the most frequent class gives {score(metric, labels, guesses):.3f}"
-
-
-def _linear(card: dict, metric: str, file: Path) -> str:
-    """Words on the score of a linear model on the same rows; empty where none was trained."""
-    if not file.is_file():
-        return ""
-    floor = read_json(file)["sets"][card["sets"][0]].get(metric)
-    return "" if floor is None else f"a linear model on words and characters {floor:.3f}"
 
 
 def _cell(mean: Mean | None) -> str:

@@ -114,7 +114,9 @@ def _write(options: Namespace, name: str, keys: dict[str, Any], guessed: Guess, 
     text = with_task(options.config, name, keys, guessed.doubts)
     if single is not None:
         labelled = keys["kind"] == "classification"
-        train, validation = divide(single, keys["text"], keys["label"] if labelled else None)
+        # all texts of a query go to the same side
+        together = [keys.get("query", keys["text"][0])] if keys["kind"] == "ranking" else keys["text"]
+        train, validation = divide(single, together, keys["label"] if labelled else None)
         print(f"{single}: {train:,} training and {validation:,} validation rows in files of their own", file=sys.stderr)
     write_config(options.config, text)
     print(f"{options.config}: task {name} added", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +82,21 @@ def looks_of(path: Path) -> list[ColumnLook]:
     table = read_file(path, names)
     if table.num_rows == 0:
         raise UserError(f"{path}: got 0 rows; at least 1 is needed")
-    return [_look(path, name, table) for name in names]
+    looks = [_look(path, name, table) for name in names]
+    _check_names(path, looks)
+    return looks
+
+
+def _check_names(path: Path, looks: Sequence[ColumnLook]) -> None:
+    """In files whose first line names the columns, a name that is one of its own column's values is a row's."""
+    if path.suffix not in (".csv", ".tsv"):
+        return
+    for look in looks:
+        if look.name in map(str, look.counts):
+            raise UserError(
+                f"{path}: its first line seems to be a row: {look.name!r} is also a value of the column below it; put a line "
+                "with the names of the columns above it"
+            )
 
 
 def _of_text(path: Path) -> ColumnLook:

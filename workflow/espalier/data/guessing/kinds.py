@@ -11,6 +11,7 @@ from typing import Any
 from espalier.config.kinds import KIND_RULES
 from espalier.config.kinds.tokens import BIO
 from espalier.data.guessing.columns import TAGGED, TEXT_LINES, ColumnLook
+from espalier.data.guessing.several import ranking_in, separator_in, yes_or_no
 from espalier.runtime.errors import UserError
 
 LABEL_NAMES = (
@@ -84,6 +85,11 @@ def guess(path: Path, looks: Sequence[ColumnLook]) -> Guess:
     if lists:
         return _lists(path, looks, lists)
 
+    if ranking := ranking_in(looks):
+        return _ranking(path, looks, *ranking)
+    if sets := _label_sets(path, looks):
+        return sets
+
     guessed = Guess({})
     label = _label(looks, guessed)
     texts = _texts(path, looks, label, guessed)
@@ -106,6 +112,55 @@ def _lists(path: Path, looks: Sequence[ColumnLook], lists: list[ColumnLook]) -> 
     guessed.doubts["metric"] = "micro-f1 counts every label alike; macro-f1 every class"
     guessed.keys = {"kind": "multilabel", "text": texts, "label": lists[0].name, "metric": "micro-f1"}
     return guessed
+
+
+def _ranking(path: Path, looks: Sequence[ColumnLook], query: ColumnLook, grade: ColumnLook, number: ColumnLook | None) -> Guess:
+    """A query, the text that is said to answer it, and how well it does."""
+    guessed = Guess({})
+    others = _texts(path, [look for look in looks if look not in (query, number)], grade, guessed)
+    guessed.doubts.pop("text", None)
+    if len(others) > 1:
+        guessed.doubts["text"] = "the query first, then what answers it; up to three columns make the answer"
+    guessed.doubts["kind"] = (
+        f"'{grade.name}' says how well a text answers its query; where each pair counts by itself, write kind: "
+        "classification, metric: accuracy, and leave query and also out"
+    )
+    own = {"query": number.name} if number else {}
+    keys = {
+        "kind": "ranking",
+        "text": [query.name, *others],
+        "label": grade.name,
+        **own,
+        "metric": "ndcg@10",
+        "also": ["mrr@10"],
+    }
+    return Guess(keys, guessed.doubts)
+
+
+def _label_sets(path: Path, looks: Sequence[ColumnLook]) -> Guess | None:
+    """Several labels a row: divided by a sign in one column, or a column of 0 and 1 for each."""
+    guessed = Guess({})
+    named = [look for look in looks if look.name.lower() in LABEL_NAMES]
+    divided = [(look, sign) for look in looks if (sign := separator_in(look)) is not None]
+    # a column of another name counts where none has a usual one
+    for look, sign in sorted(divided, key=lambda pair: pair[0] not in named):
+        if look in named or not named:
+            texts = _texts(path, looks, look, guessed)
+            guessed.doubts["separator"] = f"cells such as {_most_labels(look, sign)!r} are taken for several labels"
+            guessed.doubts["metric"] = "micro-f1 counts every label alike; macro-f1 every class"
+            keys = {"text": texts, "label": look.name, "separator": sign, "metric": "micro-f1"}
+            return Guess({"kind": "multilabel", **keys}, guessed.doubts)
+
+    if named or not (classes := yes_or_no(looks)):
+        return None
+    texts = _texts(path, [look for look in looks if look.name not in classes], None, guessed)
+    guessed.doubts["classes"] = "columns of 0 and 1 are taken for a class each; leave out those that are none"
+    guessed.doubts["metric"] = "micro-f1 counts every label alike; macro-f1 every class"
+    return Guess({"kind": "multilabel", "text": texts, "classes": classes, "metric": "micro-f1"}, guessed.doubts)
+
+
+def _most_labels(look: ColumnLook, sign: str) -> str:
+    return str(max(look.values, key=lambda value: str(value).count(sign)))
 
 
 def _tokens(words: str | None, tags: ColumnLook) -> Guess:
