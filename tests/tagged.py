@@ -131,35 +131,42 @@ def stage(name: str, spec: Any, lists: Mapping[str, Sequence[Path]], paths: Mapp
 class Study:
     """A tiny task, its teacher, and students of any plan, made by the real stages in this process."""
 
+    task = TASK
+
     def __init__(self, folder: Path, rows: int = 96) -> None:
         self.folder = folder
         self.base = tiny.write_base(folder / "base")
         for seed, (name, count) in enumerate([("train", rows), ("validation", rows // 2)]):
             write_jsonl(folder / f"{name}.jsonl", sentences(count, seed))
         self.config = study(folder)
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Where prepared rows and tokens lie."""
+        folder = self.folder
         self.card = folder / "prepared/task.json"
         self.rows = {name: folder / f"prepared/{name}.parquet" for name in ("train", "evaluation")}
         self.tokens = {name: folder / f"tokens/{name}.parquet" for name in self.rows}
 
     def prepare(self) -> None:
-        stage("prepare", job_specs.prepare_spec(self.config, TASK), {}, self.rows | {"task": self.card})
+        stage("prepare", job_specs.prepare_spec(self.config, self.task), {}, self.rows | {"task": self.card})
         tokenizer = {"tokenizer": inside(self.base, "config.json", *TOKENIZER)}
         written = {f"tokens-{name}": path for name, path in self.tokens.items()}
-        stage("tokenise", job_specs.tokenise_spec(self.config, TASK), tokenizer, self.rows | written)
+        stage("tokenise", job_specs.tokenise_spec(self.config, self.task), tokenizer, self.rows | written)
 
     def teacher(self) -> None:
         written = {name: self.folder / "teacher" / file for name, file in TRAINED.items()}
         work = {"task": self.card, "work": self.folder / "work"}
         lists = {"base": inside(self.base, *MODEL), "tokens": list(self.tokens.values())}
-        stage("finetune", job_specs.finetune_spec(self.config, TASK, SEED), lists, written | work)
+        stage("finetune", job_specs.finetune_spec(self.config, self.task, SEED), lists, written | work)
 
     def teach(self, plan: str) -> Path:
         """The note on the teacher's stored outputs that a plan reads."""
-        part = job_specs.readers(self.config, TASK)[plan].name
+        part = job_specs.readers(self.config, self.task)[plan].name
         note, files = self.folder / f"outputs/{part}.json", {"teacher": inside(self.folder / "teacher", *MODEL)}
         paths = {"tokens": self.tokens["train"], "work": self.folder / f"stored/{part}", "outputs": note}
-        storing = job_specs.storing(self.config, TASK, part).model_copy(update={"store": "always"})
-        stage("teach", job_specs.teach_spec(self.config, TASK, part), files, paths, "--storing", storing.model_dump_json())
+        storing = job_specs.storing(self.config, self.task, part).model_copy(update={"store": "always"})
+        stage("teach", job_specs.teach_spec(self.config, self.task, part), files, paths, "--storing", storing.model_dump_json())
         return note
 
     def compress(self, plan: str, outputs: Sequence[Path] = (), name: str | None = None) -> Path:
@@ -170,7 +177,7 @@ class Study:
         lists = {"teacher": teacher, "start": teacher, "tokens": list(self.tokens.values())}
         lists |= {"latency": [], "outputs": list(outputs)}
         percent = "0" if plan == "dense" else "50"
-        spec = job_specs.compress_spec(self.config, TASK, plan, SEED, percent)
+        spec = job_specs.compress_spec(self.config, self.task, plan, SEED, percent)
         stage("compress", spec, lists, written | {"task": self.card, "work": self.folder / "work"})
         return target
 
@@ -179,13 +186,13 @@ class Study:
         lists = {"student": inside(student, *MODEL), "tokenizer": inside(self.base, *TOKENIZER)}
         lists |= {"decisions": [], "sentences": []}
         written = {option: student / "compact" / file for option, file in EXPORTED.items()}
-        stage("export", job_specs.export_spec(self.config, TASK), lists, written)
+        stage("export", job_specs.export_spec(self.config, self.task), lists, written)
         return student / "compact"
 
     def evaluate(self, compact: Path) -> Path:
         """The folder with scores.json and predictions.parquet of a compact model."""
         scored = {"scores": compact.parent / "scores.json", "predictions": compact.parent / "predictions.parquet"}
         places = {"task": self.card, "tokens": self.tokens["evaluation"]}
-        spec = job_specs.evaluate_spec(self.config, TASK)
+        spec = job_specs.evaluate_spec(self.config, self.task)
         stage("evaluate", spec, {"model": inside(compact, *MODEL)}, scored | places)
         return compact.parent

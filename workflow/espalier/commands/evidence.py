@@ -227,11 +227,14 @@ def _guess(card: dict, metric: str) -> str:
     if not card["class_counts"]:
         return ""
 
-    train, counts = (list(card["class_counts"][name].values()) for name in ("train", card["sets"][0]))
-    # the evaluation set's labels, class by class, and the same answer to each of them
-    labels = np.repeat(np.arange(len(counts)), counts)
-    guesses = np.full_like(labels, np.argmax(train))
-    return f"the most frequent class gives {score(metric, labels, guesses):.3f}"
+    most = np.argmax(list(card["class_counts"]["train"].values()))
+    values = []
+    for name in card.get("mean") or card["sets"][:1]:
+        # the evaluation set's labels, class by class, and the same answer to each of them
+        counts = list(card["class_counts"][name].values())
+        labels = np.repeat(np.arange(len(counts)), counts)
+        values.append(score(metric, labels, np.full_like(labels, most)))
+    return f"the most frequent class gives {np.mean(values):.3f}"
 
 
 def _cell(mean: Mean | None) -> str:

@@ -17,6 +17,8 @@ TEXT_METRICS = KIND_RULES["text"].reported
 """What every text task reports; the first one is its score."""
 SELECTION = "selection"
 """Name of the evaluation set that is held out of the training rows."""
+MEAN = "mean"
+"""Name under which the mean over several evaluation sets stands beside them; no evaluation set may have it."""
 TRAIN = "train"
 """Name of the training rows themselves where they are scored, too; no evaluation set may have it."""
 
@@ -36,7 +38,7 @@ KEYS_NEEDED: dict[str, tuple[str, ...]] = {
 """Kind or source of a task → keys that such a task must have, besides kind, source and text."""
 KEYS_REFUSED: dict[str, tuple[str, ...]] = {
     **{kind: (*rules.refused, *_of_other_kinds(kind)) for kind, rules in KIND_RULES.items()},
-    "builtin": ("id", "name", "revision", "train", "validation"),
+    "builtin": ("id", "name", "revision", "train", "validation", "counts"),
     "files": ("id", "name", "revision"),
     "hub": (),
 }
@@ -150,6 +152,13 @@ class Task(Block):
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
     """Names of the classes in order; null reads them from the training rows. For kind multilabel without `label` they are
     names of columns. [classes; ours]"""
+    mean: Name | None = None
+    """The score is the mean over the evaluation sets whose names begin with this and a hyphen, each counting the same: test-de
+    and test-en for test. It stands beside them as the set `mean`; checkpoints are still chosen on the first set. null takes the
+    score of the first set. Kinds embedding and text have none. [ours: XGLUE's script]"""
+    counts: dict[Name, Annotated[int, Field(ge=1)]] | None = None
+    """Rows that the files or splits must have, as {train: rows, name of a set: rows}, before `rows` takes its sample. With
+    another number `prepare` stops. null does not look. Kinds embedding and text have none. [rows; ours]"""
     metric: Metric | None = None
     """Metric that gives the score. Kind text has no choice: it is scored by masked-accuracy. [ours]"""
     also: Annotated[tuple[Metric, ...], Many] = ()
@@ -205,6 +214,11 @@ class Task(Block):
         if isinstance(self.validation, dict):
             return self.validation
         return {"validation": self.validation or "validation"}
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Evaluation sets whose mean gives the score; none where the first set gives it."""
+        return tuple(name for name in self.evaluation_sets if self.mean and name.startswith(f"{self.mean}-"))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -291,8 +305,17 @@ class Task(Block):
             for path in (self.train, *self.evaluation_sets.values()):
                 if PurePosixPath(str(path)).suffix not in allowed:
                     raise ValueError(f"file {path!r} has no known format; allowed: {', '.join(allowed)}")
-        if SELECTION in self.evaluation_sets or TRAIN in self.evaluation_sets:
-            raise ValueError("'train' and 'selection' are not allowed as names of evaluation sets")
+        if {SELECTION, TRAIN, MEAN}.intersection(self.evaluation_sets):
+            raise ValueError("'train', 'selection' and 'mean' are not allowed as names of evaluation sets")
+        return self
+
+    @model_validator(mode="after")
+    def _sets(self) -> Self:
+        sets = ", ".join(self.evaluation_sets)
+        if self.mean and not self.averaged:
+            raise ValueError(f"mean: no evaluation set has a name that begins with '{self.mean}-'; got {sets}")
+        if unknown := next((name for name in self.counts or () if name not in (TRAIN, *self.evaluation_sets)), None):
+            raise ValueError(f"counts: got {unknown!r}; allowed: {TRAIN}, {sets}")
         return self
 
     @model_validator(mode="after")

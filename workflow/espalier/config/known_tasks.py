@@ -3,10 +3,13 @@
 A user's `tasks:` block overlays an entry of this table, so `rte: {source: files, train: a.parquet, ...}` keeps RTE's
 columns and metric and reads the user's files. Sources: GLUE (Wang et al. 2019, arXiv 1804.07461) as stored on the hub
 under `nyu-mll/glue`; SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250) under `rajpurkar/squad`, and
-v2 (Rajpurkar et al. 2018, arXiv 1806.03822) under `rajpurkar/squad_v2`; the built-in tasks are described in `data/README.md`.
+v2 (Rajpurkar et al. 2018, arXiv 1806.03822) under `rajpurkar/squad_v2`; XGLUE stands in `benchmarks/xglue.py`; the built-in
+tasks are described in `data/README.md`.
 """
 
 from typing import Any
+
+from espalier.config.benchmarks.xglue import XGLUE
 
 GLUE = {
     "source": "hub",
@@ -125,9 +128,10 @@ KNOWN: dict[str, dict[str, Any]] = {
         "also": ("exact-match", "has-answer-f1", "no-answer-accuracy", "best-f1", "best-exact-match"),
     },
     "docs-corpus": {"source": "builtin", "kind": "text", "text": ("text",), "max_length": 128},
+    **XGLUE,
 }
 
-OF_A_SOURCE = ("train", "validation", "id", "name", "revision")
+OF_A_SOURCE = ("train", "validation", "id", "name", "revision", "counts")
 """Keys that say where the rows are. A known task loses them when the user gives another source."""
 
 
@@ -136,4 +140,17 @@ def overlay(name: str, block: dict[str, Any]) -> dict[str, Any]:
     known = dict(KNOWN.get(name, {}))
     if "source" in block and block["source"] != known.get("source"):
         known = {key: value for key, value in known.items() if key not in OF_A_SOURCE}
-    return known | block
+    return _of_these_sets(known, block) | block
+
+
+def _of_these_sets(known: dict[str, Any], block: dict[str, Any]) -> dict[str, Any]:
+    """What is known, without what it says of evaluation sets and splits that the user has replaced."""
+    before = {"train": known.get("train"), **(known.get("validation") or {})}
+    now = block.get("validation", known.get("validation"))
+    sets = now if isinstance(now, dict) else {"validation": now}
+    after = {"train": block.get("train", known.get("train")), **sets}
+
+    counts = {name: rows for name, rows in (known.get("counts") or {}).items() if after.get(name) == before[name]}
+    fits = any(str(name).startswith(f"{known.get('mean')}-") for name in sets)
+    left = {"counts": counts or None, "mean": known.get("mean") if fits else None}
+    return known | {key: value for key, value in left.items() if key in known}

@@ -92,12 +92,31 @@ def read_tables(name: str, task: Task, reader: LabelReader) -> LabelledTables:
         return read_builtin(name, task)
 
     splits, sources = _files(task, reader) if task.source == "files" else read_hub(task)
+    check_counts(name, task, splits)
     classes = reader.named_classes(task, splits["train"])
     tables = {split: checked(source, task, reader, classes) for split, source in splits.items()}
 
     labelled = LabelledTables(tables.pop("train"), tables, classes, sources)
     _every_class(splits["train"].place, labelled)
     return labelled
+
+
+def check_counts(name: str, task: Task, splits: Mapping[str, SourceTable]) -> None:
+    """Compare the numbers of rows with those that the task says, before any sample is drawn.
+
+    Raises:
+        UserError: a split has more or fewer; all such splits are named.
+    """
+    wanted = task.counts or {}
+    other = [
+        f"{source.place}: got {source.table.num_rows:,} rows; needed: {wanted[split]:,}"
+        for split, source in splits.items()
+        if wanted.get(split, source.table.num_rows) != source.table.num_rows
+    ]
+    if other:
+        told = "; ".join(other)
+        way_out = "counts: null in the task goes on with these rows, and rows: N takes a sample of them"
+        raise UserError(f"task {name}: the numbers of rows are not those of `counts`: {told}; if the rows are right, {way_out}")
 
 
 def read_builtin(name: str, task: Task) -> LabelledTables:

@@ -94,6 +94,7 @@ def describe(
         "kind": settings.task.kind,
         "classes": list(labelled.classes) if labelled.classes else None,
         "sets": list(sets),
+        **({"mean": list(averaged)} if (averaged := settings.task.averaged) else {}),
         "rows": {name: table.num_rows for name, table in tables.items()},
         "class_counts": counts,
         "majority": majority,

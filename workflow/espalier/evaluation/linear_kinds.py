@@ -16,7 +16,7 @@ from espalier.config.data import SELECTION
 from espalier.config.kinds import KIND_RULES
 from espalier.evaluation.label_sets import as_sets, chosen_thresholds, label_set_score
 from espalier.evaluation.metrics import score
-from espalier.evaluation.ranking import groups_of, ranking_score
+from espalier.evaluation.ranking import groups_for, ranking_score
 
 LinearKind = Literal["classification", "multilabel", "ranking", "regression"]
 """Kinds of task that a linear model can answer."""
@@ -113,11 +113,12 @@ def scores_of(
     labels = np.array(evaluation["label"])
     if card["kind"] == "ranking":
         queries = np.array(evaluation["query"], dtype=object)
-        groups = {name: groups_of(queries[rows]) for name, rows in chosen.items()}
-        return {
-            name: {metric: ranking_score(metric, answers[rows], labels[rows], groups[name]) for metric in known}
-            for name, rows in chosen.items()
-        }
+        result = {}
+        for name, rows in chosen.items():
+            groups = {metric: groups_for(metric, queries[rows]) for metric in known}
+            ranked = {metric: (answers[rows], labels[rows], own) for metric, own in groups.items() if own}
+            result[name] = {metric: ranking_score(metric, *given) for metric, given in ranked.items()}
+        return result
 
     metrics = [name for name in known if name != "f1" or len(card["classes"]) == 2]
     return {name: {metric: score(metric, labels[rows], answers[rows]) for metric in metrics} for name, rows in chosen.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from espalier.config.data import SELECTION
+from espalier.config.data import MEAN, SELECTION
 from espalier.data.batches import Batch, TaskRows, in_length_order
 from espalier.models.forward import forward
 from espalier.models.outputs import Outputs, Representation
@@ -91,6 +91,21 @@ def table_order(order: list[np.ndarray]) -> Int[Tensor, " rows"]:
 def set_names(rows: TaskRows) -> list[str]:
     """Names of the evaluation sets, in the table's order."""
     return list(dict.fromkeys(rows.sets.tolist()))
+
+
+def with_mean(scores: Scores, names: Sequence[str] | None) -> Scores:
+    """The scores, and behind all sets, as one more of them, the mean over some: each counts the same, and their rows are added.
+
+    Args:
+        scores: of every evaluation set.
+        names: the sets that are averaged, by the metrics that all of them have; nothing is added where there are none.
+    """
+    if not names:
+        return scores
+    own = [scores[name] for name in names]
+    shared = [key for key in own[0] if all(key in values for values in own)]
+    sums = {key: sum(values[key] for values in own) for key in shared}
+    return {**scores, MEAN: {key: value if key == "rows" else value / len(own) for key, value in sums.items()}}
 
 
 def selection_set(scores: Scores) -> str:

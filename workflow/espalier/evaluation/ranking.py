@@ -2,6 +2,10 @@
 
 A query none of whose texts has a grade above 0 counts as 0 in every mean, as in trec_eval and in MS MARCO's own script. Texts
 of equal score stand in the worst order, so that a model that says the same of all texts gains nothing from their order.
+
+XGLUE's own nDCG differs (`simple_ndcg` in xglue_evaluate.py, which is scikit-learn's `ndcg_score`): the gain of a text is its
+grade itself, texts of equal score share the mean of their gains, a query is a run of neighbouring rows, and one with a single
+text is left out. There the scores are predicted grades, of which many are equal; here they are the model's own outputs.
 """
 
 from __future__ import annotations
@@ -10,6 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
+from sklearn.metrics import ndcg_score
+
+from espalier.config.kinds.ranking import XGLUE_NDCG
 
 
 def groups_of(queries: np.ndarray) -> list[Int[np.ndarray, " texts"]]:
@@ -18,6 +25,17 @@ def groups_of(queries: np.ndarray) -> list[Int[np.ndarray, " texts"]]:
     order = np.argsort(inverse, kind="stable")
     parts = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
     return [parts[group] for group in np.argsort(first)]
+
+
+def runs_of(queries: np.ndarray) -> list[Int[np.ndarray, " texts"]]:
+    """The rows of each run of neighbouring rows with one query, in order: a query that comes again begins a new run."""
+    ends = np.flatnonzero(queries[1:] != queries[:-1]) + 1
+    return np.split(np.arange(len(queries)), ends)
+
+
+def groups_for(metric: str, queries: np.ndarray) -> list[Int[np.ndarray, " texts"]]:
+    """The rows that a metric takes for those of one query; XGLUE's looks at runs of two and more rows alone."""
+    return [run for run in runs_of(queries) if len(run) > 1] if metric == XGLUE_NDCG else groups_of(queries)
 
 
 def by_score(scores: Float[np.ndarray, " texts"], grades: Float[np.ndarray, " texts"]) -> Float[np.ndarray, " texts"]:
@@ -58,10 +76,14 @@ def ranking_score(
     """The mean of a metric over queries.
 
     Args:
-        metric: `ndcg` or `mrr`, with `@k` for the first k texts.
+        metric: `ndcg` or `mrr`, with `@k` for the first k texts, or `xglue-ndcg`.
         scores, grades: of all rows.
-        groups: the rows of each query.
+        groups: the rows of each query, as `groups_for` has them for this metric.
     """
+    if metric == XGLUE_NDCG:
+        # held-out rows may be a single text; then nothing is in order
+        return float(np.mean([ndcg_score(grades[rows][None], scores[rows][None]) for rows in groups])) if groups else 0.0
+
     name, _, cut = metric.partition("@")
     of_query = {"ndcg": ndcg, "mrr": reciprocal_rank}[name]
     values = [of_query(by_score(scores[rows], grades[rows]), int(cut) if cut else None) for rows in groups]

@@ -26,7 +26,7 @@ from espalier.data.labelled import Column, LabelledTables, SourceTable, column_o
 from espalier.data.samples import QUERY
 from espalier.evaluation.metrics import score
 from espalier.evaluation.predict import Scores, all_logits, set_names
-from espalier.evaluation.ranking import groups_of, ranking_score
+from espalier.evaluation.ranking import groups_for, groups_of, ranking_score
 from espalier.kinds.base import TaskKind, Teach
 from espalier.losses.outputs import pair_losses, pairwise_loss, pointwise_loss
 from espalier.losses.terms import value_difference
@@ -108,6 +108,8 @@ class Ranking(TaskKind[RankedRows, Tensor]):
 
         for split, table in {"train": tables.train, **tables.evaluation}.items():
             _tell(name, split, table)
+        for split, table in tables.evaluation.items():
+            _refuse_unordered(name, task, split, table)
         evaluation = {split: _with_relevance(table, highest) for split, table in tables.evaluation.items()}
         return LabelledTables(_with_relevance(tables.train, highest), evaluation, None, tables.sources)
 
@@ -150,7 +152,8 @@ class Ranking(TaskKind[RankedRows, Tensor]):
             values, grades = measured.squeeze(-1).numpy()[places], rows.labels[places]
             groups = groups_of(rows.queries[places])
 
-            own = {metric: ranking_score(metric, values, grades, groups) for metric in metrics}
+            queries = rows.queries[places]
+            own = {metric: ranking_score(metric, values, grades, groups_for(metric, queries)) for metric in metrics}
             loss = self._loss(measured[torch.from_numpy(places)], rows, places, groups)
             result[name] = {"rows": len(places), "loss": loss, **own}
         return result
@@ -206,6 +209,17 @@ def _queries(source: SourceTable, name: str) -> pa.Array:
 def _with_relevance(table: pa.Table, highest: float) -> pa.Table:
     """With grades in [0, 1]; an evaluation set may hold a higher grade than the training rows, which counts as the highest."""
     return table.append_column(RELEVANCE, pc.min_element_wise(pc.divide(table[GRADE], highest), 1.0))
+
+
+def _refuse_unordered(name: str, task: Task, split: str, table: pa.Table) -> None:
+    """Refuse evaluation rows that a metric of the task would find no order in."""
+    queries = np.asarray(table[QUERY].to_pylist(), dtype=object)
+    for metric in task.metrics:
+        if not groups_for(metric, queries):
+            raise UserError(
+                f"task {name}: metric {metric} compares neighbouring rows of one query, and {split} has none; sort the rows by "
+                "query, or use ndcg"
+            )
 
 
 def _has_pairs(table: pa.Table) -> bool:

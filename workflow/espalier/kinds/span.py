@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from espalier.config.data import SELECTION, Task
 from espalier.config.job_specs import TokeniseSpec
 from espalier.config.kinds import span
+from espalier.config.kinds.span import language_of
 from espalier.data.answers import check_answers
 from espalier.data.labelled import Column, SourceTable, ids_of
 from espalier.data.span_windows import Cutting, write_windows
@@ -32,6 +33,7 @@ from espalier.data.spans import (
     null_probabilities,
     null_scores,
 )
+from espalier.evaluation.mlqa import MLQA_METRICS, best_mlqa_score
 from espalier.evaluation.predict import Scores, all_logits, set_names
 from espalier.evaluation.squad import SPAN_METRICS, best_score
 from espalier.evaluation.squad_v2 import best_null_threshold, mark, no_answer_scores
@@ -190,4 +192,13 @@ def marks_of(answers: Sequence[str], examples: Examples, metrics: Sequence[str])
     """Metric → what each answer is worth in [0, 1], against the gold answer that it fits best."""
     worth = mark if examples.no_answer else best_score
     pairs = list(zip(answers, examples.answers, strict=True))
-    return {metric: [worth(metric, *pair) for pair in pairs] for metric in metrics}
+    languages = [language_of(str(name)) for name in examples.sets]
+
+    marks = {}
+    for metric in metrics:
+        if metric in MLQA_METRICS:
+            spoken = zip(pairs, languages, strict=True)
+            marks[metric] = [best_mlqa_score(metric, *pair, language) for pair, language in spoken]
+        else:
+            marks[metric] = [worth(metric, *pair) for pair in pairs]
+    return marks

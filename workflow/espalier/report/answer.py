@@ -14,6 +14,7 @@ from espalier.report.style import Look
 from espalier.results.answers import Answer, AnswerLine, form_label, model_label, score_of
 from espalier.results.choosing import MeasuredBatch, pareto
 from espalier.results.formats import batch_words
+from espalier.results.quality import majority_of
 from espalier.results.summary import size_text
 
 
@@ -68,7 +69,7 @@ def _whole(models: pd.DataFrame) -> float | None:
 
 def majorities(answers: Sequence[Answer], tasks: Mapping[str, Any]) -> list[float | None]:
     """For each answer the score of always answering the most frequent class; None where the metric is not accuracy."""
-    shares = [(tasks.get(answer.task, {}).get("majority") or {}).get(answer.set) for answer in answers]
+    shares = [majority_of(tasks.get(answer.task, {}), answer.set) for answer in answers]
     return [share if answer.metric == "accuracy" else None for answer, share in zip(answers, shares, strict=True)]
 
 

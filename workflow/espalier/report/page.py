@@ -29,15 +29,16 @@ from espalier.report.analysis_figures import (
 )
 from espalier.report.answer import answer_parts, fraction, majorities, number, signed, timed, times
 from espalier.report.quality_figures import quality_figures, quality_key
+from espalier.report.set_figures import set_figure
 from espalier.report.structure_figures import map_figure
-from espalier.report.study import Study, majority_of
+from espalier.report.study import Study
 from espalier.report.style import Look, variables
 from espalier.report.training_figures import comparison_figures, comparison_key, panel_figures
 from espalier.results.comparisons import Comparison
 from espalier.results.curves import Curves
 from espalier.results.findings import Findings
 from espalier.results.places import Place
-from espalier.results.quality import Quality
+from espalier.results.quality import Quality, majority_of
 from espalier.results.rivals import rival_sentences
 from espalier.results.structures import StructureMap
 from espalier.results.summary import Group, Mean, over_tasks, panels, selections, size_text, speeds, target_label
@@ -113,6 +114,7 @@ def report_page(settings: ReportSpec, study: Study, conditions: Any) -> str:
             project=settings.project,
             qualities=[_scored(quality, look, settings.score_curves) for quality in qualities],
             key=_marked(quality_key(qualities, look)),
+            by_set=[(shown, Markup(set_figure(shown, look))) for shown in study.by_set],
             has_majority=any(quality.majority is not None for quality in qualities),
             maps=[_map(shown, look) for shown in study.maps],
             missed=study.missed,

@@ -12,6 +12,7 @@ from espalier.config.project import LINEAR, READY_MADE, TEACHER
 from espalier.config.reporting.specs import ReportSpec
 from espalier.report.style import Look, looks
 from espalier.results.answers import Answer, answers
+from espalier.results.by_set import BySet, read_by_set
 from espalier.results.comparisons import Comparison
 from espalier.results.curves import Curves, read_curves
 from espalier.results.findings import Findings, read_findings
@@ -19,7 +20,7 @@ from espalier.results.formats import LINEAR_FORMAT, read_formats
 from espalier.results.fractions import Fractions, read_fractions
 from espalier.results.landings import read_missed
 from espalier.results.places import Place, files_by_place, is_recovery, place_of, read_fields
-from espalier.results.quality import Quality
+from espalier.results.quality import Quality, majority_of
 from espalier.results.structures import StructureMap, read_maps
 from espalier.results.summary import Group, groups, panels
 from espalier.results.table import read_results
@@ -56,6 +57,8 @@ class Study(NamedTuple):
     """Plan → colour and marker."""
     qualities: list[Quality]
     """Scores, one item for each base and task."""
+    by_set: list[BySet]
+    """Scores set by set, one item for each base and task whose score is a mean over sets."""
     compared: list[Comparison]
     """Training curves of all plans, one item for each base and text task."""
 
@@ -82,11 +85,12 @@ def read_study(
     curves = read_curves(histories, _steps(runs), scoring, _columns(settings))
     findings = read_findings(analyses, curves, rows, scoring)
     grouped = dict(panels(groups(rows)))
+    fitted = {path.parent.name: read_fields(path, ("sets",))["sets"] for path in linear}
     return Study(
         rows=rows,
         runs=runs,
         scored=scored,
-        linear={path.parent.name: read_fields(path, ("sets",))["sets"] for path in linear},
+        linear=fitted,
         answers=_answers(settings, served),
         tasks=known,
         groups=grouped,
@@ -98,6 +102,7 @@ def read_study(
         missed=read_missed(structures),
         look=_looks(rows),
         qualities=[_quality(place, inside, scoring[place][0], known) for place, inside in grouped.items()],
+        by_set=read_by_set(scored, fitted, known),
         compared=_comparisons(curves, scored),
     )
 
@@ -143,11 +148,6 @@ def _quality(key: tuple[str, str], inside: list[Group], chosen: str, known_tasks
     metric = inside[0].metric
     majority = majority_of(known_tasks.get(task, {}), chosen) if metric == "accuracy" else None
     return Quality(f"{base} on {task}", metric, inside, majority)
-
-
-def majority_of(task: Mapping[str, Any], chosen: str) -> float | None:
-    """Score of always answering the training rows' most frequent class, on a set; None where there are no classes."""
-    return (task.get("majority") or {}).get(chosen)
 
 
 def _comparisons(curves: list[Curves], scored: Mapping[Place, Any]) -> list[Comparison]:

@@ -26,7 +26,7 @@ from espalier.config.methods import METHODS, AnyPlan
 from espalier.config.training import Plan, Training
 from espalier.data.batches import TaskRows, TokenisedRows
 from espalier.data.packed import FIXED_SEED
-from espalier.evaluation.predict import Scores
+from espalier.evaluation.predict import Scores, with_mean
 from espalier.kinds.base import evaluator, open_rows
 from espalier.methods.base import Method, Stage
 from espalier.models.files import open_base, open_student
@@ -359,7 +359,11 @@ class Run:
         tables = [self.evaluation_rows, *self._train_sample()]
         scorers = [evaluator(rows, goal.kind, [goal.metric], self.accelerator, teacher) for rows in tables]
 
-        return lambda model: {name: values for scorer in scorers for name, values in scorer(model).items()}
+        def scores(model: nn.Module) -> Scores:
+            own = {name: values for scorer in scorers for name, values in scorer(model).items()}
+            return with_mean(own, self.task.get("mean"))
+
+        return scores
 
     def _train_sample(self) -> list[TokenisedRows]:
         """A fixed part of the training rows, as large as the set that gives the score, where it is to be scored, too.

@@ -55,7 +55,7 @@ RULES = TaskRules(
     needed=("metric",),
     text_columns=(1, 2),
     columns="one or two columns",
-    refused=("classes", "holdout", "template", *UNUSED),
+    refused=("classes", "holdout", "template", "mean", "counts", *UNUSED),
     auto_class="AutoModel",
     pipeline="sentence-similarity",
     # the whole model is the base's, its pooler too, which no vector depends on

@@ -7,6 +7,8 @@ from typing import Any
 
 from espalier.config.kinds.rules import UNUSED, TaskRules
 
+XGLUE_NDCG = "xglue-ndcg"
+"""nDCG as XGLUE's script computes it (evaluation/ranking.py)."""
 FIRST_TEXTS = (1, 3, 5, 10, 20, 100)
 """Numbers of first texts at which a metric may look."""
 
@@ -24,7 +26,7 @@ def _problem(task: Any) -> str | None:
 
 
 RULES = TaskRules(
-    metrics=tuple(f"{name}{cut}" for name in ("ndcg", "mrr") for cut in ("", *(f"@{cut}" for cut in FIRST_TEXTS))),
+    metrics=(*(f"{name}{cut}" for name in ("ndcg", "mrr") for cut in ("", *(f"@{cut}" for cut in FIRST_TEXTS))), XGLUE_NDCG),
     own=("query", "loss"),
     problem=_problem,
     no_linear="",

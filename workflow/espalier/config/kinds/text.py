@@ -14,7 +14,7 @@ RULES = TaskRules(
     columns="one column",
     # in .txt paragraphs are separated by blank lines; their column is called `text`
     formats=(*FILE_FORMATS, ".txt"),
-    refused=("label", "classes", "metric", "also", "holdout", "stride", "max_answer_length", "template"),
+    refused=("label", "classes", "metric", "also", "holdout", "stride", "max_answer_length", "template", "mean", "counts"),
     auto_class="AutoModelForMaskedLM",
     pipeline="fill-mask",
     own_head=True,

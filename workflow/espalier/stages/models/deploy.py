@@ -17,6 +17,7 @@ from espalier.deployment.runtimes import TokenArrays, need_packages, open_format
 from espalier.deployment.scoring import scored
 from espalier.deployment.timing import Batches, Runners, own_batches, times_of
 from espalier.evaluation.cost import size_mib
+from espalier.evaluation.predict import with_mean
 from espalier.kinds.base import task_kind
 from espalier.runtime.files import read_json, write_json
 
@@ -89,7 +90,8 @@ def _scores(
 
     result = {}
     for format in wanted.formats:
-        sets, own = scored(open_format(folder, format, kind), kind, rows, wanted.metrics)
+        alone, own = scored(open_format(folder, format, kind), kind, rows, wanted.metrics)
+        sets = with_mean(alone, reference.get("mean"))
         score = sets[reference["set"]][reference["metric"]]
         agreement = task_kind(kind).agreement(own, predictions)
         result[format] = {"score": score, "drop": reference["score"] - score, "agreement": agreement, "sets": sets}

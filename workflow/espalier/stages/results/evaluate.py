@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espalier.config.data import MEAN
 from espalier.config.job_specs import SERVING, EvaluateSpec, Machine
 from espalier.data.packed import FIXED_SEED
+from espalier.evaluation.predict import with_mean
 from espalier.kinds.base import open_rows, task_kind
 from espalier.models.files import open_student
 from espalier.runtime.files import atomic, read_json, write_json
@@ -24,10 +26,12 @@ def run(spec: str, *, model: list[Path], task: Path, tokens: Path, scores: Path,
     rows = open_rows(tokens, wanted.kind, student.config.pad_token_id, FIXED_SEED)
     rows = kind.as_served(rows, getattr(student.config, SERVING, {}))
     measured = kind.measure(student, rows, accelerator)
-    sets = kind.scores(measured, rows, wanted.metrics)
+    card, metric = read_json(task), wanted.metrics[0]
+    averaged = card.get("mean", [])
+    sets = with_mean(kind.scores(measured, rows, wanted.metrics), averaged)
 
-    name, metric = read_json(task)["sets"][0], wanted.metrics[0]
+    name = MEAN if averaged else card["sets"][0]
     with atomic(predictions) as temporary:
         kind.predictions(measured, rows).to_parquet(temporary, index=False)
-    chosen = {"score": sets[name][metric], "metric": metric, "set": name}
+    chosen = {"score": sets[name][metric], "metric": metric, "set": name} | ({"mean": averaged} if averaged else {})
     write_json(scores, chosen | {"precision": machine.precision, **kind.decisions(measured), "sets": sets})

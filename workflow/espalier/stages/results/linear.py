@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from espalier.config.data import MEAN
 from espalier.config.job_specs import LinearSpec
 from espalier.evaluation.cost import latencies_ms
 from espalier.evaluation.linear import LinearModel, PreparedRows
+from espalier.evaluation.predict import with_mean
 from espalier.runtime.files import write_json
 
 
@@ -34,8 +36,8 @@ def run(spec: str, *, train: Path, evaluation: Path, task: Path, linear: Path) -
             "size_mib": model.stored_bytes / 2**20,
             "repeats": wanted.repeats,
             "latency_ms": latency,
-            "set": rows.card["sets"][0],
-            "sets": rows.scores(model),
+            "set": MEAN if rows.card.get("mean") else rows.card["sets"][0],
+            "sets": with_mean(rows.scores(model), rows.card.get("mean")),
         },
     )
 

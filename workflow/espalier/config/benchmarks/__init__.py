@@ -1,0 +1,1 @@
+"""Benchmarks of several tasks, as data for the table of known tasks."""
