@@ -141,11 +141,33 @@ def best_students(folder: Path) -> dict[str, str]:
 
 
 def study_page(folder: Path) -> str:
-    """A study's own page: its authors' words in findings.md, where there are any, its tables and its figures."""
+    """A study's own page: its authors' words in findings.md, where there are any, its tables and figures where it was run."""
     findings = folder / "findings.md"
     words = [findings.read_text().strip()] if findings.is_file() else []
     figures = [f"![{figure.stem}](figures/{figure.name})" for figure in sorted((folder / "figures").glob("*.svg"))]
-    return "\n\n".join([f"# {folder.name}", "[Configuration](config.yaml)", *words, tables(folder), *figures]) + "\n"
+    own = [tables(folder)] if (folder / "table.csv").is_file() else []
+    return "\n\n".join([f"# {folder.name}", "[Configuration](config.yaml)", *words, *own, *_papers(folder), *figures]) + "\n"
+
+
+def _papers(folder: Path) -> Iterator[str]:
+    """Numbers of the paper that a study follows, from its paper.csv, beside those of the study where it was run."""
+    if not (folder / "paper.csv").is_file():
+        return
+
+    known = pd.read_csv(folder / "paper.csv", dtype=str)
+    run = groups(_committed_table(folder)) if (folder / "table.csv").is_file() else []
+    here = {(group.base, group.task, group.plan, group.percent, group.metric): _cell(group.means["score"]) for group in run}
+    lines = ["| task | plan | removed | metric | here | paper | source |", "|---|---|---|---|---|---|---|"]
+    for base, task, plan, percent, *numbers in known.itertuples(index=False):
+        metric, paper, source = numbers
+        own = here.get((base, task, plan, percent, metric), "")
+        lines.append(
+            f"| {task} | {plan} | {_heading(percent).removesuffix(' removed')} | {metric} | {own} | {paper} | {source} |"
+        )
+    yield (
+        "Numbers of the paper, which its specification marks as verified; rows, machines and selection differ here:\n\n"
+        + "\n".join(lines)
+    )
 
 
 def _committed_table(folder: Path) -> pd.DataFrame:
@@ -245,7 +267,7 @@ def _cell(mean: Mean | None) -> str:
 
 def renew(readme: Path) -> None:
     """Write each study's page, and the results between the README's two marks."""
-    for folder in studies():
+    for folder in sorted({*studies(), *(words.parent for words in EXPERIMENTS.glob("*/findings.md"))}):
         with atomic(folder / "README.md") as temporary:
             temporary.write_text(study_page(folder))
 
