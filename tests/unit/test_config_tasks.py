@@ -61,7 +61,7 @@ def test_a_language_is_a_code(small, said):
 
 def test_the_known_tasks_are_complete(small):
     tasks = parse(small | {"tasks": dict.fromkeys(KNOWN)}).tasks
-    assert len(tasks) == 16
+    assert len(tasks) == 25
     assert list(tasks["mnli"].evaluation_sets) == ["matched", "mismatched"]
 
 
