@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from transformers import AutoModel
 
 from espalier.config.benchmarks.xglue import XGLUE
 from espalier.runtime.files import read_json
@@ -40,7 +41,9 @@ def test_a_task_is_scored_in_every_language_and_as_their_mean(study):
     history = pd.read_parquet(folder / "history.parquet")
     assert f"mean/{known['metric']}" in history and "validation-en/loss" in history
 
-    scores = read_json(study.evaluate(study.export(folder)) / "scores.json")
+    compact = study.export(folder)
+    assert AutoModel.from_pretrained(compact).config.num_hidden_layers == 2
+    scores = read_json(study.evaluate(compact) / "scores.json")
     languages = [scores["sets"][name] for name in card["mean"]]
     assert (scores["set"], scores["metric"], list(scores["sets"])) == ("mean", known["metric"], [*sets, "mean"])
     assert scores["score"] == pytest.approx(sum(own[known["metric"]] for own in languages) / len(languages))

@@ -60,7 +60,7 @@ def test_a_row_is_a_language_with_a_mark_for_each_plan():
 
 @pytest.mark.slow
 def test_the_page_has_a_section_by_language(tmp_path):
-    root = project(tmp_path, seeds=(1, 2), scores={"teacher": {"0": 0.9}, "sdp-cc": {"50": 0.8}})
+    root = project(tmp_path, seeds=(1, 3), scores={"teacher": {"0": 0.9}, "sdp-cc": {"50": 0.8}})
     write(root / "prepared/tiny/task.json", CARD)
     for path in found(root, "scores.json"):
         score = json.loads(path.read_text())["score"]

@@ -79,9 +79,10 @@ def test_costs_are_the_arithmetic(small):
     """One epoch of 2,490 rows of 128 tokens and one evaluation of 277, twice: hours by hand."""
     block = {"bert": {"source": "hub", "id": "google-bert/bert-base-uncased", "revision": "0" * 40}}
     plans = {"magnitude": {"method": "magnitude", "path": [0.5], "dense_epochs": 0.0, "recover": {"epochs": 0.0}}}
-    teacher = {"epochs": 1.0}
-    cost = cost_of(parse(small | {"bases": block, "tasks": {"rte": None}, "teacher": teacher, "plans": plans, "seeds": [1, 2]}))
+    small |= {"bases": block, "tasks": {"rte": None}, "teacher": {"epochs": 1.0}, "plans": plans, "seeds": [1, 2]}
+    cost = cost_of(parse(small | {"deploy": {"formats": ["onnx"]}}))
     row = 128 * (2 * 84_934_656 + 4 * 128 * 768 * 12)
     # teacher and student: three passes over the rows, two over the evaluation rows
     assert cost.hours == pytest.approx(2 * 2 * (3 * 2_490 + 2 * 277) * row / 40e12 / 3600)
-    assert cost.jobs == 4 and cost.gigabytes == pytest.approx(0.44 + 2 * 2 * 3.25 * 0.44)
+    assert cost.jobs == 4 and cost.gigabytes == pytest.approx(0.44 + 2 * 2 * 3 * 0.44)
+    assert cost_of(parse(small | {"deploy": {"formats": ["onnx-int8"]}})).gigabytes == pytest.approx(0.44 + 2 * 2 * 3.25 * 0.44)
