@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from espalier.config import parse
-from espalier.config.benchmarks.xglue import PARTS_OF_SPEECH, TAGS, TOPICS, XGLUE
+from espalier.config.benchmarks.xglue import ENTITY_TAGS, PARTS_OF_SPEECH, TOPICS, XGLUE
 from tests import tagged, tiny
 
 ID = "hgissbkh/xglue"
@@ -70,7 +70,7 @@ PAGES = datasets.Features(
     }
 )
 PARTS: dict[str, tuple[datasets.Features, Callable[..., dict[str, Any]]]] = {
-    "ner": _tags("ner", TAGS),
+    "ner": _tags("ner", ENTITY_TAGS),
     "pos": _tags("pos", PARTS_OF_SPEECH),
     "nc": _classes("news_title", "news_body", label="news_category", classes=TOPICS),
     "mlqa": (datasets.Features({"context": TEXT, "question": TEXT, "answers": SPANS}), _answer),

@@ -81,16 +81,14 @@ def read_study(
     scored = {place: read_fields(path, ("score", "metric", "set", "sets")) for place, path in files_by_place(scores).items()}
     known = {card["name"]: card for card in (read_fields(path, ("name",)) for path in tasks)}
     scoring = {(place.base, place.task): (content["set"], content["metric"]) for place, content in scored.items()}
-
     curves = read_curves(histories, _steps(runs), scoring, _columns(settings))
     findings = read_findings(analyses, curves, rows, scoring)
     grouped = dict(panels(groups(rows)))
-    fitted = {path.parent.name: read_fields(path, ("sets",))["sets"] for path in linear}
     return Study(
         rows=rows,
         runs=runs,
         scored=scored,
-        linear=fitted,
+        linear=_linear_sets(linear),
         answers=_answers(settings, served),
         tasks=known,
         groups=grouped,
@@ -102,9 +100,14 @@ def read_study(
         missed=read_missed(structures),
         look=_looks(rows),
         qualities=[_quality(place, inside, scoring[place][0], known) for place, inside in grouped.items()],
-        by_set=read_by_set(scored, fitted, known),
+        by_set=read_by_set(scored, _linear_sets(linear), known),
         compared=_comparisons(curves, scored),
     )
+
+
+def _linear_sets(paths: Iterable[Path]) -> dict[str, Any]:
+    """Task → evaluation set → metric → score of its linear model."""
+    return {path.parent.name: read_fields(path, ("sets",))["sets"] for path in paths}
 
 
 def _steps(runs: list[dict[str, Any]]) -> dict[Place, int]:

@@ -41,7 +41,7 @@ class BySet(NamedTuple):
 
     @property
     def drawn(self) -> list[SetLine]:
-        """Of each plan the smallest models."""
+        """The lines of the picture: of each plan the smallest models."""
         last = {line.plan: line for line in self.lines}
         return list(last.values())
 
@@ -64,7 +64,7 @@ def read_by_set(
         linear: task → evaluation set → metric → score of its linear model.
         tasks: name → task.json.
     """
-    found = []
+    shown = []
     for base, task in dict.fromkeys((place.base, place.task) for place in scored):
         names = list(tasks.get(task, {}).get("mean", ()))
         own = {place: content for place, content in scored.items() if (place.base, place.task) == (base, task)}
@@ -79,8 +79,8 @@ def read_by_set(
             groups[LINEAR, "0"] = [linear[task]]
         lines = [_line(*key, seeds, names, metric) for key, seeds in groups.items()]
         lines.sort(key=lambda line: line.plan != TEACHER)
-        found.append(BySet(f"{base} on {task}", metric, short_names(names), lines))
-    return found
+        shown.append(BySet(f"{base} on {task}", metric, short_names(names), lines))
+    return shown
 
 
 def _line(plan: str, percent: str, seeds: list[Mapping[str, Any]], names: list[str], metric: str) -> SetLine:

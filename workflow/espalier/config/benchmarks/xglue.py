@@ -22,7 +22,7 @@ SOURCE = {
     "train": "train",
     "mean": "test",
 }
-TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
+ENTITY_TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
 PARTS_OF_SPEECH = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM"),
     *("VERB", "X"),
@@ -44,7 +44,7 @@ def _rows(train: int, **languages: tuple[int, int]) -> dict[str, Any]:
 
 
 def _alike(train: int, rows: tuple[int, int], *languages: str) -> dict[str, Any]:
-    """The same numbers of rows in all languages."""
+    """What `_rows` gives where every language has as many rows."""
     return _rows(train, **dict.fromkeys(languages, rows))
 
 
@@ -55,7 +55,7 @@ XGLUE: dict[str, dict[str, Any]] = {
         "kind": "tokens",
         "text": ("words",),
         "label": "ner",
-        "classes": TAGS,
+        "classes": ENTITY_TAGS,
         "metric": "entity-f1",
         # a tag I- that continues nothing begins an entity for the official script, too
         "bio": "mend",
