@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pytest
 import yaml
 
 from espalier.config import parse
@@ -113,6 +114,12 @@ def write_hub(folder: Path, *tasks: str) -> Path:
         configs.append({"config_name": part, "data_files": files})
     (root / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': configs})}---\n")
     return folder
+
+
+def work_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `datasets` find the data set in this folder, and keep nothing of it elsewhere."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
 
 
 def files(folder: Path, task: str) -> dict[str, Any]:

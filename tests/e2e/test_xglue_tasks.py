@@ -21,8 +21,7 @@ def hub(tmp_path_factory):
 @pytest.fixture
 def study(hub, request, tmp_path, monkeypatch):
     """A prepared task and its teacher, from the hub."""
-    monkeypatch.chdir(hub)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(hub / "cache"))
+    xglue.work_in(hub, monkeypatch)
     made = xglue.Study(tmp_path, request.param, counts=None)
     made.prepare()
     made.teacher()
@@ -53,8 +52,7 @@ def test_a_task_is_scored_in_every_language_and_as_their_mean(study):
 
 @pytest.mark.parametrize("name", XGLUE)
 def test_the_same_rows_as_files_are_read_alike(hub, tmp_path, monkeypatch, name):
-    monkeypatch.chdir(hub)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(hub / "cache"))
+    xglue.work_in(hub, monkeypatch)
     prepared = []
     for folder, block in (("hub", {"counts": None}), ("files", xglue.files(hub, name))):
         made = xglue.Study(tmp_path / folder, name, **block)

@@ -105,8 +105,7 @@ def test_what_does_not_fit_is_refused(small, name, block, problem):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    monkeypatch.chdir(xglue.write_hub(tmp_path, "xglue-qam"))
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    xglue.work_in(xglue.write_hub(tmp_path, "xglue-qam"), monkeypatch)
     return tmp_path
 
 
