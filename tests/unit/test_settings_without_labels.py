@@ -23,6 +23,7 @@ CLASSES = {
     **{"label": "label", "metric": "accuracy", "unlabelled": {"files": ["more.csv"], "rows": 100, "share": 0.25}},
 }
 NUMBERS = CLASSES | {"kind": "regression", "metric": "spearman"}
+GRADES = CLASSES | {"kind": "ranking", "metric": "ndcg", "text": ["query", "text"], "label": "grade"}
 SPAN = {
     **{"kind": "span", "source": "files", "train": "t.jsonl", "validation": "v.jsonl", "text": ["question", "context"]},
     **{"label": "answers", "metric": "squad-f1"},
@@ -157,6 +158,14 @@ REFUSED = {
         study(CLASSES, {"magnitude": {"method": "magnitude", "path": [0.5]}}),
         "tasks.mine.unlabelled: no plan on this task compares with the teacher's outputs, so nothing would read these texts; "
         "plans here: magnitude",
+    ),
+    "whole queries beside texts": (
+        study(GRADES | {"loss": "pairwise"}),
+        "unlabelled: loss pairwise fills batches with whole queries, among which texts without grades have no place; write loss",
+    ),
+    "gold grades": (
+        study(GRADES, {"spd": {"method": "spd", "path": [0.5]}}),
+        "plans.spd.pred.regression_target: got gold, the labels, which the texts of tasks.mine.unlabelled lack; allowed: tea",
     ),
     "gold numbers": (
         study(NUMBERS, {"spd": {"method": "spd", "path": [0.5]}}),

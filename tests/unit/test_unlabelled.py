@@ -15,8 +15,9 @@ from espalier.config.kinds.specs import CollectSpec
 from espalier.data.batches import TokenisedRows
 from espalier.data.mixing import drawn_texts, mixed_order
 from espalier.data.unlabelled import unlabelled_rows
-from espalier.kinds.base import label_terms
+from espalier.kinds.base import label_terms, open_rows, soft_label_loss, task_loss
 from espalier.runtime.errors import UserError
+from tests import tiny
 
 CPU = torch.device("cpu")
 
@@ -119,6 +120,23 @@ def test_without_any_label_the_loss_is_0_with_a_graph(tmp_path):
     loss = label_terms(logits, batch, "classification")["task"]
     loss.backward()
     assert loss.item() == 0.0 and logits.grad.eq(0).all()
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("multilabel", 3), ("ranking", 1)])
+def test_other_kinds_mix_texts_in_as_well(tmp_path, kind, classes):
+    """The loss on labels is that of the rows with one, whatever the model says of the texts beside them."""
+    folder = tiny.write_rows_task(tmp_path, kind, rows=16)
+    rows = open_rows(folder / "train.parquet", kind, 0, 1)
+    whole = rows.with_unlabelled(write_tokens(tmp_path / "unlabelled.parquet", [4, 5]), 0.5)
+    assert (len(whole), whole.labelled_rows, whole.unlabelled) == (len(rows) + 2, len(rows), 2)
+
+    chosen = np.array([0, len(rows), 1, len(rows) + 1])
+    batch, alone = whole.batch(chosen, CPU), rows.batch(np.array([0, 1]), CPU)
+    assert batch.labelled.tolist() == [True, False, True, False]
+    logits = torch.randn(4, classes, generator=torch.Generator().manual_seed(0))
+    expected = task_loss(logits[[0, 2]], alone.labels, kind)
+    assert float(label_terms(logits, batch, kind)["task"]) == pytest.approx(float(expected))
+    assert float(soft_label_loss(logits, logits + 1.0, temperature=1.0, kind=kind)) > 0.0
 
 
 def settings(files, pair=False, **unlabelled):

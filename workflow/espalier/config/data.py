@@ -148,7 +148,8 @@ class Task(Block):
     two columns, such as {search: [query, answers]}. The second column holds a text or a list of texts; all of them together are
     what is searched. [set → columns; ours]"""
     unlabelled: Unlabelled | None = None
-    """Further texts without labels, for tasks of kind classification, regression and embedding. [ours]"""
+    """Further texts without labels, for tasks of kind classification, regression, multilabel, ranking (with loss: pointwise)
+    and embedding. [ours]"""
     classes: Annotated[tuple[str, ...], Many, Field(min_length=2)] | None = None
     """Names of the classes in order; null reads them from the training rows. For kind multilabel without `label` they are
     names of columns. [classes; ours]"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,13 @@ class RankedRows(TokenisedRows):
 
         pairwise = table[LOSS][0].as_py() == "pairwise"
         return cls(**tokens, labels=grades, pad=pad, relevance=relevance, queries=queries, pairwise=pairwise)
+
+    def with_unlabelled(self, path: Path, share: float) -> RankedRows:
+        """These rows, and after them texts that have no grade; what stands in the place of one is never read."""
+        whole: Any = super().with_unlabelled(path, share)
+        relevance = np.concatenate([self.relevance, np.zeros(whole.unlabelled, self.relevance.dtype)])
+        queries = np.concatenate([self.queries, np.full(whole.unlabelled, -1, self.queries.dtype)])
+        return replace(whole, relevance=relevance, queries=queries)
 
     def batch(self, rows: np.ndarray, device: torch.device, epoch: int = 0) -> Batch:
         """These rows. Labels are relevances; for the pairwise loss two a row, the grade and the number of the query."""

@@ -69,7 +69,7 @@ def _of_mixed(config: Config, task: str, plans: dict[str, Plan]) -> Iterator[str
         )
     for name, plan in plans.items():
         gold = isinstance(plan, SpdPlan) and plan.prediction_weight > 0 and plan.pred.regression_target == "gold"
-        if gold and config.tasks[task].kind == "regression":
+        if gold and config.tasks[task].kind in ("regression", "ranking"):
             yield (
                 f"plans.{name}.pred.regression_target: got gold, the labels, which the texts of tasks.{task}.unlabelled lack; "
                 "allowed: teacher"

@@ -48,6 +48,7 @@ RULES = TaskRules(
     own=("separator", "thresholds"),
     problem=_problem,
     no_linear="",
+    no_unlabelled="",
     row_per_text=True,
     text_columns=(1, 2, 3, 4),
     columns="one to four columns",

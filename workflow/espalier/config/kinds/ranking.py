@@ -22,6 +22,11 @@ def _problem(task: Any) -> str | None:
     """What is wrong with the keys that this kind has of its own; None if nothing."""
     if task.query is not None and task.query == task.label:
         return f"query: got {task.query!r}, which is also the column of the labels; name the column that tells queries apart"
+    if task.unlabelled and task.loss == "pairwise":
+        return (
+            "unlabelled: loss pairwise fills batches with whole queries, among which texts without grades have no place; write "
+            "loss: pointwise, or leave unlabelled out"
+        )
     return None
 
 
@@ -30,6 +35,7 @@ RULES = TaskRules(
     own=("query", "loss"),
     problem=_problem,
     no_linear="",
+    no_unlabelled="",
     row_per_text=True,
     text_columns=(2, 3, 4),
     columns="two to four columns, the query first",
