@@ -130,9 +130,9 @@ def files(folder: Path, task: str) -> dict[str, Any]:
 
 
 class Study(tagged.Study):
-    """A task of XGLUE on a tiny model, through the real stages in this process."""
+    """A task of XGLUE, or one that `changes` says, on a tiny model, through the real stages in this process."""
 
-    def __init__(self, folder: Path, task: str, **changes: Any) -> None:
+    def __init__(self, folder: Path, task: str, objective: str = "kld", **changes: Any) -> None:
         self.folder, self.task = folder, task
         self.base = tiny.write_base(folder / "base")
         block = {"max_length": 24, **({"stride": 4} if task == "xglue-mlqa" else {}), **changes}
@@ -142,7 +142,7 @@ class Study(tagged.Study):
                 "bases": {"tiny": {"source": "local", "path": str(self.base)}},
                 "tasks": {task: block},
                 "teacher": {"epochs": 2.0, **tagged.FAST},
-                "plans": {"sdp": {**tagged.PLANS["sdp"], "start": "teacher", "objective": "kld"}},
+                "plans": {"sdp": {**tagged.PLANS["sdp"], "start": "teacher", "objective": objective}},
             }
         )
         self.lay_out()

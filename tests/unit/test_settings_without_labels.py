@@ -161,7 +161,7 @@ REFUSED = {
     ),
     "whole queries beside texts": (
         study(GRADES | {"loss": "pairwise"}),
-        "unlabelled: loss pairwise fills batches with whole queries, among which texts without grades have no place; write loss",
+        "unlabelled: loss pairwise fills batches with whole queries, among which texts without grades have no place; write",
     ),
     "gold grades": (
         study(GRADES, {"spd": {"method": "spd", "path": [0.5]}}),
