@@ -361,6 +361,7 @@ class Run:
 
         def scores(model: nn.Module) -> Scores:
             own = {name: values for scorer in scorers for name, values in scorer(model).items()}
+            # behind all sets: the first one still selects checkpoints
             return with_mean(own, self.task.get("mean"))
 
         return scores
