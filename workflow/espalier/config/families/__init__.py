@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 STRUCTURED = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta-v2", "distilbert", "modernbert")
-"""Families whose heads, FFN units and hidden dimensions can be removed: those of models/modeling_espalier.py."""
+"""Families whose FFN units, hidden dimensions and sublayers can be removed: those of models/modeling_espalier.py."""
 RECORDABLE = tuple(family for family in STRUCTURED if family != "deberta-v2")
 """Families whose attention can be recorded, because transformers looks it up by name."""
 NARROWED = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
@@ -23,8 +23,31 @@ ENCODERS = (
     *("xlm-roberta-xl", "roberta-prelayernorm"),
 )
 """Families that can be fine-tuned, whose single weights can be removed, and that can be exported."""
+WITHOUT_HEAD: dict[str, tuple[str, ...]] = {}
+"""Auto class of transformers → families that it has no model of."""
 BaseUses = Mapping[str, tuple[str, ...]]
 """What is to be done with a base, such as `method cofi` → the families with which it can be done."""
+
+_NO_TABLE = "models/modeling_espalier.py does not say where its heads and FFN units lie"
+_RECORDED_BY_NAME = "transformers does not look its attention up by name, so no map can be recorded"
+_WHY_NOT: dict[tuple[str, ...], dict[str, str]] = {
+    RECORDABLE: {"deberta-v2": _RECORDED_BY_NAME},
+    NARROWED: {
+        "deberta-v2": "its relative positions have matrices of their own, as wide as a head",
+        "modernbert": "it rotates the dimensions of a head in pairs, and stacks queries, keys and values in one matrix",
+    },
+}
+"""Families with which something can be done → other families → why not, where more is known than that no table has them."""
+
+
+def why_not(family: str, families: tuple[str, ...]) -> str:
+    """Why a family is not among those with which something can be done."""
+    return _WHY_NOT.get(families, {}).get(family, _NO_TABLE)
+
+
+def families_with(auto_class: str) -> tuple[str, ...]:
+    """Families of which an Auto class of transformers has a model."""
+    return tuple(family for family in ENCODERS if family not in WITHOUT_HEAD.get(auto_class, ()))
 
 
 def family_name(model: Mapping[str, Any]) -> str:
@@ -56,7 +79,8 @@ def family_problems(place: str, model: Mapping[str, Any], needs: BaseUses) -> li
 
 
 def _not_supported(place: str, family: str, names: tuple[str, ...], supported: tuple[str, ...]) -> str:
-    return f"{place}: {_listed(names)} cannot work on model type {family!r}; supported: {', '.join(supported)}"
+    said = f"{place}: {_listed(names)} cannot work on model type {family!r}; supported: {', '.join(supported)}"
+    return said + (f"; reason: {why_not(family, supported)}" if family in ENCODERS else "")
 
 
 def _parts_in_the_way(model: Mapping[str, Any], needs: BaseUses) -> Iterator[str]:
