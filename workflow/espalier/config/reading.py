@@ -157,7 +157,7 @@ def _plans_without_task(config: Config) -> list[str]:
         if not plan.kinds & set(kinds):
             reasons = dict.fromkeys(filter(None, map(plan.why_not_on, kinds)))
             said = f"method {plan.method} works on tasks of kind {', '.join(sorted(plan.kinds))}"
-            problems.append(f"plans.{name}: {said}; the tasks here are of kind {', '.join(kinds)}; {'; '.join(reasons)}")
+            problems.append("; ".join([f"plans.{name}: {said}", f"the tasks here are of kind {', '.join(kinds)}", *reasons]))
     return problems
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.blocks import Block, Commit, HubId, Many, Sha256, short_yaml
-from espalier.config.families import ENCODERS, STRUCTURED
+from espalier.config.families import ENCODERS, HEADED
 from espalier.config.kinds import FINE_TUNED, KIND_RULES, Kind
 from espalier.config.starts import Start
 from espalier.config.targets import Target, TargetKind, check_path, target_key, target_kind
@@ -230,7 +230,7 @@ class Plan(Training):
     @property
     def families(self) -> tuple[str, ...]:
         """Model types of the bases that the method works on."""
-        return STRUCTURED if self.removes == "structure" else ENCODERS
+        return HEADED if self.removes == "structure" else ENCODERS
 
     @property
     def keeps_layers_alike(self) -> bool:

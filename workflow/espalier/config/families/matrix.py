@@ -13,7 +13,13 @@ from espalier.config.training import Plan
 
 NEEDED: dict[str, dict[str, Any]] = {"specialise": {"start": {"plan": "homodistil"}}, "ready-made": {"base": "small"}}
 """Method → keys that a plan must have, besides the path."""
-WIDER: dict[str, dict[str, Any]] = {"spd": {"attention_weight": 0.0}}
+_NO_HEADS = {"gates": ["units", "attention", "ffn", "hidden"]}
+WIDER: dict[str, dict[str, Any]] = {
+    "spd": {"attention_weight": 0.0},
+    "cofi": _NO_HEADS,
+    "l0": _NO_HEADS,
+    "heads": {"parts_to_prune": ["units"]},
+}
 """Method → settings with which it works on more families than as it is set by default."""
 
 
