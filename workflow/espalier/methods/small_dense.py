@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from espalier.config.methods.structured import SmallDensePlan
+from espalier.config.methods.structured import GateKind, SmallDensePlan
 from espalier.losses.layer_matching import evenly_spaced
 from espalier.methods.logit_distillation import LogitDistillation
 from espalier.methods.refitting import Refitting
@@ -92,7 +92,7 @@ class SmallDense(Refitting, LogitDistillation):
         self._spread(masks, units_of, units, {index: shape.layers[index][1] for index in layers})
         return masks
 
-    def _choose_equal(self, budget: SizeBudget, kinds: tuple[str, ...]) -> Masks:
+    def _choose_equal(self, budget: SizeBudget, kinds: tuple[GateKind, ...]) -> Masks:
         """Equally many heads and units of every layer at random, and hidden dimensions as many as the heads have."""
         shape = equal_shape(budget, kinds)
         masks = {name: torch.zeros_like(mask) for name, mask in full_masks(budget.shape).items()}
