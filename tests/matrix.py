@@ -28,7 +28,7 @@ Cell = tuple[str, str, str]
 SEED, ROWS, LENGTH = 1, 24, 16
 BASE, OTHER, TASK, CORPUS, PLAN, SOURCE = "base", "other", "task", "corpus", "plan", "source"
 """Names of every study: the family under test, the base of a ready-made model, tasks, plans."""
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
 TOKENS = {"vocab_size": 65, "max_position_embeddings": 40, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
 MORE: dict[str, dict[str, Any]] = {
     "mobilebert": {"embedding_size": 16, "true_hidden_size": 16, "intra_bottleneck_size": 16},
