@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from espalier.config.families import ELSEWHERE, ENCODERS, WITHOUT_HEAD
+from espalier.config.families import ASKED_FOR, ENCODERS, WITHOUT_HEAD
 from espalier.config.families.matrix import Verdict, family_and_method, method_and_kind
 from espalier.config.families.page import Notes, families_page, grouped
 from espalier.config.kinds import KINDS
@@ -56,8 +56,8 @@ def test_the_table_of_kinds_has_every_pair():
 
 def test_what_is_missing_or_asked_for_is_named():
     assert all(", ".join(families) in PAGE and name in PAGE for name, families in WITHOUT_HEAD.items())
-    assert all(f"- {family}: {reason}." in PAGE for family, reason in ELSEWHERE.items())
-    assert not set(ELSEWHERE) & set(ENCODERS)
+    assert all(f"- {family}: {reason}." in PAGE for family, reason in ASKED_FOR.items())
+    assert not set(ASKED_FOR) & set(ENCODERS)
 
 
 def test_names_with_the_same_column_share_it():

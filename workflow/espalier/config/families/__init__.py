@@ -30,7 +30,7 @@ ENCODERS = (
 """Families that can be fine-tuned, whose single weights can be removed, and that can be exported."""
 WITHOUT_HEAD = {"AutoModelForQuestionAnswering": ("nomic_bert", "gte", "eurobert")}
 """Auto class of transformers → families that it has no model of."""
-ELSEWHERE = {
+ASKED_FOR = {
     "new": "the code of such a model comes with it, and none is ever run; transformers' own class of these encoders is gte",
     "albert": "all its layers are one, so no layer can differ from another",
 }
@@ -100,7 +100,7 @@ def family_problems(place: str, model: Mapping[str, Any], needs: BaseUses) -> li
 
 def _not_supported(place: str, family: str, names: tuple[str, ...], supported: tuple[str, ...]) -> str:
     said = f"{place}: {_listed(names)} cannot work on model type {family!r}; supported: {', '.join(supported)}"
-    reason = why_not(family, supported) if family in ENCODERS else ELSEWHERE.get(family)
+    reason = why_not(family, supported) if family in ENCODERS else ASKED_FOR.get(family)
     return said + (f"; reason: {reason}" if reason else "")
 
 

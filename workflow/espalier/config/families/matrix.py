@@ -11,7 +11,7 @@ from espalier.config.methods import METHODS
 from espalier.config.reference import PLANS
 from espalier.config.training import Plan
 
-NEEDED: dict[str, dict[str, Any]] = {"specialise": {"start": {"plan": "homodistil"}}, "ready-made": {"base": "small"}}
+LEAST_KEYS: dict[str, dict[str, Any]] = {"specialise": {"start": {"plan": "homodistil"}}, "ready-made": {"base": "small"}}
 """Method → keys that a plan must have, besides the path."""
 _NO_HEADS = {"gates": ["units", "attention", "ffn", "hidden"]}
 WIDER: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ class Verdict(NamedTuple):
 def plan_of(method: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A plan with what it must say, and these settings."""
     path = {"path": [0.5]} if PLANS[method].model_fields["path"].is_required() else {}
-    return {"method": method, **path, **NEEDED.get(method, {}), **(settings or {})}
+    return {"method": method, **path, **LEAST_KEYS.get(method, {}), **(settings or {})}
 
 
 def checked_plan(method: str, settings: Mapping[str, Any] | None = None) -> Plan:

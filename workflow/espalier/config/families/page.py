@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 
-from espalier.config.families import ELSEWHERE, ENCODERS, WITHOUT_HEAD
+from espalier.config.families import ASKED_FOR, ENCODERS, WITHOUT_HEAD
 from espalier.config.families.matrix import Verdict, family_and_method, method_and_kind
 from espalier.config.kinds import KINDS
 from espalier.config.methods import METHODS
@@ -98,7 +98,7 @@ def lacking_heads() -> str:
 
 def other_families() -> str:
     """Families that people ask for, and that are not supported."""
-    return "\n".join(f"- {family}: {reason}." for family, reason in ELSEWHERE.items())
+    return "\n".join(f"- {family}: {reason}." for family, reason in ASKED_FOR.items())
 
 
 def families_page() -> str:
