@@ -33,6 +33,7 @@ TOKENS = {"vocab_size": 65, "max_position_embeddings": 40, "pad_token_id": 0, "b
 MORE: dict[str, dict[str, Any]] = {
     "mobilebert": {"embedding_size": 16, "true_hidden_size": 16, "intra_bottleneck_size": 16},
     "electra": {"embedding_size": 32},
+    "distilbert": {"hidden_dim": SIZES["intermediate_size"]},
     "deberta-v2": {**tiny.VARIANTS["deberta-v2"][1], "type_vocab_size": 2},
     "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8},
 }

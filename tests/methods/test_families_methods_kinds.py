@@ -40,8 +40,8 @@ SIZED = {"ready-made": None, "dense": 0.0, "specialise": 0.5, "homodistil": 0.5}
 """Methods whose students do not have half of their teacher's weights exactly → the fraction that is gone, if any is known."""
 
 
-def ids(cell: tuple[str, ...]) -> str:
-    return "-".join(cell)
+def named(cells: list[tuple[str, ...]]) -> list[str]:
+    return ["-".join(cell) for cell in cells]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_covering_of_a_small_product_is_small():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", CHOSEN, ids=ids)
+@pytest.mark.parametrize("cell", CHOSEN, ids=named(CHOSEN))
 def test_a_cell_is_trained_exported_and_scored(stages, cell, tmp_path):
     family, method, kind = cell
     student = stages.student(cell, tmp_path)
@@ -125,7 +125,7 @@ def problems_of(folder, family: str, kind: str, plan: dict | None) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize(("family", "method"), REFUSED_METHODS, ids=ids)
+@pytest.mark.parametrize(("family", "method"), REFUSED_METHODS, ids=named(REFUSED_METHODS))
 def test_a_method_that_cannot_work_on_a_family_is_refused(tmp_path, family, method):
     kind = "text" if method == "homodistil" else "classification"
     plan = matrix.plan_for("bert", method)
@@ -142,7 +142,7 @@ def test_a_method_that_cannot_work_on_a_family_is_refused(tmp_path, family, meth
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize(("family", "method"), WITH_SETTINGS, ids=ids)
+@pytest.mark.parametrize(("family", "method"), WITH_SETTINGS, ids=named(WITH_SETTINGS))
 def test_where_settings_decide_the_defaults_are_refused_and_these_are_taken(tmp_path, family, method):
     settings = family_and_method(family, method).settings
     taken, refused = tmp_path / "taken", tmp_path / "refused"
@@ -153,14 +153,14 @@ def test_where_settings_decide_the_defaults_are_refused_and_these_are_taken(tmp_
     assert f"method {method} cannot work on model type {family!r}" in problem
 
 
-@pytest.mark.parametrize(("family", "kind"), REFUSED_HEADS, ids=ids)
+@pytest.mark.parametrize(("family", "kind"), REFUSED_HEADS, ids=named(REFUSED_HEADS))
 def test_a_kind_for_which_a_family_has_no_head_is_refused(tmp_path, family, kind):
     (problem,) = problems_of(tmp_path, family, kind, None)
     assert problem.startswith(f"bases.base: a task of kind {kind} cannot work on model type {family!r}; supported: bert, ")
     assert problem.endswith(f"reason: {family_and_kind(family, kind).why_not}")
 
 
-@pytest.mark.parametrize(("method", "kind"), REFUSED_KINDS, ids=ids)
+@pytest.mark.parametrize(("method", "kind"), REFUSED_KINDS, ids=named(REFUSED_KINDS))
 def test_a_kind_on_which_a_method_cannot_work_is_refused(tmp_path, method, kind):
     found = problems_of(tmp_path, "bert", kind, matrix.plan_for("bert", method))
     kinds = ", ".join(sorted(checked_plan(method).kinds))

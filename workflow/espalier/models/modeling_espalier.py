@@ -262,6 +262,8 @@ def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
     result.num_hidden_layers = sum(layer != (0, 0) for layer in shape.layers)
     result.num_attention_heads = heads
     setattr(result, family.units, ffn)
+    if hasattr(result, "head_dim"):
+        result.head_dim = shape.head_dim  # such a configuration has worked it out from the number of heads before
     return result
 
 

@@ -62,6 +62,9 @@ _WHY_NOT: dict[tuple[str, ...], dict[str, str]] = {
 
 def why_not(family: str, families: tuple[str, ...]) -> str:
     """Why a family is not among those with which something can be done."""
+    for auto_class, lacking in WITHOUT_HEAD.items():
+        if family in lacking and families == families_with(auto_class):
+            return f"transformers has no {auto_class} of it"
     return _WHY_NOT.get(families, {}).get(family) or _NOT_DESCRIBED.get(family, _NO_TABLE)
 
 

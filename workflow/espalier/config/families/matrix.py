@@ -60,8 +60,8 @@ def method_and_kind(method: str, kind: str) -> Verdict:
 
 def family_and_kind(family: str, kind: str) -> Verdict:
     """Whether transformers has a model of a family with the head of a kind."""
-    rules = KIND_RULES[kind]
-    return Verdict() if family in families_with(rules.auto_class) else Verdict(f"transformers has no {rules.auto_class} of it")
+    families = families_with(KIND_RULES[kind].auto_class)
+    return Verdict(None if family in families else why_not(family, families))
 
 
 def works(family: str, method: str, kind: str) -> bool:
