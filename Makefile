@@ -59,6 +59,7 @@ schema: .venv/.installed ## The JSON schema for editors, from the configuration'
 
 docs-pages: .venv/.installed ## The pages of docs/ that are generated from the package
 	$(BIN)/python -m espalier.config.reference > docs/configuration.md
+	$(BIN)/python -m espalier.config.families.page > docs/families.md
 
 share: .venv/.installed ## Store all results elsewhere: make share REMOTE=/disk/store (or ssh://…, s3://bucket/path)
 	$(if $(REMOTE),,$(error say where: make share REMOTE=/disk/store, ssh://host/path or s3://bucket/path))

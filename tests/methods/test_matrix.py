@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
-from transformers import BertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification
+from transformers import BertForSequenceClassification, ErnieConfig, ErnieForSequenceClassification
 
 from espalier.config.deployment.formats import FORMATS
 from espalier.config.methods import HISTORY_COLUMNS, METHODS
@@ -368,7 +368,7 @@ def test_interrupted_and_resumed_ends_bit_identical(harness, whole, stop):
 
 @pytest.mark.parametrize("method", sorted(STRUCTURED))
 def test_a_family_that_cannot_be_sliced_is_refused_in_words(harness, method):
-    config = MPNetConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24)
-    student = MPNetForSequenceClassification(config)
-    with pytest.raises(UserError, match=r"'mpnet' cannot be pruned structurally; supported: bert, roberta"):
+    config = ErnieConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24)
+    student = ErnieForSequenceClassification(config)
+    with pytest.raises(UserError, match=r"'ernie' cannot be pruned structurally; supported: bert, roberta"):
         harness.run(PLANS[method], student=student)

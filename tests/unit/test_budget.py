@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import MPNetConfig, MPNetForSequenceClassification
+from transformers import ErnieConfig, ErnieForSequenceClassification
 
 from espalier.models.encoder import count_weights
 from espalier.models.modeling_espalier import Shape, shape_of
@@ -226,9 +226,9 @@ def test_landing_meets_a_latency_to_a_unit():
 
 
 def test_an_unsupported_family_is_refused_in_words():
-    config = MPNetConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=24)
-    with pytest.raises(UserError, match=r"'mpnet' cannot be pruned structurally; supported: bert, roberta"):
-        SizeBudget.of(MPNetForSequenceClassification(config), {}, 0.5)
+    config = ErnieConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=24)
+    with pytest.raises(UserError, match=r"'ernie' cannot be pruned structurally; supported: bert, roberta"):
+        SizeBudget.of(ErnieForSequenceClassification(config), {}, 0.5)
 
 
 def test_a_target_beyond_what_may_go_is_refused():

@@ -153,7 +153,8 @@ def test_a_plan_needs_a_task_that_it_can_work_on(small):
         parse(small)
     kinds = {"magnitude": set(LABELLED) - {"embedding"}, "sdp": set(LABELLED)}
     assert caught.value.problems == [
-        f"plans.{name}: method {name} works on tasks of kind {', '.join(sorted(own))}; the tasks here are of kind text"
+        f"plans.{name}: method {name} works on tasks of kind {', '.join(sorted(own))}; the tasks here are of kind text; "
+        "it trains on labels, which texts do not have"
         for name, own in kinds.items()
     ]
     small["tasks"]["docs-pair"] = None

@@ -136,7 +136,7 @@ def test_attention_in_bf16_under_autocast():
     torch.testing.assert_close(own_map.float(), attention_map(*states[:2], allowed, 0.5), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("variant", tiny.VARIANTS)
+@pytest.mark.parametrize("variant", tiny.EVERY)
 def test_a_model_has_the_same_names_outputs_and_files(variant, tmp_path):
     model, batch = tiny.encoder(variant), tiny.padded_batch()
     model.eval()
@@ -154,7 +154,7 @@ def test_a_model_has_the_same_names_outputs_and_files(variant, tmp_path):
     assert (model.config._attn_implementation == IN_TRAINING) == (attention == "sdpa")
 
 
-@pytest.mark.parametrize("variant", tiny.VARIANTS)
+@pytest.mark.parametrize("variant", tiny.EVERY)
 def test_every_family_trains_with_it_and_pads_as_before(variant):
     model, batch = tiny.encoder(variant), tiny.padded_batch()
     with_cheap_dropout(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from espalier.config import ConfigError, parse
-from espalier.config.families import ENCODERS, NARROWED, RECORDABLE, STRUCTURED, family_problems
+from espalier.config.families import ENCODERS, HEADED, NARROWED, RECORDABLE, STRUCTURED, families_with, family_problems
 from espalier.config.layout import check_files, needs_of
 from espalier.models.encoder import prunable_weights
 from espalier.models.modeling_espalier import FAMILIES
@@ -43,6 +44,8 @@ PLANS = {
     "sdp": {"method": "sdp", "path": [0.5]},
     "tight": {"method": "cofi", "path": [0.5]},
     "grafted": {"method": "spd", "path": [0.5]},
+    "sublayers": {"method": "cofi", "path": [0.5], "gates": ["units", "attention", "ffn", "hidden"]},
+    "units": {"method": "heads", "path": [0.5], "parts_to_prune": ["units"]},
     "plain": {"method": "spd", "path": [0.5], "attention_weight": 0.0},
     "narrow": {"method": "homodistil", "path": [0.5]},
 }
@@ -78,6 +81,7 @@ def problems(config) -> list[str]:
 def test_the_tables_are_those_of_the_code():
     assert tuple(FAMILIES) == STRUCTURED and SUPPORTED == NARROWED
     assert tuple(name for name, family in FAMILIES.items() if family.dispatches) == RECORDABLE
+    assert tuple(name for name, family in FAMILIES.items() if not family.head_table) == HEADED
     assert ENCODERS[: len(STRUCTURED)] == STRUCTURED
 
 
@@ -85,13 +89,21 @@ def test_the_tables_are_those_of_the_code():
 def test_other_encoders_have_every_head_and_all_their_matrices_are_found(family):
     config = AutoConfig.for_model(family, **SIZES, **TOKENS, **MORE.get(family, {}))
     for auto in HEADS:
+        if family not in families_with(auto.__name__):
+            with pytest.raises(ValueError, match="Unrecognized configuration class"):
+                auto.from_config(config)
+            continue
         model = auto.from_config(config)
         logits = model(**tiny.padded_batch())[0]
         assert torch.isfinite(logits).all()
-    matrices = {name for name, _ in model.base_model.encoder.named_parameters() if name.endswith(".weight")}
-    found = {name.split("encoder.")[1] for name in prunable_weights(model)}
-    linear = {name for name in matrices if isinstance(model.base_model.encoder.get_submodule(name[:-7]), torch.nn.Linear)}
-    assert found == {name for name in linear if ".layer." in f".{name}"}
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert prunable_weights(model).keys() == {name for name in linear if re.search(r"\.layers?\.\d+\.", name)}
+
+
+@pytest.mark.parametrize("family", STRUCTURED)
+def test_families_of_the_table_have_the_heads_that_are_said(family):
+    known = {auto.__name__ for auto in HEADS if FAMILIES[family].config in auto._model_mapping}
+    assert known == {auto.__name__ for auto in HEADS if family in families_with(auto.__name__)}
 
 
 @pytest.mark.slow
@@ -109,6 +121,10 @@ def test_other_encoders_can_be_exported(family, tmp_path):
     [
         ("mpnet", ["tight"], "method cofi cannot work on model type 'mpnet'; supported: bert, roberta, xlm-roberta,"),
         ("mpnet", ["grafted"], "method spd cannot work on model type 'mpnet'; supported: bert, roberta,"),
+        ("mpnet", ["narrow"], "method homodistil cannot work on model type 'mpnet'; supported: bert, roberta,"),
+        ("gte", ["narrow"], "reason: it rotates the dimensions of a head in pairs"),
+        ("new", ["sdp"], "'new'; supported: bert"),
+        ("new", ["sdp"], "; reason: the code of such a model comes with it, and none is ever run"),
         ("deberta-v2", ["grafted"], "method spd cannot work on model type 'deberta-v2'; supported: bert, roberta,"),
         ("modernbert", ["narrow"], "method homodistil cannot work on model type 'modernbert'; supported: bert, roberta,"),
         ("albert", ["sdp"], "teacher and method sdp cannot work on model type 'albert'; supported: bert, roberta,"),
@@ -127,7 +143,9 @@ def test_a_base_that_a_method_cannot_work_on_is_refused_before_the_first_job(tmp
 @pytest.mark.parametrize(
     ("model", "plans"),
     [
-        ({"model_type": "mpnet"}, ["sdp", "plain"]),
+        ({"model_type": "mpnet"}, ["sdp", "plain", "sublayers", "units"]),
+        ({"model_type": "gte"}, ["sdp", "tight", "grafted"]),
+        ({"model_type": "eurobert"}, ["sdp", "plain"]),
         ({"model_type": "deberta-v2"}, ["sdp", "tight", "plain"]),
         ({"model_type": "modernbert"}, ["sdp", "tight", "grafted"]),
         ({"model_type": "bert"}, list(PLANS)),
@@ -212,5 +230,5 @@ def test_fetch_alone_refuses_decoders(tmp_path):
 
 
 def test_one_message_for_methods_with_the_same_families():
-    said = family_problems("bases.x", {"model_type": "mpnet"}, {"method cofi": STRUCTURED, "method heads": STRUCTURED})
+    said = family_problems("bases.x", {"model_type": "mpnet"}, {"method cofi": HEADED, "method heads": HEADED})
     assert len(said) == 1 and said[0].startswith("bases.x: method cofi and method heads cannot work on model type 'mpnet'")

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from espalier.models.modeling_espalier import FAMILIES
-from espalier.pruning.widths import SUPPORTED
-
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs/faq.md").read_text()
 SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/espalier").rglob("*.py")))
@@ -28,9 +25,3 @@ def test_a_named_test_exists(file, name):
 def test_every_answer_follows_a_question():
     questions = re.findall(r"^\*\*[^*]+[.?]\*\* \S", TEXT, re.MULTILINE)
     assert len(questions) > 30 and len(questions) == len(re.findall(r"^\*\*", TEXT, re.MULTILINE))
-
-
-def test_the_families_are_those_of_the_code():
-    sentence = re.search(r"know bert,(.*?)\. `homodistil` knows the first six", " ".join(TEXT.split()))[0]
-    named = re.findall(r"[a-z-]+\d?", sentence.partition("know ")[2].partition(".")[0].replace(" and ", ", "))
-    assert set(named) == set(FAMILIES) and set(named[:6]) == set(SUPPORTED)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers import MPNetConfig, MPNetForSequenceClassification
+from transformers import ErnieConfig, ErnieForSequenceClassification
 
 from espalier.models.encoder import count_weights, embedding_parameters, prunable_weights
 from espalier.models.modeling_espalier import family_of
@@ -33,7 +33,7 @@ def embeddings_of(model):
     return {name for name, parameter in model.named_parameters() if id(parameter) in found}
 
 
-@pytest.mark.parametrize("variant", tiny.VARIANTS)
+@pytest.mark.parametrize("variant", tiny.EVERY)
 def test_what_belongs_neither_to_layers_nor_to_the_head_is_the_embeddings(variant):
     model = tiny.encoder(variant)
     family = family_of(model.config)
@@ -48,10 +48,11 @@ def test_a_layer_norm_that_reads_a_table_in_the_encoder_is_the_embeddings():
 
 
 def test_embeddings_of_an_unknown_family_stand_beside_its_words():
-    config = MPNetConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=24)
-    names = embeddings_of(MPNetForSequenceClassification(config))
-    kinds = ("word_embeddings.weight", "position_embeddings.weight", "LayerNorm.weight", "LayerNorm.bias")
-    assert names == {f"mpnet.embeddings.{kind}" for kind in kinds}
+    config = ErnieConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=24)
+    names = embeddings_of(ErnieForSequenceClassification(config))
+    tables = tuple(f"{kind}_embeddings.weight" for kind in ("word", "position", "token_type"))
+    kinds = (*tables, "LayerNorm.weight", "LayerNorm.bias")
+    assert names == {f"ernie.embeddings.{kind}" for kind in kinds}
 
 
 def test_counts_are_exact_in_each_matrix_and_the_smallest_go(model):

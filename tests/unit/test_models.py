@@ -39,7 +39,7 @@ def opened(folder, kind, classes):
     return open_base(files(folder), kind, classes)
 
 
-@pytest.mark.parametrize("variant", list(tiny.VARIANTS))
+@pytest.mark.parametrize("variant", list(tiny.EVERY))
 @pytest.mark.parametrize(
     ("kind", "classes"), [("classification", CLASSES), ("classification", ["a", "b"]), ("regression", None)]
 )

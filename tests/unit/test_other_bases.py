@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "spans alone": (
         {"tasks": {"squad": None}, "plans": {"a": TINY}},
         "plans.a: method ready-made works on tasks of kind classification, multilabel, ranking, regression; "
-        "the tasks here are of kind span",
+        "the tasks here are of kind span; the tokenizer of another base cuts such texts into other rows than the teacher's",
     ),
     "the linear model's name": (
         {"plans": {"linear": {"method": "sdp", "path": [0.5]}}},

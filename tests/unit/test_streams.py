@@ -20,7 +20,7 @@ def batches():
     return [whole, whole.part(slice(0, 2))]
 
 
-@pytest.mark.parametrize("variant", list(tiny.VARIANTS))
+@pytest.mark.parametrize("variant", list(tiny.EVERY))
 def test_layer_by_layer_is_the_whole_forward_pass(variant):
     model = tiny.encoder(variant)
     family = family_of(model.config)

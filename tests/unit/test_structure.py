@@ -9,7 +9,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     BertForSequenceClassification,
-    MPNetConfig,
+    ErnieConfig,
 )
 
 from espalier.models.classes import model_class
@@ -26,7 +26,8 @@ def model(request):
 
 
 def test_every_family_has_a_variant():
-    assert {family for family, _ in tiny.VARIANTS.values()} == set(FAMILIES)
+    assert {family for family, _ in tiny.EVERY.values()} == set(FAMILIES)
+    assert {family for family, _ in tiny.WHOLE_HEADS.values()} == {name for name, each in FAMILIES.items() if each.head_table}
 
 
 @pytest.mark.parametrize("shape", [UNEQUAL, UNIFORM])
@@ -92,14 +93,15 @@ def test_every_sublayer_has_the_size_that_the_configuration_says(model):
     logits = compact.eval()(**tiny.padded_batch()).logits
     assert logits.shape == (3, 3) and torch.isfinite(logits).all()
     encoder = sum(p.numel() for name, p in compact.named_parameters() if ".weight" in name and _is_matrix(name, compact))
-    gated, inputs = "modernbert" in compact.config.model_type, _matrices_that_read(model)
+    family, inputs = family_of(compact.config), _matrices_that_read(model)
+    gated = family.stem in ("ModernBert", "NomicBert", "Gte")
     assert encoder == 27 * (3 * 8 * (inputs + 1) + 5 * (3 if gated else 2))
 
 
 def _is_matrix(name, model):
     family = family_of(model.config)
     return any(
-        name.endswith(f"{path}.weight") for path in (*family.to_heads, family.from_heads, family.ffn_in, family.ffn_out)
+        name.endswith(f"{path}.weight") for path in (*family.to_heads, family.from_heads, *family.ffn_in, family.ffn_out)
     ) and (f"{family.layers}." in name)
 
 
@@ -130,8 +132,8 @@ def test_layers_that_are_gone_are_left_out_of_a_stock_configuration_where_layers
 
 
 def test_an_unsupported_family_is_refused_by_name_with_the_supported_ones():
-    with pytest.raises(ValueError, match=f"'mpnet' cannot be pruned structurally; supported: {', '.join(FAMILIES)}"):
-        family_of(MPNetConfig())
+    with pytest.raises(ValueError, match=f"'ernie' cannot be pruned structurally; supported: {', '.join(FAMILIES)}"):
+        family_of(ErnieConfig())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from espalier.config.chains import Student, share_of, student_before, tasks_for
 from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, LocalBase
 from espalier.config.deployment.embeddings import tokenizer_problem
 from espalier.config.deployment.formats import ONNX_FILE, converted_files, missing_packages
-from espalier.config.families import ENCODERS, STRUCTURED, BaseUses, family_problems, own_code, read_object
+from espalier.config.families import ENCODERS, STRUCTURED, BaseUses, families_with, family_problems, own_code, read_object
 from espalier.config.job_specs import readers
 from espalier.config.kinds import ANALYSED, LABELLED
 from espalier.config.lengths import length_problems
@@ -287,7 +287,10 @@ def _needs_of_compressed(config: Config) -> BaseUses:
         name = f"method {plan.method}"
         # per_task may change what a plan compares: what all its tasks need counts
         needs[name] = tuple(family for family in needs.get(name, ENCODERS) if family in plan.families)
-    return needs
+
+    # a kind of task needs a head, which transformers does not have for every family
+    heads = {f"a task of kind {task.kind}": families_with(task.rules.auto_class) for task in config.tasks.values()}
+    return needs | {what: families for what, families in heads.items() if families != ENCODERS}
 
 
 def _folder_at_hand(config: Config, base: str) -> Path:

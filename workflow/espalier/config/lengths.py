@@ -20,6 +20,8 @@ def longest_row(model: Mapping[str, Any]) -> int | None:
     if not isinstance(most, int) or model.get("position_biased_input") is False:
         return None
     padding = 1 if model.get("pad_token_id") is None else model["pad_token_id"]
+    if model.get("model_type") == "mpnet":
+        return most - 2  # it counts from 2, whatever the padding token is
     return most - padding - 1 if model.get("model_type") in AFTER_PADDING else most
 
 

@@ -151,14 +151,14 @@ def _per_task_problems(config: Config) -> list[str]:
 
 def _plans_without_task(config: Config) -> list[str]:
     """Problems of plans that fit no task."""
-    kinds = {task.kind for task in config.tasks.values()}
-    return [
-        f"plans.{name}: method {plan.method} works on tasks of kind {', '.join(sorted(plan.kinds))}; "
-        f"the tasks here are of kind {', '.join(sorted(kinds))}"
-        + (f"; {plan.no_vectors}" if any(KIND_RULES[kind].vectors for kind in kinds) else "")
-        for name, plan in config.plans.items()
-        if not plan.kinds & kinds
-    ]
+    kinds = sorted({task.kind for task in config.tasks.values()})
+    problems = []
+    for name, plan in config.plans.items():
+        if not plan.kinds & set(kinds):
+            reasons = dict.fromkeys(filter(None, map(plan.why_not_on, kinds)))
+            said = f"method {plan.method} works on tasks of kind {', '.join(sorted(plan.kinds))}"
+            problems.append("; ".join([f"plans.{name}: {said}", f"the tasks here are of kind {', '.join(kinds)}", *reasons]))
+    return problems
 
 
 def _analyses_of_nothing(config: Config) -> list[str]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from espalier.config.blocks import Block, Commit, HubId, Many, Sha256, short_yaml
-from espalier.config.families import ENCODERS, STRUCTURED
-from espalier.config.kinds import FINE_TUNED, Kind
+from espalier.config.families import ENCODERS, HEADED
+from espalier.config.kinds import FINE_TUNED, KIND_RULES, Kind
 from espalier.config.starts import Start
 from espalier.config.targets import Target, TargetKind, check_path, target_key, target_kind
 from espalier.config.teacher_outputs import Reads
@@ -170,6 +170,10 @@ class Plan(Training):
     """Kinds of task that the method can work on."""
     no_vectors: ClassVar[str] = "it trains on labels, which rows of this kind do not have"
     """Why the method does not work on tasks of kind embedding, where it does not."""
+    no_text: ClassVar[str] = "it trains on labels, which texts do not have"
+    """Why the method does not work on tasks of kind text, where it does not."""
+    no_labels: ClassVar[str] = ""
+    """Why the method does not work on some kinds of task whose rows have labels, where it does not."""
     rule: ClassVar[Literal["compress", "specialise", "adopt"]] = "compress"
     """Rule of the workflow that runs a stage."""
     removes: ClassVar[Removal] = "weights"
@@ -213,10 +217,20 @@ class Plan(Training):
         """Whether the method knows how to reach this kind of target."""
         return target_kind(target) in cls.target_kinds
 
+    @classmethod
+    def why_not_on(cls, kind: Kind) -> str | None:
+        """Why the method does not work on a kind of task; None where it does."""
+        if kind in cls.kinds:
+            return None
+        rules = KIND_RULES[kind]
+        if rules.vectors:
+            return cls.no_vectors
+        return cls.no_labels if rules.labelled else cls.no_text
+
     @property
     def families(self) -> tuple[str, ...]:
         """Model types of the bases that the method works on."""
-        return STRUCTURED if self.removes == "structure" else ENCODERS
+        return HEADED if self.removes == "structure" else ENCODERS
 
     @property
     def keeps_layers_alike(self) -> bool:

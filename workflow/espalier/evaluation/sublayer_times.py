@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from espalier.evaluation.cost import eager_runner, full_batch, latencies_ms, timed_precision
-from espalier.models.modeling_espalier import Shape, compact_config
+from espalier.models.modeling_espalier import Shape, compact_config, whole_heads
 from espalier.provenance.job_records import package_versions
 from espalier.pruning.latency import Curve, LatencyTable
 from espalier.pruning.parts import prunable_shape
@@ -53,7 +53,8 @@ def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device
     shape = prunable_shape(config)
     depth = len(shape.layers)
     heads, units = shape.layers[0]
-    head_counts = range(1, heads + 1)
+    # a family whose layers keep all of their heads has nothing in between
+    head_counts = [heads] if whole_heads(config) else range(1, heads + 1)
     unit_counts = ffn_widths(units)
     layers: list[Layer] = [(0, 0), (heads, units)]
     layers += [(count, 0) for count in head_counts] + [(0, count) for count in unit_counts]

@@ -14,15 +14,17 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from espalier.config.methods.structured import SmallDensePlan
+from espalier.config.methods.structured import GateKind, SmallDensePlan
 from espalier.losses.layer_matching import evenly_spaced
 from espalier.methods.logit_distillation import LogitDistillation
 from espalier.methods.refitting import Refitting
+from espalier.models.modeling_espalier import whole_heads
 from espalier.pruning.budget import SizeBudget
 from espalier.pruning.equal_layers import equal_shape, with_narrow_head
 from espalier.pruning.masks import Masks
 from espalier.pruning.parts import HIDDEN, full_masks, heads_of, part_counts, prunable_shape, sizes, units_of, within
 from espalier.pruning.shrink import shrink
+from espalier.runtime.errors import UserError
 
 
 class SmallDense(Refitting, LogitDistillation):
@@ -34,7 +36,7 @@ class SmallDense(Refitting, LogitDistillation):
     def cut(self, student: PreTrainedModel, masks: Masks | None) -> PreTrainedModel:
         """The small student, with the weights that it keeps."""
         before = full_masks(prunable_shape(student.config)) if masks is None else masks
-        chosen = self._choose(SizeBudget.of(student, before, self.stage.target))
+        chosen = self._choose(SizeBudget.of(student, before, self.stage.target), whole_heads(student.config) > 0)
 
         # Masks are over the model that the path began with, the cut is in the student that came.
         self.kept = within(before, chosen)
@@ -52,26 +54,37 @@ class SmallDense(Refitting, LogitDistillation):
         """Hidden dimensions that were kept."""
         return self.kept[HIDDEN]
 
-    def _choose(self, budget: SizeBudget) -> Masks:
-        """Heads and units at random; their numbers differ by at most one between layers."""
+    def _choose(self, budget: SizeBudget, whole: bool) -> Masks:
+        """Heads and units at random; their numbers differ by at most one between layers.
+
+        Args:
+            budget: the size.
+            whole: whether a layer keeps all of its heads, as some families need it.
+        """
         if self.settings.layers == "equal":
-            return self._choose_equal(budget)
+            return self._choose_equal(budget, ("units",) if whole else ("heads", "units", "hidden"))
 
         shape = budget.shape
         layers = [index for index, sizes in enumerate(shape.layers) if sizes != (0, 0)]
 
         # Weights of heads and units are counted for each hidden dimension, of which all stay.
         weights = budget.dense * (1.0 - budget.target) / shape.hidden
-        whole = _weights_of(layers, budget)
+        there = _weights_of(layers, budget)
         if self.settings.kind == "layers":
             # A hair less, so that a whole number of layers is not rounded up.
-            count = max(1, math.ceil(weights / whole * len(layers) - 1e-9))
+            count = max(1, math.ceil(weights / there * len(layers) - 1e-9))
             layers = [layers[place] for place in evenly_spaced(len(layers), count)]
-            whole = _weights_of(layers, budget)
+            there = _weights_of(layers, budget)
 
         # The same share of heads as of all weights; units, which are small, make up the rest.
-        heads = round(weights / whole * sum(shape.layers[index][0] for index in layers))
+        heads = sum(shape.layers[index][0] for index in layers)
+        heads = heads if whole else round(weights / there * heads)
         units = round((weights - heads * budget.head_weights) / budget.unit_weights)
+        if units < 0:
+            raise UserError(
+                f"target {100 * budget.target:.4g} % is out of reach of method small-dense: {len(layers)} layers keep all of "
+                "their heads in this family, which are more; choose another target"
+            )
 
         masks = {name: torch.zeros_like(mask) for name, mask in full_masks(shape).items()}
         masks["hidden"][:] = True
@@ -79,9 +92,9 @@ class SmallDense(Refitting, LogitDistillation):
         self._spread(masks, units_of, units, {index: shape.layers[index][1] for index in layers})
         return masks
 
-    def _choose_equal(self, budget: SizeBudget) -> Masks:
+    def _choose_equal(self, budget: SizeBudget, kinds: tuple[GateKind, ...]) -> Masks:
         """Equally many heads and units of every layer at random, and hidden dimensions as many as the heads have."""
-        shape = equal_shape(budget, ("heads", "units", "hidden"))
+        shape = equal_shape(budget, kinds)
         masks = {name: torch.zeros_like(mask) for name, mask in full_masks(budget.shape).items()}
         for name, count in sizes(shape).items():
             masks[name][torch.randperm(len(masks[name]), generator=self.generator)[:count]] = True

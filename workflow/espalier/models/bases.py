@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from espalier.config.data import VOCABULARIES, WEIGHTS, WEIGHTS_INDEX, Base, HubBase, LocalBase, PackageBase
-from espalier.config.families import BaseUses, family_problems, own_code
+from espalier.config.families import BaseUses, families_with, family_problems, own_code
 from espalier.config.kinds import KIND_RULES
 from espalier.models.encoder import prunable_weights
 from espalier.models.files import encoder_problem
@@ -291,7 +291,9 @@ def _without_weights(alone: Path, place: Path) -> tuple[PreTrainedModel, dict[st
 
 def _try_heads(config: PreTrainedConfig) -> None:
     """Build the models of all kinds of task, without weights: heads have settings of their own."""
-    for rules in KIND_RULES.values():
+    # planning and `read_config` say which kinds a family has no head for
+    of_this_family = [rules for rules in KIND_RULES.values() if config.model_type in families_with(rules.auto_class)]
+    for rules in of_this_family:
         own = copy.deepcopy(config)
         for name, value in rules.head(["a", "b"]).items():
             setattr(own, name, value)

@@ -54,7 +54,7 @@ def embedding_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
         words = model.get_input_embeddings()
         modules = [module for module in model.modules() if words in module.children()]
     else:
-        paths = (*family.embeddings, *family.projections, *family.embedding_norms)
-        modules = [module for path in paths if (module := find(model.base_model, path)) is not None]
+        paths = (*family.embeddings, *family.projections, *family.embedding_norms, family.head_table)
+        modules = [module for path in filter(None, paths) if (module := find(model.base_model, path)) is not None]
 
     return [parameter for module in modules for parameter in module.parameters()]

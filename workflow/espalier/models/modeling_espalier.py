@@ -77,7 +77,7 @@ class Family:
     attention: str  # the module that splits the heads
     to_heads: tuple[str, ...]  # matrices whose rows belong to heads
     from_heads: str  # the matrix whose columns belong to heads
-    ffn_in: str  # the matrix whose rows belong to FFN units
+    ffn_in: tuple[str, ...]  # matrices whose rows belong to FFN units
     ffn_out: str  # the matrix whose columns belong to FFN units
     norms: tuple[str, str]  # LayerNorms of the attention sublayer and of the FFN sublayer
     refresh: tuple[str, ...]  # attributes of `attention` that depend on the number of heads; `head_sizes` gives their values
@@ -95,6 +95,7 @@ class Family:
     units: str = "intermediate_size"  # key of the FFN width in the stock configuration
     forbidden: tuple[str, ...] = ()  # modules that this table does not cover; a model that has one is refused
     paired: tuple[tuple[str, str], ...] = ()  # the first is covered only beside the second
+    head_table: str = ""  # table with a column for each head that all layers share: a layer keeps all of its heads or none
 
     @property
     def config(self) -> type[PreTrainedConfig]:
@@ -107,12 +108,22 @@ def _bert(stem: str, pooled: tuple[str, ...], **changes) -> Family:
         "attention": "attention.self",
         "to_heads": ("attention.self.query", "attention.self.key", "attention.self.value"),
         "from_heads": "attention.output.dense",
-        "ffn_in": "intermediate.dense",
+        "ffn_in": ("intermediate.dense",),
         "ffn_out": "output.dense",
         "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
         "refresh": ("num_attention_heads", "attention_head_size", "all_head_size", "scaling"),
     }
     return Family(stem=stem, pooled=pooled, **(layer | changes))
+
+
+def _rotary(stem: str, prefix: str) -> Family:
+    """Encoders with rotated positions and a gated FFN, in the names of Llama's modules."""
+    return Family(
+        stem=stem, layers="layers", attention="self_attn", to_heads=tuple(f"self_attn.{name}_proj" for name in "qkv"),
+        from_heads="self_attn.o_proj", ffn_in=("mlp.gate_proj", "mlp.up_proj"), ffn_out="mlp.down_proj",
+        norms=("post_attention_layernorm", "post_mlp_layernorm"), refresh=("head_dim", "scaling"),
+        pooled=(f"{prefix}.pooler.dense", "classifier"),
+    )  # fmt: skip
 
 
 _DENSE_HEAD = ("classifier.dense", "classifier.out_proj")
@@ -134,16 +145,23 @@ FAMILIES = {
     "distilbert": Family(
         stem="DistilBert", layers="transformer.layer", units="hidden_dim",
         attention="attention", to_heads=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
-        from_heads="attention.out_lin", ffn_in="ffn.lin1", ffn_out="ffn.lin2", norms=("sa_layer_norm", "output_layer_norm"),
+        from_heads="attention.out_lin", ffn_in=("ffn.lin1",), ffn_out="ffn.lin2", norms=("sa_layer_norm", "output_layer_norm"),
         refresh=("n_heads", "attention_head_size", "dim", "scaling"), pooled=("pre_classifier", "classifier"),
     ),
     "modernbert": Family(
         stem="ModernBert", layers="layers", pre_norm=True, movable=False,
         attention="attn", to_heads=("attn.Wqkv",), head_blocks=3, from_heads="attn.Wo",
-        ffn_in="mlp.Wi", ffn_blocks=2, ffn_out="mlp.Wo", norms=("attn_norm", "mlp_norm"),
+        ffn_in=("mlp.Wi",), ffn_blocks=2, ffn_out="mlp.Wo", norms=("attn_norm", "mlp_norm"),
         refresh=("head_dim",), pooled=("head.dense", "head.norm", "classifier"),
         embeddings=("embeddings.tok_embeddings",), embedding_norms=("embeddings.norm",), final_norms=("final_norm",),
     ),
+    "mpnet": _bert(
+        "MPNet", _DENSE_HEAD, attention="attention.attn", to_heads=tuple(f"attention.attn.{name}" for name in "qkv"),
+        from_heads="attention.attn.o", norms=("attention.LayerNorm", "output.LayerNorm"), dispatches=False,
+        refresh=("num_attention_heads", "attention_head_size", "all_head_size"), head_table="encoder.relative_attention_bias",
+    ),
+    "nomic_bert": _rotary("NomicBert", "nomic_bert"),
+    "gte": _rotary("Gte", "gte"),
 }
 # fmt: on
 
@@ -188,9 +206,21 @@ def shape_of(config: PreTrainedConfig) -> Shape:
     return Shape(config.hidden_size, head_dim, getattr(config, "pooled_size", config.hidden_size), tuple(layers))
 
 
+def whole_heads(config: PreTrainedConfig) -> int:
+    """Heads of every layer that has attention, where a layer keeps all of its heads or none; 0 where each may go alone."""
+    return config.num_attention_heads if family_of(config).head_table else 0
+
+
 def compact_config(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
-    """The configuration of a model of the same family with another shape."""
+    """The configuration of a model of the same family with another shape.
+
+    Raises:
+        ValueError: a layer has lost some of its heads, in a family whose layers keep all or none.
+    """
     family = family_of(config)
+    if (whole := whole_heads(config)) and not {heads for heads, _ in shape.layers} <= {0, whole}:
+        raise ValueError(f"layers of {family.stem} models share {family.head_table}, so each keeps its {whole} heads or none")
+
     layers = {}
     for index, (heads, ffn) in enumerate(shape.layers):
         # under the family's own name of the FFN width, because stock configurations refuse keys that they do not know
@@ -232,6 +262,8 @@ def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
     result.num_hidden_layers = sum(layer != (0, 0) for layer in shape.layers)
     result.num_attention_heads = heads
     setattr(result, family.units, ffn)
+    if hasattr(result, "head_dim"):
+        result.head_dim = shape.head_dim  # such a configuration has worked it out from the number of heads before
     return result
 
 
@@ -253,6 +285,9 @@ class _Compact:
         super().__init__(plain)
 
         check_covered(self.base_model, family)
+        if whole := whole_heads(config):
+            old = find(self.base_model, family.head_table)
+            _replace(self.base_model, family.head_table, nn.Embedding(old.num_embeddings, whole, dtype=old.weight.dtype))
         for layer, (heads, units) in zip(find(self.base_model, family.layers), shape.layers, strict=True):
             _resize_attention(layer, family, heads, shape)
             _resize_ffn(layer, family, units, shape.hidden)
@@ -306,10 +341,11 @@ def head_sizes(heads: int, head_dim: int) -> dict[str, int | float]:
 
 def _resize_ffn(layer: nn.Module, family: Family, units: int, hidden: int) -> None:
     if not units:
-        _remove(layer, family.ffn_in.rpartition(".")[0], _Nothing, family.ffn_out, family.norms[1])
+        _remove(layer, family.ffn_in[0].rpartition(".")[0], _Nothing, family.ffn_out, family.norms[1])
         return
 
-    _linear(layer, family.ffn_in, hidden, family.ffn_blocks * units)
+    for path in family.ffn_in:
+        _linear(layer, path, hidden, family.ffn_blocks * units)
     _linear(layer, family.ffn_out, units, hidden)
 
 
@@ -375,7 +411,8 @@ def _register(model_type: str, family: Family) -> type[PreTrainedConfig]:
         _read_both(family.config, config)
 
     globals()[config.__name__] = config
-    for kind in KINDS_OF_MODEL:
+    # transformers has no model for spans of some families
+    for kind in (kind for kind in KINDS_OF_MODEL if hasattr(transformers, f"{family.stem}{kind}")):
         parents = (_Compact, getattr(transformers, f"{family.stem}{kind}"))
         model = type(f"{name}{kind}", parents, {"config_class": config, "__module__": __name__})
         globals()[model.__name__] = model

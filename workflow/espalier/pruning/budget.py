@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.models.classes import model_class
-from espalier.models.modeling_espalier import Shape, compact_config, family_of, find, shape_of
+from espalier.models.modeling_espalier import Shape, compact_config, family_of, find, shape_of, whole_heads
 from espalier.pruning.lagrangian import expected_counts, expected_size
 from espalier.pruning.latency import LatencyTarget, expected_latency
 from espalier.pruning.masks import Masks
@@ -75,7 +75,7 @@ class SizeBudget:
 
         # a = d_h (matrices that read + 1 that writes), 4 d_h for BERT; b = matrices that read + 1, 2 for BERT, 3 where gated.
         head_weights = float(shape.head_dim * (_matrices_that_read(model) * family.head_blocks + 1))
-        unit_weights = float(family.ffn_blocks + 1)
+        unit_weights = float(len(family.ffn_in) * family.ffn_blocks + 1)
 
         # M counts the model that the path began with, whose heads may have been wider.
         original = original_shape(masks, shape.head_dim)
@@ -89,9 +89,10 @@ def _matrices_that_read(model: PreTrainedModel) -> int:
     family = family_of(model.config)
     shape = shape_of(model.config)
 
-    # Where no layer has attention left, count in a model of the family that has one head in each layer.
+    # Where no layer has attention left, count in a model of the family that has one head in each layer, or all.
     if not any(heads for heads, _ in shape.layers):
-        config = compact_config(model.config, shape._replace(layers=((1, 0),) * len(shape.layers)))
+        layer = (whole_heads(model.config) or 1, 0)
+        config = compact_config(model.config, shape._replace(layers=(layer,) * len(shape.layers)))
         with torch.device("meta"):
             model = model_class(config)(config)
 

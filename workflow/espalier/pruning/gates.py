@@ -83,9 +83,11 @@ class Chosen(torch.autograd.Function):
 class GateState:
     """What the modules of one model read during a forward pass."""
 
-    def __init__(self, source: Callable[[], Parts], shape: Shape) -> None:
+    def __init__(self, source: Callable[[], Parts], shape: Shape, whole_heads: bool = False) -> None:
         self.source = source
         self.shape = shape
+        self.whole_heads = whole_heads
+        """Whether a layer keeps all of its heads or none: then attention is always computed whole."""
         self.values: Parts = {}
         """Gates of the forward pass that runs now."""
         self.present: dict[tuple[Sublayer, int], bool] = {}
@@ -124,7 +126,7 @@ class GateState:
         # Of a closed sublayer the least is computed that its modules can bear; its output is 0.
         wanted = int(parts.sum()) if present else 1
         wanted = -(-wanted // GRAIN[kind]) * GRAIN[kind]
-        if wanted > WORTH * size:
+        if wanted > WORTH * size or (self.whole_heads and kind == "attention"):
             self.computed[kind, layer] = Computed(size)
             return
 
@@ -270,7 +272,7 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
     check_covered(base, family)
 
     layers = find(base, family.layers)
-    state = GateState(source, shape)
+    state = GateState(source, shape, whole_heads=bool(family.head_table))
     base.register_forward_pre_hook(lambda module, inputs: _refresh(state, family, layers))
 
     for index, (layer, (heads, units)) in enumerate(zip(layers, shape.layers, strict=True)):
@@ -279,7 +281,8 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
                 _gate_linear(layer, path, state, ("attention", index), family.head_blocks, shape.head_dim)
             _gate_linear(layer, family.from_heads, state, ("attention", index), 1, shape.head_dim, writes=True)
         if units:
-            _gate_linear(layer, family.ffn_in, state, ("ffn", index), family.ffn_blocks, 1)
+            for path in family.ffn_in:
+                _gate_linear(layer, path, state, ("ffn", index), family.ffn_blocks, 1)
             _gate_linear(layer, family.ffn_out, state, ("ffn", index), 1, 1, writes=True)
 
         # In a pre-norm family the LayerNorm comes before the sublayer, off the residual path: it need not be skipped.

@@ -55,7 +55,7 @@ def _axes(
         unit_rows = in_blocks(kept[units_of(index)], family.ffn_blocks, units)
 
         # Matrices that write heads or units lose rows and entries of the bias.
-        rows = dict.fromkeys(family.to_heads, head_rows) | {family.ffn_in: unit_rows}
+        rows = dict.fromkeys(family.to_heads, head_rows) | dict.fromkeys(family.ffn_in, unit_rows)
         for path, indices in rows.items():
             axes[f"{place}.{path}.weight"] = {0: indices}
             axes[f"{place}.{path}.bias"] = {0: indices}

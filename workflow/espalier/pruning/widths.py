@@ -181,7 +181,7 @@ def axes_of(model: PreTrainedModel) -> Axes:
 def _inner(model: PreTrainedModel, family: Family) -> Axes:
     """Axes that lie inside the sublayers."""
     query, key, value = family.to_heads
-    writing = {query: queries_of, key: queries_of, value: values_of, family.ffn_in: units_of}
+    writing = {query: queries_of, key: queries_of, value: values_of, family.ffn_in[0]: units_of}
     reading = {family.from_heads: values_of, family.ffn_out: units_of}
 
     axes: Axes = {}

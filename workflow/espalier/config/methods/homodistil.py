@@ -22,6 +22,7 @@ class HomodistilPlan(Plan):
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"text"})
     no_vectors: ClassVar[str] = "its students learn to guess masked words under a teacher that guesses them"
+    no_labels: ClassVar[str] = "its students learn to guess masked words; method specialise fine-tunes them then"
     method: Literal["homodistil"]
     removes: ClassVar[Removal] = "structure"
     start: TextStart = "teacher"

@@ -23,6 +23,7 @@ class ReadyMadePlan(Plan):
     no_vectors: ClassVar[str] = (
         "another base has vectors of another space; compare its own scores, as a base that is compressed"
     )
+    no_labels: ClassVar[str] = "the tokenizer of another base cuts such texts into other rows than the teacher's"
     rule: ClassVar[Literal["compress", "specialise", "adopt"]] = "adopt"
     removes: ClassVar[Removal] = "nothing"
     base: Name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from espalier.config.families import NARROWED
 from espalier.config.starts import Source
 from espalier.config.teacher_outputs import Reads
 from espalier.config.training import Fraction, Plan, Positive, Recover, Removal
@@ -29,6 +30,11 @@ class SpecialisePlan(Plan):
     without distillation]"""
     temperature: Positive = 2.0
     """Divides the logits of teacher and student in the distillation term; higher is softer. [common]"""
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Those of the plans on text that it starts from."""
+        return NARROWED
 
     @property
     def distils(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from espalier.config.blocks import Many
+from espalier.config.families import HEADED, STRUCTURED
 from espalier.config.kinds import LABELLED, Kind
 from espalier.config.methods.pruning import IterativePlan
 from espalier.config.pictures import HistoryColumn
@@ -121,6 +122,11 @@ class GatePlan(RefitPlan):
         return self.layers == "equal"
 
     @property
+    def families(self) -> tuple[str, ...]:
+        """Where heads have no gates, also families that keep all heads of a layer or none."""
+        return HEADED if "heads" in self.gates else STRUCTURED
+
+    @property
     def gated(self) -> tuple[GateKind, ...]:
         """Parts that have gates: with equal layers no sublayer goes as a whole."""
         whole = ("attention", "ffn") if self.layers == "equal" else ()
@@ -227,6 +233,11 @@ class HeadsPlan(IterativePlan, RefitPlan):
         """As the settings say."""
         return self.layers == "equal"
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Where no head goes, also families that keep all heads of a layer or none."""
+        return HEADED if "heads" in self.parts_to_prune else STRUCTURED
+
     def begins_dense(self, *, first_stage: bool) -> bool:
         """Every stage begins with its dense epochs."""
         return True
@@ -262,6 +273,11 @@ class SmallDensePlan(RefitPlan):
     def keeps_layers_alike(self) -> bool:
         """As the settings say."""
         return self.layers == "equal"
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Also families that keep all heads of a layer or none: units then make up the size."""
+        return STRUCTURED
 
     def parts(self, *, first_stage: bool) -> list[float]:
         """One part."""

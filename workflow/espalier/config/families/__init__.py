@@ -11,20 +11,66 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-STRUCTURED = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta-v2", "distilbert", "modernbert")
-"""Families whose heads, FFN units and hidden dimensions can be removed: those of models/modeling_espalier.py."""
-RECORDABLE = tuple(family for family in STRUCTURED if family != "deberta-v2")
+STRUCTURED = (
+    *("bert", "roberta", "xlm-roberta", "camembert", "electra", "deberta-v2", "distilbert", "modernbert"),
+    *("mpnet", "nomic_bert", "gte"),
+)
+"""Families whose FFN units, hidden dimensions and sublayers can be removed: those of models/modeling_espalier.py."""
+HEADED = tuple(family for family in STRUCTURED if family != "mpnet")
+"""Families of which single heads can be removed, too."""
+RECORDABLE = tuple(family for family in STRUCTURED if family not in ("deberta-v2", "mpnet"))
 """Families whose attention can be recorded, because transformers looks it up by name."""
 NARROWED = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Families whose widths can be narrowed: no rotation, no stacked matrices, no relative positions."""
 ENCODERS = (
     *STRUCTURED,
-    *("mpnet", "deberta", "ernie", "roformer", "rembert", "data2vec-text", "megatron-bert", "mobilebert", "convbert"),
-    *("xlm-roberta-xl", "roberta-prelayernorm"),
+    *("deberta", "ernie", "roformer", "rembert", "data2vec-text", "megatron-bert", "mobilebert", "convbert"),
+    *("xlm-roberta-xl", "roberta-prelayernorm", "eurobert"),
 )
 """Families that can be fine-tuned, whose single weights can be removed, and that can be exported."""
+WITHOUT_HEAD = {"AutoModelForQuestionAnswering": ("nomic_bert", "gte", "eurobert")}
+"""Auto class of transformers → families that it has no model of."""
+ASKED_FOR = {
+    "new": "the code of such a model comes with it, and none is ever run; transformers' own class of these encoders is gte",
+    "albert": "all its layers are one, so no layer can differ from another",
+}
+"""Family that people ask for → why it is none of ENCODERS."""
 BaseUses = Mapping[str, tuple[str, ...]]
 """What is to be done with a base, such as `method cofi` → the families with which it can be done."""
+
+_NO_TABLE = "no table says where its heads and FFN units lie (models/modeling_espalier.py)"
+_NOT_DESCRIBED = {
+    "eurobert": "its norms are RMSNorms, over which no hidden dimension can be gated, and its heads may share keys and values",
+}
+"""Family outside STRUCTURED → why it has no table, where that is known."""
+_RECORDED_BY_NAME = "transformers does not look its attention up by name, so no map can be recorded"
+_ROTATED = "it rotates the dimensions of a head in pairs, so no single one can go"
+_WHY_NOT: dict[tuple[str, ...], dict[str, str]] = {
+    HEADED: {
+        "mpnet": "all its layers share one table of position biases with a column for each head, so no layer can lose a head; "
+        "plans that leave heads alone can: docs/families.md",
+    },
+    RECORDABLE: {"deberta-v2": _RECORDED_BY_NAME, "mpnet": _RECORDED_BY_NAME},
+    NARROWED: {
+        "deberta-v2": "its relative positions have matrices of their own, as wide as a head",
+        "mpnet": "transformers does not look its attention up by name, so no scores can be compared",
+        **dict.fromkeys(("modernbert", "nomic_bert", "gte"), _ROTATED),
+    },
+}
+"""Families with which something can be done → other families → why not, where more is known than that no table has them."""
+
+
+def why_not(family: str, families: tuple[str, ...]) -> str:
+    """Why a family is not among those with which something can be done."""
+    for auto_class, lacking in WITHOUT_HEAD.items():
+        if family in lacking and families == families_with(auto_class):
+            return f"transformers has no {auto_class} of it"
+    return _WHY_NOT.get(families, {}).get(family) or _NOT_DESCRIBED.get(family, _NO_TABLE)
+
+
+def families_with(auto_class: str) -> tuple[str, ...]:
+    """Families of which an Auto class of transformers has a model."""
+    return tuple(family for family in ENCODERS if family not in WITHOUT_HEAD.get(auto_class, ()))
 
 
 def family_name(model: Mapping[str, Any]) -> str:
@@ -56,13 +102,15 @@ def family_problems(place: str, model: Mapping[str, Any], needs: BaseUses) -> li
 
 
 def _not_supported(place: str, family: str, names: tuple[str, ...], supported: tuple[str, ...]) -> str:
-    return f"{place}: {_listed(names)} cannot work on model type {family!r}; supported: {', '.join(supported)}"
+    said = f"{place}: {_listed(names)} cannot work on model type {family!r}; supported: {', '.join(supported)}"
+    reason = why_not(family, supported) if family in ENCODERS else ASKED_FOR.get(family)
+    return said + (f"; reason: {reason}" if reason else "")
 
 
 def _parts_in_the_way(model: Mapping[str, Any], needs: BaseUses) -> Iterator[str]:
     """Parts that some models of a supported family have, and that some methods cannot prune around."""
     family = family_name(model)
-    structured = tuple(what for what, families in needs.items() if families in (STRUCTURED, NARROWED))
+    structured = tuple(what for what, families in needs.items() if families in (STRUCTURED, HEADED, NARROWED))
     narrowed = tuple(what for what, families in needs.items() if families == NARROWED)
 
     if structured and family == "deberta-v2" and model.get("conv_kernel_size"):
