@@ -16,7 +16,7 @@ Symbols ↔ names
 What is gone is zero in the student until `shrink` cuts it away. Masks never open again. Ours: `head_rows: equal`; heads and
 sublayers without any dimension are left out, LayerNorm included; the size is met to half a dimension; scores are compared by
 weight where families have unequal numbers of weights.
-Left out: factorising the embeddings, which is a step after export here (`embeddings` in the block `deploy`).
+Left out: factorising the embeddings, which is a step after export here (`factorise` in the block `deploy`).
 """
 
 from __future__ import annotations

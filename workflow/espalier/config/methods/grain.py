@@ -16,8 +16,8 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class GrainPlan(Plan):
-    """Remove single dimensions of attention heads, and FFN units, by the gradient of the prediction term alone, while the student
-    is distilled (GRAIN: Yang et al. 2023, arXiv 2212.07634; docs/methods/grain.md)."""
+    """Remove single dimensions of attention heads, and FFN units, by the gradient of the prediction term alone, while the
+    student is distilled (GRAIN: Yang et al. 2023, arXiv 2212.07634; docs/methods/grain.md)."""
 
     method: Literal["grain"]
     kinds: ClassVar[frozenset[Kind]] = frozenset(LABELLED)
@@ -35,8 +35,9 @@ class GrainPlan(Plan):
     """Training after a stage. A stage trains on after its last removal already, so none is needed. [paper]"""
     head_rows: Literal["equal", "unequal"] = "equal"
     """How many dimensions the heads of a layer lose. equal: all the same number, of queries as of values, so that attention
-    stays one call of small heads. unequal: every head its own, as the ranking says; attention sees heads as wide as the widest of
-    the layer, with zeros in the place of what is gone, and matrices keep what is left alone. [ours: unequal in the paper]"""
+    stays one call of small heads. unequal: every head its own, as the ranking says; attention sees heads as wide as the widest
+    of the layer, with zeros in the place of what is gone, and matrices keep what is left alone. [ours: unequal in the
+    paper]"""
     prune_start: Fraction = 0.2
     """Part of the stage that passes before removal begins, in which importance is gathered; at least one step, and less than
     prune_end. [fraction; paper]"""
