@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -141,7 +142,7 @@ def test_what_is_gone_stays_gone_and_the_size_is_met(harness, heads, head_rows):
 
     method.before_step = watched
     loop.run()
-    assert all(not (after & ~before).any() for before, after in zip(seen, seen[1:], strict=False))
+    assert all(not (after & ~before).any() for before, after in pairwise(seen))
     assert bool(seen[method.first].all()) and not bool(seen[method.first + 1].all())
     assert method.sparsity == pytest.approx(0.7, abs=32 * 2 / 2 / method.table.dense + 1e-6)
 
@@ -231,7 +232,7 @@ def test_masks_over_parts_and_over_widths_are_taken_over(harness):
 
 def test_what_cannot_be_is_refused(harness):
     for latency in ({"latency_ms": 5.0}, {"speedup": 2.0}):
-        with pytest.raises(ValidationError, match="method grain cannot aim at .*; allowed: parameters, sparsity"):
+        with pytest.raises(ValidationError, match=r"method grain cannot aim at .*; allowed: parameters, sparsity"):
             plan_of(path=[latency])
     with pytest.raises(ValidationError, match=r"prune_start 0\.5 must be below prune_end 0\.4"):
         plan_of(prune_start=0.5, prune_end=0.4)
