@@ -113,6 +113,8 @@ class Grain(Method):
     def _first_and_last(self) -> tuple[int, int]:
         """Steps between which sparsity rises: the first removal comes after the first of them, the last before the second."""
         steps = self.stage.steps
+
+        # One step at least comes after the last removal, too.
         last = max(2, min(round(self.settings.prune_end * steps), steps - 1))
         if steps <= last:
             raise UserError(f"too short to prune in: {steps} steps; needed: at least {last + 1}; raise epochs")
@@ -128,6 +130,8 @@ class Grain(Method):
         """Gates of a forward pass, 0 for heads and units that are wholly gone; what is whole, and unlike heads, have none."""
         dtype, shape = self.student.dtype, self.table.shape
         masks = self.table.masks(self.kept)
+
+        # Dimensions are zeros in the weights already. Gates leave out what is empty, its bias and LayerNorm too.
         there: dict[str, Tensor] = {"attention": torch.ones(len(shape.layers))}
         for layer, (heads, _) in enumerate(shape.layers):
             there[units_of(layer)] = masks[units_of(layer)]
@@ -145,6 +149,7 @@ class Grain(Method):
     def before_step(self, step: int) -> None:
         """Remove what the schedule asks for."""
         if self.first < step <= self.last:
+            # The order is over what is left, so masks nest.
             self.kept = kept_at(self._places(), self.table, self._target(step))
             self.masks = self._on_device()
             set_to_zero(self.matrices, self.masks, self.optimizer)
@@ -162,6 +167,7 @@ class Grain(Method):
         """The order in which dimensions and units go."""
         if not bool(self.importance.isfinite().all()):
             raise UserError("training diverged: importance is not finite; lower learning_rate")
+        # IS tanh(D / alpha), then by weight.
         scores = regularised(self.importance, self.table, self.kept, self.settings.regularisation)
         order = equal_order if self.settings.head_rows == "equal" else free_order
         return order(scores, self.table, self.kept)
@@ -178,6 +184,8 @@ class Grain(Method):
         """
         options: dict[str, Any] = {"temperature": self.settings.temperature, "kind": self.stage.kind}
         terms = {"prediction": soft_label_loss(student.logits, teacher.logits, **options)}
+
+        # Before the hidden term exists: its gradient has no part in importance.
         if self._gathers(step) and self.settings.separate_gradients and terms["prediction"].requires_grad:
             self._gather(terms["prediction"], self.counts(batch)["prediction"])
 
@@ -215,6 +223,8 @@ class Grain(Method):
     def _hidden_loss(self, batch: Batch, student: Outputs, teacher: Outputs) -> Float[Tensor, ""]:
         """Sum over layers of the mean squared difference of the mapped outputs from the teacher's."""
         weight, bias, terms = self.map.weight, self.map.bias, []
+
+        # Both have as many layers: a layer without sublayers passes on what it reads.
         for own, other in zip(student.hidden_states, teacher.hidden_states, strict=True):
             mapped = F.linear(own, weight.to(own.dtype), bias.to(own.dtype))
             terms.append(distance(mapped, other, batch.attention_mask))

@@ -203,7 +203,7 @@ def shape_of(config: PreTrainedConfig) -> Shape:
         ffn = 0 if FFN in skip else getattr(layer, units)
         layers.append((heads, ffn))
 
-    rows = tuple(each and HeadRows(each[0], *map(tuple, each[1:])) for each in getattr(config, ROWS, None) or ())
+    rows = tuple(entry and HeadRows(entry[0], *map(tuple, entry[1:])) for entry in getattr(config, ROWS, None) or ())
     return Shape(config.hidden_size, head_dim, getattr(config, "pooled_size", config.hidden_size), tuple(layers), rows)
 
 
@@ -272,7 +272,7 @@ class _Compact:
         super().__init__(plain)
 
         check_covered(self.base_model, family)
-        for index, layer in enumerate(find(self.base_model, family.layers)):
+        for index, layer in zip(range(len(shape.layers)), find(self.base_model, family.layers), strict=True):
             _resize_attention(layer, family, index, shape)
             _resize_ffn(layer, family, shape.layers[index][1], shape.hidden)
         _resize_head(self, family, shape)
@@ -309,7 +309,7 @@ def _resize_attention(layer: nn.Module, family: Family, index: int, shape: Shape
 
     size, queries, values = shape.heads_in(index)
     for number, path in enumerate(family.to_heads):
-        flags = "".join("".join(each) for each in blocks_of(family, number, queries, values))
+        flags = "".join("".join(block) for block in blocks_of(family, number, queries, values))
         _linear(layer, path, shape.hidden, flags.count("1"))
         if "0" in flags and (module := find(layer, path)) is not None:
             # dimensions that there are stand one after another; the others read the place behind the last one

@@ -175,19 +175,21 @@ def _masked_rows(shape: Shape, masks: Masks, layer: int, rotary: bool) -> HeadRo
     """Dimensions that a layer's heads have left; None where all heads that are left are whole, or none is."""
     size, *before = shape.heads_in(layer)
     left: list[list[str]] = []
-    for name, flags in zip((queries_of(layer), values_of(layer)), before, strict=True):
-        kept = iter(masks[name].tolist() if name in masks else [True] * sum(each.count("1") for each in flags))
-        # a dimension that was missing is so still
-        now = ["".join("01"[flag == "1" and next(kept)] for flag in each) for each in flags]
-        left.append([each for each, stays in zip(now, masks[heads_of(layer)].tolist(), strict=True) if stays])
+    for name, heads in zip((queries_of(layer), values_of(layer)), before, strict=True):
+        # Masks are over the dimensions that there are, head by head; one that was missing is so still.
+        kept = iter(masks[name].tolist() if name in masks else [True] * "".join(heads).count("1"))
+        now = ["".join("01"[flag == "1" and next(kept)] for flag in flags) for flags in heads]
+        left.append([flags for flags, stays in zip(now, masks[heads_of(layer)].tolist(), strict=True) if stays])
 
-    if not rotary:
-        # the order of dimensions makes no difference to a product of queries and keys, nor to one with the output matrix
-        size = max((each.count("1") for flags in left for each in flags), default=0)
-        left = [[("1" * each.count("1")).ljust(size, "0") for each in flags] for flags in left]
     if not left[0]:
         return None
-    if any("0" in each for flags in left for each in flags):
+    if not rotary:
+        # The order of dimensions makes no difference to a product of queries and keys, nor to one with the output matrix.
+        size = max(flags.count("1") for heads in left for flags in heads)
+        left = [[("1" * flags.count("1")).ljust(size, "0") for flags in heads] for heads in left]
+
+    # Heads that lack nothing of what attention sees need no texts.
+    if any("0" in flags for heads in left for flags in heads):
         return HeadRows(size, *map(tuple, left))
     return None if size == shape.head_dim else HeadRows(size)
 

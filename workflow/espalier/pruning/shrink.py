@@ -13,7 +13,7 @@ from espalier.pruning.masks import Masks
 from espalier.pruning.parts import HIDDEN, heads_of, in_blocks, inner_of, masked_shape, queries_of, units_of, values_of
 
 SCALED = (0, 4)
-"""Of the matrices that heads read with, the numbers of those that make queries: of tokens and, in DeBERTa, of positions."""
+"""Numbers of the matrices that make queries, among those that heads read with: of tokens and, in DeBERTa, of positions."""
 
 
 @torch.no_grad()
@@ -74,18 +74,20 @@ def _axes(
 
 def _inner_kept(shape: Shape, layer: int, kept: dict[str, Int[Tensor, " _"]]) -> tuple[Int[Tensor, " _"], Int[Tensor, " _"]]:
     """Indices of the dimensions of a layer's queries and values that are kept, among those of all heads together."""
-    found = []
+    indices = []
     for name, flags in zip((queries_of(layer), values_of(layer)), shape.heads_in(layer)[1:], strict=True):
         # Where dimensions have no masks of their own, those of a head stay or go together.
-        heads = torch.cat([torch.full((each.count("1"),), head) for head, each in enumerate(flags)] or [torch.zeros(0)])
-        found.append(kept.get(name, torch.isin(heads, kept[heads_of(layer)].cpu()).nonzero().flatten()))
-    return found[0], found[1]
+        sizes = torch.tensor([dimensions.count("1") for dimensions in flags], dtype=torch.long)
+        heads = torch.arange(len(flags)).repeat_interleave(sizes)
+        indices.append(kept.get(name, torch.isin(heads, kept[heads_of(layer)].cpu()).nonzero().flatten()))
+    return indices[0], indices[1]
 
 
 def _head_rows(
     family: Family, number: int, shape: Shape, layer: int, queries: Int[Tensor, " _"], values: Int[Tensor, " _"]
 ) -> Int[Tensor, " _"]:
     """Indices of the rows that a matrix of heads keeps, whose blocks stand one after another."""
+    # Blocks of queries and of values may have unequal numbers of rows.
     sizes = blocks_of(family, number, *inner_of(shape, layer))
     rows = [
         indices + sum(sizes[:block]) for block, indices in enumerate(blocks_of(family, number, queries.cpu(), values.cpu()))
@@ -95,7 +97,8 @@ def _head_rows(
 
 def _keep_scores(small: PreTrainedModel, family: Family, before: Shape, after: Shape) -> None:
     """Scale queries where heads have become narrower: q k / sqrt(d) = (q sqrt(d' / d)) k / sqrt(d')."""
-    for index, layer in enumerate(find(small.base_model, family.layers)):
+    for index, layer in zip(range(len(after.layers)), find(small.base_model, family.layers), strict=True):
+        # d' is the size that attention will see, d the one that it has seen.
         factor = (after.heads_in(index).size / before.heads_in(index).size) ** 0.5
         if factor == 1.0 or not after.layers[index][0]:
             continue

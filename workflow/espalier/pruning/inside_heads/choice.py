@@ -62,11 +62,12 @@ def equal_order(scores: Float[Tensor, " rows"], table: RowTable, kept: Bool[Tens
     # A group for each rank inside the heads of a layer, and one for each unit.
     groups = torch.full_like(table.heads, GONE)
     count = 0
-    split_heads, split_kept, split_scores = (table.split(each) for each in (table.heads, kept, scores))
+    split_heads, split_kept, split_scores = (table.split(vector) for vector in (table.heads, kept, scores))
     split_groups = table.split(groups)
     for layer in range(len(table.shape.layers)):
         ranks = 0
         for name in (queries_of(layer), values_of(layer)):
+            # Ranks of queries and of values begin with the same group, so that one of each goes at a time.
             for head in split_heads[name].unique() if name in table.sizes else ():
                 there = (split_kept[name] & (split_heads[name] == head)).nonzero().flatten()
                 lowest_first = there[split_scores[name][there].argsort(stable=True)]
@@ -92,7 +93,7 @@ def check_alike(table: RowTable) -> None:
         UserError: heads of a layer have lost unequal numbers of dimensions.
     """
     for layer in range(len(table.shape.layers)):
-        counts = [each.count("1") for flags in table.shape.heads_in(layer)[1:] for each in flags]
+        counts = [flags.count("1") for heads in table.shape.heads_in(layer)[1:] for flags in heads]
         if len({*counts}) > 1:
             raise UserError(
                 f"head_rows: equal goes on from heads that are alike; those of layer {layer} of the model to start from have "
@@ -127,6 +128,7 @@ def kept_at(places: Int[Tensor, " rows"], table: RowTable, target: float) -> Boo
         else:
             high = middle - 1
 
+    # What is missing is less than the next place saves. Smaller ones behind it fill it up, while that brings the size nearer.
     kept, nearest = left(low), abs(table.saved(left(low)) - target)
     half = float(table.weights.min()) * table.shape.hidden / table.dense / 2
     for place in range(low, int(places.max()) + 1):

@@ -61,18 +61,20 @@ class RowTable:
         unit_weights = float(family.ffn_blocks + 1)
         costs = {"qk": query_weights, "vo": VALUE_WEIGHTS, "ffn": unit_weights}
 
+        # Names, sizes and heads in one order: queries, values and units of a layer, layer after layer.
         sizes: dict[str, int] = {}
         heads: list[Tensor] = []
         for layer, (_, units) in enumerate(shape.layers):
             before = sum(count for count, _ in shape.layers[:layer])
             for name, flags in zip((queries_of(layer), values_of(layer)), shape.heads_in(layer)[1:], strict=True):
-                sizes[name] = sum(each.count("1") for each in flags)
-                heads += [torch.full((each.count("1"),), before + head) for head, each in enumerate(flags)]
+                sizes[name] = "".join(flags).count("1")
+                heads += [torch.full((own.count("1"),), before + head) for head, own in enumerate(flags)]
             sizes[units_of(layer)] = units
             heads.append(torch.full((units,), -1))
 
         sizes = {name: size for name, size in sizes.items() if size}
         kinds = [name.rpartition(".")[2] for name, size in sizes.items() for _ in range(size)]
+        # M counts the model that the path began with, which masks have the size of.
         dense = sum(mask.numel() * costs.get(name.rpartition(".")[2], 0.0) for name, mask in masks.items())
         first = next(name for name in masks if name.endswith(".qk"))
         return cls(
@@ -101,6 +103,7 @@ class RowTable:
 
     def settled(self, kept: Bool[Tensor, " rows"]) -> Bool[Tensor, " rows"]:
         """Without queries of heads that have no values left: nothing reads what those attend to."""
+        # A head is there as long as it has a dimension of values.
         values = kept & ~self.are_queries
         return kept & (~self.are_queries | (self.left(values)[self.heads.clamp(min=0)] > 0))
 
