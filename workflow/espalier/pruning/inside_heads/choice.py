@@ -46,7 +46,16 @@ def free_order(scores: Float[Tensor, " rows"], table: RowTable, kept: Bool[Tenso
     Source: docs/methods/grain.md §2.2.
     Differs from the authors' code: scores are compared by weight, where rows of a family have unequal numbers of weights.
     """
-    ranked = (scores / table.weights).masked_fill(~kept, torch.inf).argsort(stable=True)
+    by_weight = (scores / table.weights).masked_fill(~kept, torch.inf)
+
+    # The strongest dimension of queries of each layer goes last, so that no matrix has no rows while there are values.
+    parts, there = table.split(by_weight), table.split(kept)
+    for layer in range(len(table.shape.layers)):
+        name = queries_of(layer)
+        if name in parts and bool(there[name].any()):
+            parts[name][parts[name].masked_fill(~there[name], -torch.inf).argmax()] = torch.inf
+
+    ranked = by_weight.argsort(stable=True)
     places = torch.empty_like(ranked).index_copy_(0, ranked, torch.arange(len(ranked)))
     return places.masked_fill(~kept, GONE)
 
