@@ -83,6 +83,17 @@ def test_second_order_removal_goes_on_from_narrow_and_from_cut_students_and_othe
     assert starts_from(layout, "later", "90") == "docs-library/seed42/obs/80"
 
 
+@pytest.mark.parametrize("method", ["cofi", "obs", "grain"])
+def test_what_was_pruned_without_training_is_a_start(small, method):
+    kprune = {"method": "kprune", "path": [0.6]}
+    later = {"method": method, "path": [0.8], "start": {"plan": "kprune", "at": 0.6}}
+    layout = study(small, kprune=kprune, later=later)
+    assert starts_from(layout, "later", "80") == "docs-library/seed42/kprune/60"
+    assert (spec_of(layout, "later", "80").new_head, spec_of(layout, "later", "80").before) == (False, 0.6)
+    with pytest.raises(ConfigError, match=r"got 0\.5, which is not beyond 0\.6, where plan kprune ends"):
+        study(small, kprune=kprune, later={**later, "path": [0.5]})
+
+
 @pytest.mark.parametrize("start", ["narrow", "tight"])
 def test_pruning_inside_heads_goes_on_from_narrow_and_from_cut_students(small, start):
     grain = {"method": "grain", "path": [0.8], "start": {"plan": start, "at": 0.5}}
