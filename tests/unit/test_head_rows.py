@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from transformers import BertModel
 
 from espalier.evaluation.cost import macs
 from espalier.models.classes import as_stock
@@ -81,6 +82,14 @@ def test_heads_that_go_as_a_whole_take_their_dimensions_with_them(double):
     less = shrink(small, parts)
     flags = shape_of(small.config).heads_in(1)
     assert inner_of(shape_of(less.config), 1)[1] == inner_of(shape_of(small.config), 1)[1] - flags.values[0].count("1")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_encoder_without_a_head_is_cut_too(double, way):
+    model = tiny.randomised(BertModel(tiny.encoder("bert").config))
+    masks = masks_for(model, way)
+    whole, small = (one(**tiny.padded_batch()).last_hidden_state for one in (masked(model, masks), shrink(model, masks)))
+    assert (whole - small).abs().max() <= 1e-9 * whole.abs().max()
 
 
 def test_rows_of_alike_heads_are_ordinary_attention():
