@@ -11,9 +11,10 @@ import torch
 from espalier.analyses import of_students
 from espalier.config.job_specs import AnalyseSpec, Machine
 from espalier.models.classes import model_class
+from espalier.models.compact_config import compact_config
 from espalier.models.encoder import encoder_layers, prunable_weights
 from espalier.models.files import write_model
-from espalier.models.modeling_espalier import compact_config, shape_of
+from espalier.models.modeling_espalier import shape_of
 from espalier.runtime.files import read_json
 from espalier.stages.results import analyse
 from tests import tiny

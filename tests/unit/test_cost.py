@@ -19,9 +19,10 @@ from espalier.evaluation.cost import (
     sparsities,
     timed_precision,
 )
+from espalier.models.compact_config import compact_config
 from espalier.models.encoder import prunable_weights
 from espalier.models.files import write_model
-from espalier.models.modeling_espalier import Shape, compact_config
+from espalier.models.modeling_espalier import Shape
 from espalier.models.onnx import write_onnx
 from tests import tiny
 

@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertForMaskedLM, DistilBertConfig, RobertaConfig
 
 from espalier.models import onnx as export
-from espalier.models.modeling_espalier import Shape, compact_config
+from espalier.models.compact_config import compact_config
+from espalier.models.modeling_espalier import Shape
 from espalier.models.onnx import CHECKED, input_names, onnx_runner, padded_batch, token_limit, write_onnx
 from espalier.runtime.errors import UserError
 from tests import tiny

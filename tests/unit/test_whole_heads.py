@@ -13,8 +13,9 @@ from espalier.evaluation.sublayer_times import measure_table
 from espalier.methods.base import Stage
 from espalier.methods.small_dense import SmallDense
 from espalier.models.classes import as_stock
+from espalier.models.compact_config import compact_config
 from espalier.models.files import open_student, write_compact
-from espalier.models.modeling_espalier import Shape, compact_config, find, shape_of, whole_heads
+from espalier.models.modeling_espalier import Shape, find, shape_of, whole_heads
 from espalier.models.onnx import write_onnx
 from espalier.pruning.budget import SizeBudget
 from espalier.pruning.fold import folded

@@ -17,7 +17,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from espalier.evaluation.cost import eager_runner, full_batch, latencies_ms, timed_precision
-from espalier.models.modeling_espalier import Shape, compact_config, whole_heads
+from espalier.models.compact_config import compact_config
+from espalier.models.modeling_espalier import Shape, whole_heads
 from espalier.provenance.job_records import package_versions
 from espalier.pruning.latency import Curve, LatencyTable
 from espalier.pruning.parts import prunable_shape

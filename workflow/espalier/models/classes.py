@@ -6,7 +6,8 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from espalier.models.modeling_espalier import family_of, shape_of, stock_config
+from espalier.models.compact_config import stock_config
+from espalier.models.modeling_espalier import family_of, shape_of
 
 
 @torch.no_grad()

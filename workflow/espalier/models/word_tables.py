@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from espalier.models.classes import auto_class, encoder_prefix, model_class
-from espalier.models.modeling_espalier import compact_config, family_of, shape_of
+from espalier.models.compact_config import compact_config
+from espalier.models.modeling_espalier import family_of, shape_of
 
 TOKEN_ID = "_token_id"
 """End of the keys of config.json that hold a token's number."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from espalier.models.classes import model_class
-from espalier.models.modeling_espalier import Shape, compact_config, family_of, find, shape_of, whole_heads
+from espalier.models.compact_config import compact_config
+from espalier.models.modeling_espalier import Shape, family_of, find, shape_of, whole_heads
 from espalier.pruning.lagrangian import expected_counts, expected_size
 from espalier.pruning.latency import LatencyTarget, expected_latency
 from espalier.pruning.masks import Masks
@@ -74,7 +75,7 @@ class SizeBudget:
         family = family_of(model.config)
 
         # a = d_h (matrices that read + 1 that writes), 4 d_h for BERT; b = matrices that read + 1, 2 for BERT, 3 where gated.
-        head_weights = float(shape.head_dim * (_matrices_that_read(model) * family.head_blocks + 1))
+        head_weights = float(shape.head_dim * (matrices_that_read(model) * family.head_blocks + 1))
         unit_weights = float(len(family.ffn_in) * family.ffn_blocks + 1)
 
         # M counts the model that the path began with, whose heads may have been wider.
@@ -84,7 +85,7 @@ class SizeBudget:
         return cls(target, shape, dense, head_weights, unit_weights)
 
 
-def _matrices_that_read(model: PreTrainedModel) -> int:
+def matrices_that_read(model: PreTrainedModel) -> int:
     """How many matrices of a layer's attention have rows that belong to heads: 3 for BERT, more for DeBERTa."""
     family = family_of(model.config)
     shape = shape_of(model.config)

@@ -20,7 +20,8 @@ from transformers import PreTrainedModel
 
 from espalier.config.methods.structured import GateKind
 from espalier.models.classes import auto_class, has_no_head, model_class
-from espalier.models.modeling_espalier import Shape, compact_config, family_of, find, shape_of
+from espalier.models.compact_config import compact_config
+from espalier.models.modeling_espalier import Shape, family_of, find, shape_of
 from espalier.pruning.budget import SizeBudget
 from espalier.pruning.parts import Parts, sizes
 from espalier.runtime.errors import UserError
