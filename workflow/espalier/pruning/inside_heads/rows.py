@@ -58,7 +58,7 @@ class RowTable:
 
         # All matrices of heads but the values' make queries or keys: 2 for BERT, up to 4 for DeBERTa.
         query_weights = float(matrices_that_read(model) * family.head_blocks - 1)
-        unit_weights = float(family.ffn_blocks + 1)
+        unit_weights = float(len(family.ffn_in) * family.ffn_blocks + 1)
         costs = {"qk": query_weights, "vo": VALUE_WEIGHTS, "ffn": unit_weights}
 
         # Names, sizes and heads in one order: queries, values and units of a layer, layer after layer.
