@@ -49,6 +49,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "l0": GATES,
     "cofi": GATES,
     "obs": {"epochs": 0.5, "search_rows": 4, "search_random": 1, "search_mutations": 1, **FEW, **FAST},
+    "grain": {"epochs": 1.0, "head_rows": "unequal", **FAST},
     "kwon": FEW,
     "kprune": FEW,
     "small-dense": {"epochs": 0.5, **FAST},

@@ -47,6 +47,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "kwon": {"method": "kwon", "path": [0.5], "calibration_rows": 32},
     "kprune": {"method": "kprune", "path": [0.5], "calibration_rows": 32},
     "obs": {"method": "obs", "path": [0.5], "epochs": 1.0, "calibration_rows": 32, "search_rows": 16, **FAST},
+    "grain": {"method": "grain", "path": [0.5], "head_rows": "unequal", "epochs": 2.0, **FAST},
     "small-dense": {"method": "small-dense", "path": [0.5], "epochs": 1.0, **FAST},
     "small-equal": {"method": "small-dense", "path": [0.5], "epochs": 1.0, "layers": "equal", **FAST},
     "l0": {"method": "l0", "path": [0.5], **GATES},

@@ -6,6 +6,8 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,11 +44,12 @@ progress: {log_every: 1}
 RESULTS = ("model.safetensors", "masks.safetensors", "structure.json")
 
 
-def stage(root: Path, out: Path, **settings: object) -> list[str]:
+def stage(root: Path, out: Path, plan: dict | None = None, **settings: object) -> list[str]:
     """Command of a compression that learns from, and starts with, the model of `root`."""
     raw = yaml.safe_load(CONFIG)
-    raw["plans"]["distil"] |= settings
-    spec = compress_spec(parse(raw), "mine", "distil", 3, "60")
+    raw["plans"]["distil"] = (plan or raw["plans"]["distil"]) | settings
+    (target,) = raw["plans"]["distil"]["path"]
+    spec = compress_spec(parse(raw), "mine", "distil", 3, f"{100 * target:g}")
     model = inside(root / "model", *MODEL)
     tokens = inside(root / "task", "train.parquet", "evaluation.parquet")
     lists = {"teacher": model, "start": model, "latency": [], "outputs": [], "tokens": tokens}
@@ -114,6 +117,38 @@ def test_sigterm_saves_at_the_next_step_and_asks_to_be_run_again(source, root, a
     assert read_json(root / "out/run.json")["resumed_at"] == [7]
     assert as_undisturbed(source, root / "out")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "afterwards it ends the process as ever"
+
+
+KILLED_WHILE_CALIBRATING = """
+import os, signal, sys
+from espalier.__main__ import main
+from espalier.training.calibration import Watched
+through, seen = Watched.__iter__, []
+
+def iterate(self):
+    for batch in through(self):
+        seen.append(batch)
+        if len(seen) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+
+Watched.__iter__ = iterate
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("method", ["kprune", "obs"])
+def test_a_run_that_is_killed_while_it_looks_at_rows_ends_as_one_that_was_not(root, method):
+    """Half of the rows seen, and maybe weights changed: the run after it begins with the model as it came."""
+    own = {"kprune": {}, "obs": {"epochs": 0.0, "search_rows": 16, "search_random": 2, "search_mutations": 2}}[method]
+    plan = {"method": method, "path": [0.5], "calibration_rows": 32, "batch_size": 8, **own}
+    assert main(stage(root, root / "whole", plan)) == 0
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_CALIBRATING, *stage(root, root / "out", plan)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not any((root / "out" / name).exists() for name in RESULTS)
+    assert main(stage(root, root / "out", plan)) == 0
+    assert read_json(root / "out/run.json")["resumed_at"] == [], "nothing was saved before"
+    assert all(sha256(root / "out" / name) == sha256(root / "whole" / name) for name in RESULTS)
 
 
 def test_sigterm_in_the_last_step_comes_too_late_to_stop_it(source, root, at):

@@ -34,6 +34,7 @@ GATES = {
 SPD = {"path": [0.6], "sparsify_epochs": 2.0, "grafting_epochs": 1.0, "finetune_epochs": 1.0, "prune_steps": 3}
 ALONE = {"hidden_weight": 0.0, "attention_weight": 0.0, "prediction_weight": 0.0}
 OBS = {"path": [0.6], "epochs": 2.0, "calibration_rows": 48, "search_rows": 16, "search_random": 3, "search_mutations": 3}
+GRAIN = {"path": [0.6], "epochs": 3.0, "prune_start": 0.2, "prune_end": 0.6, "smoothing": 0.8}
 PLANS = {
     "dense": {"method": "dense", "epochs": 2.0},
     "random": {"method": "random", "path": [0.6]},
@@ -67,6 +68,9 @@ PLANS = {
     "small-dense-equal": {"method": "small-dense", "path": [0.6], "epochs": 2.0, "layers": "equal"},
     "heads-iterative": {"method": "heads", "path": [0.6], "prune_steps": 3, "normalise": False},
     "small-dense": {"method": "small-dense", "path": [0.6], "epochs": 2.0},
+    "grain": {"method": "grain", **GRAIN},
+    "grain-unequal": {"method": "grain", **GRAIN, "head_rows": "unequal"},
+    "grain-whole-loss": {"method": "grain", **GRAIN, "separate_gradients": False, "regularisation": 0.0, "hidden_weight": 0.0},
     "obs": {"method": "obs", **OBS},
     "obs-alike": {"method": "obs", **OBS, "search_random": 0, "search_mutations": 0, "hidden_weight": 0.0},
     "small-dense-layers": {"method": "small-dense", "path": [0.6], "epochs": 2.0, "kind": "layers"},
@@ -79,7 +83,7 @@ FROM_ANOTHER_BASE = {"ready-made"}
 """Methods whose students and teachers read other tokens: no row of the matrix."""
 UNTRAINED = {"kwon", "kprune"}
 """Methods whose stages have no steps."""
-STRUCTURED = GATED | UNTRAINED | {"heads", "small-dense", "obs"}
+STRUCTURED = GATED | UNTRAINED | {"heads", "small-dense", "obs", "grain"}
 
 METRICS = {
     "classification": "accuracy",

@@ -8,7 +8,8 @@ from espalier.config.deployment.formats import FORMATS
 from espalier.deployment.conversion import write_format
 from espalier.deployment.runtimes import open_format
 from espalier.models.modeling_espalier import shape_of
-from espalier.pruning.parts import full_masks
+from espalier.pruning.inside_heads.rows import full_row_masks
+from espalier.pruning.parts import full_masks, queries_of, values_of
 from espalier.pruning.shrink import shrink
 from tests import tiny
 from tests.served import asked, gap, padded, write_folder
@@ -29,9 +30,25 @@ def pruned(variant):
     return shrink(dense, masks).eval()
 
 
+def narrowed(variant):
+    """A model whose heads have lost unequal numbers of dimensions."""
+    dense = tiny.encoder(variant, initializer_range=0.2)
+    masks = full_row_masks(shape_of(dense.config))
+    masks[queries_of(0)][::3] = masks[values_of(1)][5:9] = masks[values_of(2)][1::2] = False
+    return shrink(dense, masks).eval()
+
+
 @pytest.mark.parametrize("variant", list(tiny.VARIANTS))
 def test_every_format_of_a_pruned_model_agrees(tmp_path, variant):
-    model = pruned(variant)
+    all_formats_agree(tmp_path, variant, pruned(variant))
+
+
+@pytest.mark.parametrize("variant", ["bert", "deberta-v2", "distilbert", "modernbert"])
+def test_every_format_of_a_model_with_unlike_heads_agrees(tmp_path, variant):
+    all_formats_agree(tmp_path, variant, narrowed(variant))
+
+
+def all_formats_agree(tmp_path, variant, model):
     folder = write_folder(tmp_path, model)
     expected = open_format(folder, "torch", "classification")
 

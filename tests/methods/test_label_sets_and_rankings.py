@@ -24,7 +24,19 @@ from tests import tiny
 from tests.methods import pieces
 from tests.methods.conftest import PLANS, Harness
 
-ROWS = ("dense", "movement", "distil", "sdp-cc-kld", "spd", "spd-options", "l0", "cofi", "heads-iterative", "small-dense")
+ROWS = (
+    "dense",
+    "movement",
+    "distil",
+    "sdp-cc-kld",
+    "spd",
+    "spd-options",
+    "l0",
+    "cofi",
+    "heads-iterative",
+    "small-dense",
+    "grain-unequal",
+)
 """A row of the behaviour matrix for each objective and each kind of removal."""
 KINDS = ("multilabel", "ranking", "pairs")
 NAMES = {"pairs": "ranking"}

@@ -11,7 +11,7 @@ from espalier.methods.base import Method
 from espalier.training.run import method_class, pruning_stage
 from espalier.training.teachers import LiveTeacher, StoredTeacher
 from tests import tiny
-from tests.methods.conftest import GATES, OBS, PLANS, SPD
+from tests.methods.conftest import GATES, GRAIN, OBS, PLANS, SPD
 from tests.methods.stored import opened, stored, uneven_rows
 
 HIDDEN = {"attention_weight": 0.0}
@@ -20,6 +20,7 @@ READERS = {
     "cofi in pieces": {"method": "cofi", **GATES, "micro_batch_size": 5},
     "cofi, random layers": {"method": "cofi", **GATES, "matching": "random", "teacher_layers": 2},
     "cofi, one layer": {"method": "cofi", **GATES, "matching": "unrestricted", "teacher_layers": 1, "mask_padding": True},
+    "grain": {"method": "grain", **GRAIN},
     "obs": {"method": "obs", **OBS},
     "spd, layers": {"method": "spd", **SPD, **HIDDEN},
     "spd, padded": {"method": "spd", **SPD, **HIDDEN, "pad_to": 40, "divergence_factor": 2.0},

@@ -14,7 +14,7 @@ from espalier.kinds.base import open_rows
 from espalier.training.teachers import StoredTeacher
 from tests import tiny
 from tests.methods import pieces
-from tests.methods.conftest import GATES, SPD, Harness
+from tests.methods.conftest import GATES, GRAIN, SPD, Harness
 from tests.methods.stored import opened, stored
 
 DISTILLING = {
@@ -23,6 +23,7 @@ DISTILLING = {
     "sdp-cos": {"method": "sdp", "path": [0.6], "objective": "cos"},
     "spd": {"method": "spd", **SPD, "hard_label_weight": 1.0, "pred": {"regression_target": "teacher"}},
     "cofi": {"method": "cofi", **GATES},
+    "grain": {"method": "grain", **GRAIN},
     "small-dense": {"method": "small-dense", "path": [0.6], "epochs": 2.0},
 }
 

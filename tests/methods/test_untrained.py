@@ -16,13 +16,14 @@ from espalier.models.forward import forward
 from espalier.models.modeling_espalier import shape_of
 from espalier.pruning.calibrated.fisher import gate_gradients
 from espalier.pruning.calibrated.refit import output_matrix
+from espalier.pruning.handover import taken_over
 from espalier.pruning.latency import Curve, LatencyTable, LatencyTarget
 from espalier.pruning.parts import SUBLAYERS, heads_of, masks_of, parts_in, units_of
 from espalier.runtime.errors import Interrupted, UserError
 from espalier.training.calibration import calibration_batches
 from espalier.training.run import method_class, pruning_stage
 from tests import tiny
-from tests.methods.conftest import UNTRAINED, Harness
+from tests.methods.conftest import PLANS, UNTRAINED, Harness
 
 NAMES = [f"layer.{layer}.{part}" for layer in range(2) for part in ("heads", "ffn")]
 
@@ -275,6 +276,21 @@ def test_a_recovery_distils_and_a_stage_needs_no_teacher(harness, method):
     assert recovery.sparsity == pytest.approx(loop.method.sparsity) and recovery.shrink(small) is small
     alone = method_class(method)(loop.settings.model_copy(update={"alpha": 0.0}), recovery.stage)
     assert not alone.needs_teacher and alone.loss_weights == {"task": 1.0}
+
+
+@pytest.mark.parametrize("later", ["cofi", "obs", "grain"])
+def test_methods_that_train_go_on_from_kprune(harness, later):
+    """{plan: kprune, at: 0.4}: masks nest, and sizes count against the base."""
+    first = calibrated(harness, plan("kprune", 0.4))
+    small, masks = first.method.shrink(first.student), first.method.end()
+    masks = taken_over(masks, method_class(later).masks_over, small)
+    loop = harness.run({**PLANS[later], "path": [0.7]}, student=small, masks=masks, before=0.4, work="later")
+    removed = 1.0 - count_weights(loop.method.shrink(loop.student)) / count_weights(tiny.classifier())
+    # Of 16,384 weights a head has 1,024: the smallest part where few units are left.
+    assert first.method.sparsity == pytest.approx(0.4, abs=2e-3) and removed == pytest.approx(0.7, abs=512 / 16384)
+    assert loop.method.sparsity == pytest.approx(removed, abs=1e-6)
+    for name, mask in first.method.end().items():
+        assert not (loop.method.end()[name] & ~mask).any(), name
 
 
 @pytest.mark.parametrize("method", sorted(UNTRAINED))

@@ -261,7 +261,13 @@ def test_where_all_heads_stay_their_dimensions_are_listed():
     header, first = rows(text, "What is left")
     assert header[2:4] == ["dimensions of queries and of keys", "dimensions of values"]
     assert first == ["0", "12 of 12", "276 of 384", "276 of 384", "1096 of 1536"]
-    assert "the sublayer is gone" not in text
+    assert "the sublayer is gone" not in text and "All heads stay; the dimensions are those of all heads" in text
+
+    # Where heads have gone as well, as with grain, the card says so.
+    less = layer | {"heads": count(3, 12), "queries": count(40, 384), "values": count(66, 384)}
+    text = render(SPEC, FACTS._replace(structure={"layers": [layer, less], "hidden": count(384, 384)}))
+    assert rows(text, "What is left")[2] == ["1", "3 of 12", "40 of 384", "66 of 384", "1096 of 1536"]
+    assert "\nThe dimensions are those of all heads of a layer together.\nWhere 0 are left, the sublayer is gone" in text
 
 
 def test_what_the_card_says_of_onnx_can_be_typed(tmp_path, monkeypatch, text):
@@ -401,7 +407,7 @@ def test_a_card_needs_no_torch():
 
 
 def test_the_template_is_shipped():
-    assert (Path(card.__file__).parents[1] / "report/templates/card.md.j2").is_file()
+    assert (Path(card.__file__).parents[2] / "report/templates/card.md.j2").is_file()
 
 
 def test_a_text_model_is_one_for_masked_tokens():

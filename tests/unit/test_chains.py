@@ -83,6 +83,32 @@ def test_second_order_removal_goes_on_from_narrow_and_from_cut_students_and_othe
     assert starts_from(layout, "later", "90") == "docs-library/seed42/obs/80"
 
 
+@pytest.mark.parametrize("method", ["cofi", "obs", "grain"])
+def test_what_was_pruned_without_training_is_a_start(small, method):
+    kprune = {"method": "kprune", "path": [0.6]}
+    later = {"method": method, "path": [0.8], "start": {"plan": "kprune", "at": 0.6}}
+    layout = study(small, kprune=kprune, later=later)
+    assert starts_from(layout, "later", "80") == "docs-library/seed42/kprune/60"
+    assert (spec_of(layout, "later", "80").new_head, spec_of(layout, "later", "80").before) == (False, 0.6)
+    with pytest.raises(ConfigError, match=r"got 0\.5, which is not beyond 0\.6, where plan kprune ends"):
+        study(small, kprune=kprune, later={**later, "path": [0.5]})
+
+
+@pytest.mark.parametrize("start", ["narrow", "tight"])
+def test_pruning_inside_heads_goes_on_from_narrow_and_from_cut_students(small, start):
+    grain = {"method": "grain", "path": [0.8], "start": {"plan": start, "at": 0.5}}
+    layout = study(small, narrow=NARROW, tight={"method": "cofi", "path": [0.5]}, grain=grain)
+    task = "docs-corpus" if start == "narrow" else "docs-library"
+    assert starts_from(layout, "grain", "80") == f"{task}/seed42/{start}/50"
+
+
+def test_other_structured_plans_refuse_students_whose_heads_have_lost_dimensions(small):
+    grain, more = {"method": "grain", "path": [0.5]}, {"method": "grain", "path": [0.8], "start": {"plan": "grain", "at": 0.5}}
+    assert starts_from(study(small, grain=grain, more=more), "more", "80") == "docs-library/seed42/grain/50"
+    with pytest.raises(ConfigError, match=r"plans\.obs\.start\.plan: heads of plan grain have lost single dimensions; only"):
+        study(small, grain=grain, obs={"method": "obs", "path": [0.8], "start": {"plan": "grain", "at": 0.5}})
+
+
 def test_text_plans_chain_too(small):
     layout = study(small, narrow=NARROW, narrower={**NARROW, "path": [0.9], "start": {"plan": "narrow", "at": 0.75}})
     assert starts_from(layout, "narrower", "90", "docs-corpus") == "docs-corpus/seed42/narrow/75"

@@ -18,7 +18,8 @@ from espalier.models.onnx import onnx_runner, write_onnx
 from espalier.models.word_tables import factorised
 from espalier.pruning.fold import folded
 from espalier.pruning.gates import attach
-from espalier.pruning.parts import full_masks
+from espalier.pruning.inside_heads.rows import full_row_masks
+from espalier.pruning.parts import full_masks, queries_of, values_of
 from espalier.pruning.shrink import shrink
 from tests import tiny
 
@@ -118,6 +119,15 @@ def test_it_opens_from_the_bare_folder_where_espalier_is_not(folder):
 
 def test_a_product_in_the_word_table_s_place_opens_from_the_bare_folder(student, tmp_path):
     small = factorised(student[0], 16)
+    write_compact(small, tmp_path / "config.json", tmp_path / "model.safetensors", tmp_path / "modeling_espalier.py")
+    assert elsewhere(tmp_path, "remote").startswith("transformers_modules.")
+    assert gap(logits(small), torch.load(tmp_path / "logits.pt", weights_only=True)) < 1e-5
+
+
+def test_heads_of_unequal_sizes_open_from_the_bare_folder(student, tmp_path):
+    masks = full_row_masks(shape_of(student[0].config))
+    masks[queries_of(0)][3:9] = masks[values_of(0)][30:] = masks[values_of(2)][::3] = False
+    small = shrink(student[0], masks)
     write_compact(small, tmp_path / "config.json", tmp_path / "model.safetensors", tmp_path / "modeling_espalier.py")
     assert elsewhere(tmp_path, "remote").startswith("transformers_modules.")
     assert gap(logits(small), torch.load(tmp_path / "logits.pt", weights_only=True)) < 1e-5

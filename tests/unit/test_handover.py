@@ -47,6 +47,18 @@ def test_masks_of_one_kind_are_taken_as_they_are():
     assert taken_over(widths(), "widths", narrow())["hidden"].numel() == 32
 
 
+def test_parts_and_widths_become_dimensions_of_heads():
+    """A head that is gone has lost all of its dimensions, a narrowed one those that it lacks."""
+    parts = full_masks(shape_of(tiny.classifier().config))
+    parts["layer.1.heads"][2] = False
+    rows = taken_over(parts, "rows", tiny.classifier())
+    assert rows["layer.1.qk"].tolist() == rows["layer.1.vo"].tolist() == [True] * 16 + [False] * 8 + [True] * 8
+    assert taken_over(rows, "rows", tiny.classifier()) is rows and taken_over(rows, "parts", tiny.classifier()) is None
+    narrowed = taken_over(taken_over(widths(), "parts", narrow()), "rows", narrow())
+    assert narrowed["layer.0.qk"].tolist() == ([True] * 4 + [False] * 4) * 4 and "head" not in narrowed
+    assert taken_over(widths(), "rows", narrow())["layer.0.heads"].tolist() == [True] * 4
+
+
 def test_masks_of_another_kind_say_nothing():
     model = tiny.classifier()
     parts, single = full_masks(shape_of(model.config)), Pruner(model, allocation="layer", embeddings=False).masks

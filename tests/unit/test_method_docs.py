@@ -23,7 +23,7 @@ from espalier.pruning.schedules import sparsity_steps
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/methods"
 PACKAGE = ROOT / "workflow/espalier"
-METHODS = ("cofi", "homodistil", "kprune", "kwon", "obs", "sdp", "spd")
+METHODS = ("cofi", "grain", "homodistil", "kprune", "kwon", "obs", "sdp", "spd")
 OUTSIDE = "shared/" + "methods"
 """Where the specifications were before: outside the repository, so a clone does not have it."""
 

@@ -12,8 +12,8 @@ from transformers import (
     ErnieConfig,
 )
 
-from espalier.models.classes import model_class
-from espalier.models.modeling_espalier import FAMILIES, Shape, check_covered, compact_config, family_of, shape_of, stock_config
+from espalier.models.classes import model_class, stock_config
+from espalier.models.modeling_espalier import FAMILIES, Shape, check_covered, compact_config, family_of, shape_of
 from tests import tiny
 
 UNEQUAL = Shape(hidden=27, head_dim=8, pooled=32, layers=((0, 5), (3, 0), (0, 0)))

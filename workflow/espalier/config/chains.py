@@ -215,6 +215,12 @@ def _shape_problems(config: Config) -> Iterator[str]:
                 yield f"{place}: single weights were removed from a smaller model, so it is not known what is left of the base"
             if plan.removes == "structure" and plan.keeps_layers_alike and (unlike := _of_unlike_layers(config, name, task)):
                 yield f"{place}: layers: equal goes on from layers that are alike; those of plan {unlike} may differ in size"
+            if (
+                plan.removes == "structure"
+                and not plan.goes_on_from_rows
+                and (narrowed := _of_narrowed_heads(config, name, task))
+            ):
+                yield f"{place}: heads of plan {narrowed} have lost single dimensions; only grain prunes further"
 
 
 def _of_unlike_layers(config: Config, plan: str, task: str) -> str | None:
@@ -222,6 +228,15 @@ def _of_unlike_layers(config: Config, plan: str, task: str) -> str | None:
     while isinstance(start := config.plan_for(plan, task).start, Source):
         plan, task = start.plan, source_task(config, start, task)
         if not config.plan_for(plan, task).keeps_layers_alike:
+            return plan
+    return None
+
+
+def _of_narrowed_heads(config: Config, plan: str, task: str) -> str | None:
+    """The plan among those whose students a plan starts from that removes single dimensions of heads."""
+    while isinstance(start := config.plan_for(plan, task).start, Source):
+        plan, task = start.plan, source_task(config, start, task)
+        if config.plan_for(plan, task).leaves_rows:
             return plan
     return None
 

@@ -178,6 +178,10 @@ class Plan(Training):
     """Rule of the workflow that runs a stage."""
     removes: ClassVar[Removal] = "weights"
     """What the method removes."""
+    leaves_rows: ClassVar[bool] = False
+    """Whether heads of a student may have lost single dimensions."""
+    goes_on_from_rows: ClassVar[bool] = False
+    """Whether a structured method goes on from such a student."""
     trains_whole: ClassVar[bool] = False
     """Whether the path may be [0.0], which trains under the method's objective and removes nothing."""
     learning_rate: Positive = 5.0e-5

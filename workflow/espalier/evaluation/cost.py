@@ -75,7 +75,7 @@ def _attention_width(model: PreTrainedModel) -> int:
     if config.model_type.removeprefix("compact-") not in FAMILIES:
         return config.hidden_size * config.num_hidden_layers
     shape = shape_of(config)
-    return shape.head_dim * sum(heads for heads, _ in shape.layers)
+    return sum(heads * shape.heads_in(layer).size for layer, (heads, _) in enumerate(shape.layers))
 
 
 def size_mib(weights: Path) -> float:

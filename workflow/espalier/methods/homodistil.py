@@ -44,10 +44,10 @@ from espalier.methods.base import Method
 from espalier.models.attention import Embedding
 from espalier.models.outputs import Outputs
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import HIDDEN, units_of, within
+from espalier.pruning.parts import HIDDEN, queries_of, units_of, values_of, within
 from espalier.pruning.platon import Importance, unit_scores
 from espalier.pruning.schedules import remaining
-from espalier.pruning.widths import Sizes, Widths, between, choose, exported, final_sizes, queries_of, values_of, writers
+from espalier.pruning.widths import Sizes, Widths, between, choose, exported, final_sizes, writers
 from espalier.runtime.errors import UserError
 
 EMBEDDING = "embedding.weight"

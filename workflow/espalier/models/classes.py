@@ -6,7 +6,10 @@ import torch
 import transformers
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
-from espalier.models.modeling_espalier import family_of, shape_of, stock_config
+from espalier.models.modeling_espalier import MARK, PREFIX, RANK, family_of, shape_of
+
+OWN_KEYS = ("per_layer_config", "head_dim", MARK, "auto_map", "architectures", "model_type")
+"""Keys of a compact configuration that a stock one has not."""
 
 
 @torch.no_grad()
@@ -30,6 +33,35 @@ def as_stock(model: PreTrainedModel) -> PreTrainedModel | None:
         target.copy_(state[name])
 
     return stock.to(model.device).train(model.training)
+
+
+def is_compact(config: PreTrainedConfig) -> bool:
+    """Whether a configuration gives every layer its own size."""
+    return config.model_type.startswith(PREFIX)
+
+
+def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
+    """The stock configuration of a compact model whose remaining layers are whole and alike, or None."""
+    family = family_of(config)
+    shape = shape_of(config)
+
+    # all layers that are not empty must have one shape; empty ones are dropped where layers may be renumbered
+    kinds = {layer for layer in shape.layers if layer != (0, 0)}
+    if len(kinds) != 1 or ((0, 0) in shape.layers and not family.movable) or shape.pooled != shape.hidden:
+        return None
+
+    # stock classes take the head size to be hidden / heads, and have one table of words and no way to leave a sublayer out
+    heads, ffn = kinds.pop()
+    if not ffn or heads * shape.head_dim != shape.hidden or shape.rows or getattr(config, RANK, None):
+        return None
+
+    result = family.config.from_dict({key: value for key, value in config.to_dict().items() if key not in OWN_KEYS})
+    result.num_hidden_layers = sum(layer != (0, 0) for layer in shape.layers)
+    result.num_attention_heads = heads
+    setattr(result, family.units, ffn)
+    if hasattr(result, "head_dim"):
+        result.head_dim = shape.head_dim  # such a configuration has worked it out from the number of heads before
+    return result
 
 
 def model_class(config: PreTrainedConfig, auto: type = AutoModelForSequenceClassification) -> type[PreTrainedModel]:

@@ -15,8 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from espalier.config.job_specs import SERVING
 from espalier.config.kinds import KIND_RULES, Kind
 from espalier.models import modeling_espalier
-from espalier.models.classes import as_stock, auto_class, model_class
-from espalier.models.modeling_espalier import is_compact
+from espalier.models.classes import as_stock, auto_class, is_compact, model_class
 from espalier.runtime.errors import UserError
 from espalier.runtime.files import atomic, copy_file, reading
 

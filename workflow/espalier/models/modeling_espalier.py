@@ -7,7 +7,8 @@ registers the compact classes with the Auto classes.
 A compact model's config.json keeps the upstream schema `per_layer_config` (`num_attention_heads`, the width of the FFN,
 `skip` for each layer) and adds `head_dim`, because a pruned width breaks hidden = heads x head size, and
 `pooled_size`, the width of the classification head, which reads the pruned hidden states and is not pruned itself. Where it
-has `embedding_rank`, the word table is a product of two tables of this rank.
+has `embedding_rank`, the word table is a product of two tables of this rank. Where it has `head_rows`, heads have lost single
+dimensions: for each layer null or the fields of `HeadRows`.
 Shapes come from the configuration, never from tensors. The `model_type` in the file is the stock family's, because clients
 of the ONNX file know no other. `pooled_size` tells a compact model. The FFN width of the whole model is 0, so that no stock
 class builds one from the file by mistake (docs/decisions/0017-one-config-for-all-clients.md).
@@ -23,15 +24,22 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig
 
 MODULE = "modeling_espalier"  # name of this file beside a compact model
-KINDS_OF_MODEL = (  # alone, with a head
-    *("Model", "ForSequenceClassification", "ForMaskedLM", "ForQuestionAnswering", "ForTokenClassification"),
-)
+KINDS_OF_MODEL = ("Model", "ForSequenceClassification", "ForMaskedLM", "ForQuestionAnswering", "ForTokenClassification")
 PREFIX = "compact-"  # of the model types of compact configurations in Python; the file has the family's own
 MARK = "pooled_size"  # a key that compact configurations have and stock ones have not
 ATTENTION = "attention"  # words of the upstream `skip` list
 FFN = "mlp"
-OWN_KEYS = ("per_layer_config", "head_dim", MARK, "auto_map", "architectures", "model_type")  # not a stock model's
 RANK = "embedding_rank"  # key of the configuration; no stock model has it
+ROWS = "head_rows"  # another one
+VALUES = 2  # of the matrices that heads read with, the number of the values'; the others make queries, keys and their positions
+
+
+class HeadRows(NamedTuple):
+    """Dimensions of a layer's heads, where these have lost some."""
+
+    size: int  # of every head as attention sees it
+    queries: tuple[str, ...] = ()  # a text a head, "1" for each dimension of queries and keys that there is; empty: all are
+    values: tuple[str, ...] = ()
 
 
 class Shape(NamedTuple):
@@ -41,6 +49,13 @@ class Shape(NamedTuple):
     head_dim: int  # dimensions of one attention head
     pooled: int  # width of the classification head
     layers: tuple[tuple[int, int], ...]  # heads and FFN units; 0: the sublayer is an identity, its LayerNorm included
+    rows: tuple[HeadRows | None, ...] = ()  # for each layer; None, and no tuple at all: heads have `head_dim` dimensions
+
+    def heads_in(self, layer: int) -> HeadRows:
+        """Dimensions of a layer's heads, each text written out."""
+        rows = (self.rows and self.rows[layer]) or HeadRows(self.head_dim)
+        whole = ("1" * rows.size,) * self.layers[layer][0]
+        return rows if rows.queries else HeadRows(rows.size, whole, whole)
 
 
 class _Nothing(nn.Module):
@@ -92,6 +107,7 @@ class Family:
     pre_norm: bool = False  # LayerNorms begin a sublayer; otherwise they follow its residual sum
     dispatches: bool = True  # attention is looked up by name in transformers' registry
     movable: bool = True  # a layer does not depend on its place, so layers may be renumbered
+    rotary: bool = False  # a dimension of queries and keys depends on its place in the head
     units: str = "intermediate_size"  # key of the FFN width in the stock configuration
     forbidden: tuple[str, ...] = ()  # modules that this table does not cover; a model that has one is refused
     paired: tuple[tuple[str, str], ...] = ()  # the first is covered only beside the second
@@ -122,7 +138,7 @@ def _rotary(stem: str, prefix: str) -> Family:
         stem=stem, layers="layers", attention="self_attn", to_heads=tuple(f"self_attn.{name}_proj" for name in "qkv"),
         from_heads="self_attn.o_proj", ffn_in=("mlp.gate_proj", "mlp.up_proj"), ffn_out="mlp.down_proj",
         norms=("post_attention_layernorm", "post_mlp_layernorm"), refresh=("head_dim", "scaling"),
-        pooled=(f"{prefix}.pooler.dense", "classifier"),
+        pooled=(f"{prefix}.pooler.dense", "classifier"), rotary=True,
     )  # fmt: skip
 
 
@@ -150,7 +166,7 @@ FAMILIES = {
     ),
     "modernbert": Family(
         stem="ModernBert", layers="layers", pre_norm=True, movable=False,
-        attention="attn", to_heads=("attn.Wqkv",), head_blocks=3, from_heads="attn.Wo",
+        attention="attn", to_heads=("attn.Wqkv",), head_blocks=3, from_heads="attn.Wo", rotary=True,
         ffn_in=("mlp.Wi",), ffn_blocks=2, ffn_out="mlp.Wo", norms=("attn_norm", "mlp_norm"),
         refresh=("head_dim",), pooled=("head.dense", "head.norm", "classifier"),
         embeddings=("embeddings.tok_embeddings",), embedding_norms=("embeddings.norm",), final_norms=("final_norm",),
@@ -164,11 +180,6 @@ FAMILIES = {
     "gte": _rotary("Gte", "gte"),
 }
 # fmt: on
-
-
-def is_compact(config: PreTrainedConfig) -> bool:
-    """Whether a configuration gives every layer its own size."""
-    return config.model_type.startswith(PREFIX)
 
 
 def family_of(config: PreTrainedConfig) -> Family:
@@ -203,7 +214,8 @@ def shape_of(config: PreTrainedConfig) -> Shape:
         ffn = 0 if FFN in skip else getattr(layer, units)
         layers.append((heads, ffn))
 
-    return Shape(config.hidden_size, head_dim, getattr(config, "pooled_size", config.hidden_size), tuple(layers))
+    rows = tuple(entry and HeadRows(entry[0], *map(tuple, entry[1:])) for entry in getattr(config, ROWS, None) or ())
+    return Shape(config.hidden_size, head_dim, getattr(config, "pooled_size", config.hidden_size), tuple(layers), rows)
 
 
 def whole_heads(config: PreTrainedConfig) -> int:
@@ -229,46 +241,19 @@ def compact_config(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
         layers[index] = {name: size for name, size in sizes.items() if size} | ({"skip": skip} if skip else {})
 
     changes = {"hidden_size": shape.hidden, "head_dim": shape.head_dim, MARK: shape.pooled}
+    if shape.rows:
+        changes[ROWS] = [rows and [rows.size, list(rows.queries), list(rows.values)] for rows in shape.rows]
     # layers say their own sizes; a stock class that overlooks them makes matrices of 0 units, into which no weight fits
     changes[family.units] = 0
     for key in ("embedding_size", "pooler_hidden_size"):
         if getattr(config, key, None) == config.hidden_size:
             changes[key] = shape.hidden
 
-    result = _COMPACT[family.stem].from_dict(_without(config, "per_layer_config", "model_type", "architectures") | changes)
+    left_out = ("per_layer_config", "model_type", "architectures", ROWS)
+    old = {key: value for key, value in config.to_dict().items() if key not in left_out}
+    result = _COMPACT[family.stem].from_dict(old | changes)
     result.per_layer_config = layers
     return result
-
-
-def stock_config(config: PreTrainedConfig) -> PreTrainedConfig | None:
-    """The stock configuration of a compact model whose remaining layers are whole and alike, or None."""
-    family = family_of(config)
-    shape = shape_of(config)
-
-    if getattr(config, RANK, None):
-        return None
-
-    # all layers that are not empty must have one shape; empty ones are dropped where layers may be renumbered
-    kinds = {layer for layer in shape.layers if layer != (0, 0)}
-    if len(kinds) != 1 or ((0, 0) in shape.layers and not family.movable) or shape.pooled != shape.hidden:
-        return None
-
-    # stock classes take the head size to be hidden / heads and have no way to leave a sublayer out
-    heads, ffn = kinds.pop()
-    if not ffn or heads * shape.head_dim != shape.hidden:
-        return None
-
-    result = family.config.from_dict(_without(config, *OWN_KEYS))
-    result.num_hidden_layers = sum(layer != (0, 0) for layer in shape.layers)
-    result.num_attention_heads = heads
-    setattr(result, family.units, ffn)
-    if hasattr(result, "head_dim"):
-        result.head_dim = shape.head_dim  # such a configuration has worked it out from the number of heads before
-    return result
-
-
-def _without(config: PreTrainedConfig, *keys: str) -> dict:
-    return {key: value for key, value in config.to_dict().items() if key not in keys}
 
 
 class _Compact:
@@ -288,9 +273,9 @@ class _Compact:
         if whole := whole_heads(config):
             old = find(self.base_model, family.head_table)
             _replace(self.base_model, family.head_table, nn.Embedding(old.num_embeddings, whole, dtype=old.weight.dtype))
-        for layer, (heads, units) in zip(find(self.base_model, family.layers), shape.layers, strict=True):
-            _resize_attention(layer, family, heads, shape)
-            _resize_ffn(layer, family, units, shape.hidden)
+        for index, layer in zip(range(len(shape.layers)), find(self.base_model, family.layers), strict=True):
+            _resize_attention(layer, family, index, shape)
+            _resize_ffn(layer, family, shape.layers[index][1], shape.hidden)
         _resize_head(self, family, shape)
         if rank := getattr(config, RANK, None):
             words = family.embeddings[0]
@@ -317,19 +302,39 @@ def check_covered(base: nn.Module, family: Family) -> None:
             raise ValueError(f"this {family.stem} model has {path} without {other}, which cannot be pruned structurally")
 
 
-def _resize_attention(layer: nn.Module, family: Family, heads: int, shape: Shape) -> None:
+def _resize_attention(layer: nn.Module, family: Family, index: int, shape: Shape) -> None:
+    heads, _ = shape.layers[index]
     if not heads:
         _remove(layer, family.attention, _NothingAndMap, family.from_heads, family.norms[0])
         return
 
-    width = heads * shape.head_dim
-    for path in family.to_heads:
-        _linear(layer, path, shape.hidden, family.head_blocks * width)
-    _linear(layer, family.from_heads, width, shape.hidden)
+    size, queries, values = shape.heads_in(index)
+    for number, path in enumerate(family.to_heads):
+        flags = "".join("".join(block) for block in blocks_of(family, number, queries, values))
+        _linear(layer, path, shape.hidden, flags.count("1"))
+        if "0" in flags and (module := find(layer, path)) is not None:
+            # dimensions that there are stand one after another; the others read the place behind the last one
+            places = [flags[:place].count("1") if flag == "1" else flags.count("1") for place, flag in enumerate(flags)]
+            module.register_forward_hook(lambda module, inputs, output, places=places: _picked(output, places))
 
-    sizes = head_sizes(heads, shape.head_dim)
+    there = [place for place, flag in enumerate("".join(values)) if flag == "1"]
+    _linear(layer, family.from_heads, len(there), shape.hidden)
+    if len(there) < heads * size:
+        find(layer, family.from_heads).register_forward_pre_hook(lambda module, inputs: (_picked(inputs[0], there),))
+
+    sizes = head_sizes(heads, size)
     for attribute in family.refresh:
         setattr(find(layer, family.attention), attribute, sizes[attribute])
+
+
+def blocks_of(family: Family, number: int, queries: object, values: object) -> list:
+    """What belongs to the blocks of a matrix of `to_heads`: `queries`, or `values` in the values' block."""
+    first = number * family.head_blocks
+    return [values if block == VALUES else queries for block in range(first, first + family.head_blocks)]
+
+
+def _picked(states: torch.Tensor, places: list[int]) -> torch.Tensor:
+    return nn.functional.pad(states, (0, 1)).index_select(-1, torch.tensor(places, device=states.device))
 
 
 def head_sizes(heads: int, head_dim: int) -> dict[str, int | float]:

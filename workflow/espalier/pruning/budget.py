@@ -74,7 +74,7 @@ class SizeBudget:
         family = family_of(model.config)
 
         # a = d_h (matrices that read + 1 that writes), 4 d_h for BERT; b = matrices that read + 1, 2 for BERT, 3 where gated.
-        head_weights = float(shape.head_dim * (_matrices_that_read(model) * family.head_blocks + 1))
+        head_weights = float(shape.head_dim * (matrices_that_read(model) * family.head_blocks + 1))
         unit_weights = float(len(family.ffn_in) * family.ffn_blocks + 1)
 
         # M counts the model that the path began with, whose heads may have been wider.
@@ -84,7 +84,7 @@ class SizeBudget:
         return cls(target, shape, dense, head_weights, unit_weights)
 
 
-def _matrices_that_read(model: PreTrainedModel) -> int:
+def matrices_that_read(model: PreTrainedModel) -> int:
     """How many matrices of a layer's attention have rows that belong to heads: 3 for BERT, more for DeBERTa."""
     family = family_of(model.config)
     shape = shape_of(model.config)

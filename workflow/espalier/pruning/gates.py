@@ -27,7 +27,7 @@ from torch.autograd.function import FunctionCtx
 from transformers import PreTrainedModel
 
 from espalier.models.modeling_espalier import Family, Shape, check_covered, family_of, find, head_sizes, shape_of
-from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, in_blocks, parts_in
+from espalier.pruning.parts import HIDDEN, SUBLAYERS, Parts, Sublayer, in_blocks, is_ragged, parts_in
 
 GRAIN: dict[Sublayer, int] = {"attention": 1, "ffn": 16}
 """Heads and units are computed in multiples of these: the kernels of matrix products like whole vectors of numbers."""
@@ -122,6 +122,11 @@ class GateState:
         gate = is_open.get(kind)
         present = bool(parts.any()) and (gate is None or bool(gate[layer]))
         self.present[kind, layer] = present
+
+        # Heads that are unlike have no common width by which some of them could be left out.
+        if kind == "attention" and is_ragged(self.shape, layer):
+            self.computed[kind, layer] = Computed(size)
+            return
 
         # Of a closed sublayer the least is computed that its modules can bear; its output is 0.
         wanted = int(parts.sum()) if present else 1
@@ -261,7 +266,8 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
 
     Args:
         model: the model to gate, in place.
-        source: called at the beginning of every forward pass; gives the gates. Parts that it leaves out are open.
+        source: called at the beginning of every forward pass; gives the gates. Parts that it leaves out are open. Heads of
+            unlike sizes have no gates.
 
     Raises:
         ValueError: the model's family, or a part of the model, cannot be pruned.
@@ -277,9 +283,10 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
 
     for index, (layer, (heads, units)) in enumerate(zip(layers, shape.layers, strict=True)):
         if heads:
+            size = shape.heads_in(index).size
             for path in family.to_heads:
-                _gate_linear(layer, path, state, ("attention", index), family.head_blocks, shape.head_dim)
-            _gate_linear(layer, family.from_heads, state, ("attention", index), 1, shape.head_dim, writes=True)
+                _gate_linear(layer, path, state, ("attention", index), family.head_blocks, size)
+            _gate_linear(layer, family.from_heads, state, ("attention", index), 1, size, writes=True)
         if units:
             for path in family.ffn_in:
                 _gate_linear(layer, path, state, ("ffn", index), family.ffn_blocks, 1)
@@ -299,7 +306,7 @@ def _refresh(state: GateState, family: Family, layers: nn.ModuleList) -> None:
     state.refresh()
     for index, (heads, _) in enumerate(state.shape.layers):
         if heads:
-            sizes = head_sizes(state.computed["attention", index].count, state.shape.head_dim)
+            sizes = head_sizes(state.computed["attention", index].count, state.shape.heads_in(index).size)
             for attribute in family.refresh:
                 setattr(find(layers[index], family.attention), attribute, sizes[attribute])
 

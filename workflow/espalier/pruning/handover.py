@@ -14,14 +14,14 @@ from espalier.models.encoder import count_weights
 from espalier.models.files import empty_model
 from espalier.models.modeling_espalier import Shape, shape_of
 from espalier.pruning.masks import MaskKind, Masks
-from espalier.pruning.parts import HEAD, HIDDEN, heads_of, units_of
-from espalier.pruning.widths import queries_of
+from espalier.pruning.parts import HEAD, HIDDEN, heads_of, queries_of, units_of, values_of
 
 
 def mask_kind(masks: Masks) -> MaskKind:
-    """Whether masks are over widths, over parts, or over single weights; their names tell."""
+    """Whether masks are over widths, over parts and dimensions of heads, over parts alone, or over single weights; their names
+    tell."""
     if queries_of(0) in masks:
-        return "widths"
+        return "rows" if heads_of(0) in masks else "widths"
     return "parts" if HIDDEN in masks else "weights"
 
 
@@ -29,9 +29,9 @@ def taken_over(masks: Masks, wanted: MaskKind, student: PreTrainedModel) -> Mask
     """The masks of a student as a method can use them, or None where the method begins with the student as a whole.
 
     A method that removes parts can use masks over widths: hidden dimensions and units as they are, every head, and how
-    many dimensions of a head are kept. Other masks of another kind are of no use to it: a structured method trains the
-    zeros of single weights like any other weights, and a method that removes single weights begins anew on matrices that
-    are smaller.
+    many dimensions of a head are kept. One that removes dimensions of heads can use either. Other masks of another kind are of
+    no use to it: a structured method trains the zeros of single weights like any other weights, and a method that removes
+    single weights begins anew on matrices that are smaller.
 
     Args:
         masks: masks of the student; empty where nothing was removed.
@@ -44,9 +44,29 @@ def taken_over(masks: Masks, wanted: MaskKind, student: PreTrainedModel) -> Mask
     kind = mask_kind(masks)
     if kind == wanted:
         return masks
+    shape = shape_of(student.config)
     if (kind, wanted) == ("widths", "parts"):
-        return parts_of(masks, shape_of(student.config))
+        return parts_of(masks, shape)
+    if (kind, wanted) == ("widths", "rows"):
+        return masks | {heads_of(layer): torch.ones(heads, dtype=torch.bool) for layer, (heads, _) in enumerate(shape.layers)}
+    if (kind, wanted) == ("parts", "rows"):
+        return rows_of(masks, shape.head_dim)
     return None
+
+
+def rows_of(parts: Masks, head_dim: int) -> Masks:
+    """Masks over dimensions of heads besides those over parts of the base.
+
+    Args:
+        parts: masks as `pruning.parts` names them.
+        head_dim: dimensions of one head in the model that they have led to.
+    """
+    head = parts.get(HEAD, torch.ones(head_dim, dtype=torch.bool))
+    masks = {name: mask for name, mask in parts.items() if name != HEAD}
+    for layer in range(sum(name.endswith(".heads") for name in parts)):
+        inside = (parts[heads_of(layer)][:, None] & head).flatten()
+        masks |= {queries_of(layer): inside, values_of(layer): inside.clone()}
+    return masks
 
 
 def parts_of(widths: Masks, shape: Shape) -> Masks:

@@ -22,8 +22,9 @@ from espalier.runtime.files import atomic, reading
 
 Masks = dict[str, Bool[Tensor, "..."]]
 """Parameter name → mask, True = kept."""
-MaskKind = Literal["weights", "parts", "widths"]
-"""What masks are over: single weights of matrices; heads, units and hidden dimensions; widths of everything."""
+MaskKind = Literal["weights", "parts", "widths", "rows"]
+"""What masks are over: single weights of matrices; heads, units and hidden dimensions; widths of everything; parts and single
+dimensions of heads."""
 
 
 class Pruner:

@@ -1,4 +1,5 @@
-"""Names and masks of the parts that structured pruning removes: heads, FFN units, hidden dimensions, sublayers."""
+"""Names and masks of the parts that structured pruning removes: heads and rows inside them, FFN units, hidden dimensions,
+sublayers."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from espalier.models.modeling_espalier import Shape, check_covered, family_of, shape_of
+from espalier.models.modeling_espalier import HeadRows, Shape, check_covered, family_of, shape_of
 from espalier.pruning.masks import Masks
 from espalier.runtime.errors import UserError
 
@@ -27,12 +28,13 @@ Masks, gates and probabilities come in this form. Parts whose name is missing ar
 """
 
 
-def prunable_shape(config: PreTrainedConfig, base: nn.Module | None = None) -> Shape:
+def prunable_shape(config: PreTrainedConfig, base: nn.Module | None = None, *, rows: bool = False) -> Shape:
     """The shape of a model that is to be pruned structurally.
 
     Args:
         config: the model's configuration.
         base: its base model; where it is given, its modules are checked, too.
+        rows: whether heads may have lost single dimensions before.
 
     Raises:
         UserError: the model's family, or a part of it, cannot be pruned structurally.
@@ -40,10 +42,14 @@ def prunable_shape(config: PreTrainedConfig, base: nn.Module | None = None) -> S
     try:
         if base is not None:
             check_covered(base, family_of(config))
-        return shape_of(config)
+        shape = shape_of(config)
     except ValueError as error:
         # models.modeling_espalier travels with models and stands alone, so it cannot raise a UserError.
         raise UserError(str(error)) from None
+
+    if shape.rows and not rows:
+        raise UserError("heads of this model differ in their dimensions; among structured methods only grain goes on from it")
+    return shape
 
 
 def heads_of(layer: int) -> str:
@@ -54,6 +60,28 @@ def heads_of(layer: int) -> str:
 def units_of(layer: int) -> str:
     """Name of a layer's FFN units."""
     return f"layer.{layer}.ffn"
+
+
+def queries_of(layer: int) -> str:
+    """Name of the dimensions of a layer's queries and keys, head by head."""
+    return f"layer.{layer}.qk"
+
+
+def values_of(layer: int) -> str:
+    """Name of the dimensions of a layer's values, head by head."""
+    return f"layer.{layer}.vo"
+
+
+def is_ragged(shape: Shape, layer: int) -> bool:
+    """Whether heads of a layer lack dimensions that attention sees."""
+    _, queries, values = shape.heads_in(layer)
+    return any("0" in flags for flags in (*queries, *values))
+
+
+def inner_of(shape: Shape, layer: int) -> tuple[int, int]:
+    """How many dimensions all heads of a layer have together: of queries, and of values."""
+    _, queries, values = shape.heads_in(layer)
+    return "".join(queries).count("1"), "".join(values).count("1")
 
 
 def parts_in(kind: Sublayer, layer: int) -> str:
@@ -128,23 +156,58 @@ def original_shape(masks: Masks, head_dim: int) -> Shape:
     return Shape(hidden, head_dim, hidden, layers)
 
 
-def masked_shape(shape: Shape, masks: Masks) -> Shape:
-    """The shape of a model after the parts that the masks remove are cut away."""
-    layers = []
+def masked_shape(shape: Shape, masks: Masks, *, rotary: bool = False) -> Shape:
+    """The shape of a model after the parts that the masks remove are cut away.
+
+    Args:
+        shape: the shape before.
+        masks: over heads, units and hidden dimensions; where there are some over dimensions of heads, over these, too.
+        rotary: whether dimensions of a head keep their places in it; otherwise those that stay move to the front.
+    """
+    layers, rows = [], []
     for layer in range(len(shape.layers)):
         layers.append((int(masks[heads_of(layer)].sum()), int(masks[units_of(layer)].sum())))
-    return Shape(int(masks[HIDDEN].sum()), shape.head_dim, shape.pooled, tuple(layers))
+        rows.append(_masked_rows(shape, masks, layer, rotary))
+    return Shape(int(masks[HIDDEN].sum()), shape.head_dim, shape.pooled, tuple(layers), tuple(rows) if any(rows) else ())
+
+
+def _masked_rows(shape: Shape, masks: Masks, layer: int, rotary: bool) -> HeadRows | None:
+    """Dimensions that a layer's heads have left; None where all heads that are left are whole, or none is."""
+    size, *before = shape.heads_in(layer)
+    left: list[list[str]] = []
+    for name, heads in zip((queries_of(layer), values_of(layer)), before, strict=True):
+        # Masks are over the dimensions that there are, head by head; one that was missing is so still.
+        kept = iter(masks[name].tolist() if name in masks else [True] * "".join(heads).count("1"))
+        now = ["".join("01"[flag == "1" and next(kept)] for flag in flags) for flags in heads]
+        left.append([flags for flags, stays in zip(now, masks[heads_of(layer)].tolist(), strict=True) if stays])
+
+    if not left[0]:
+        return None
+    if not rotary:
+        # The order of dimensions makes no difference to a product of queries and keys, nor to one with the output matrix.
+        size = max(flags.count("1") for heads in left for flags in heads)
+        left = [[("1" * flags.count("1")).ljust(size, "0") for flags in heads] for heads in left]
+
+    # Heads that lack nothing of what attention sees need no texts.
+    if any("0" in flags for heads in left for flags in heads):
+        return HeadRows(size, *map(tuple, left))
+    return None if size == shape.head_dim else HeadRows(size)
 
 
 def part_counts(masks: Masks) -> dict[str, Any]:
-    """Kept and all parts for structure.json: heads and units of each layer, hidden dimensions, dimensions of narrowed heads."""
+    """Kept and all parts for structure.json: heads, units and, where they are masked, dimensions of queries and values of each
+    layer; hidden dimensions; dimensions of narrowed heads."""
+    kinds = {"heads": heads_of, "ffn": units_of, "queries": queries_of, "values": values_of}
 
     def count(name: str) -> dict[str, int]:
         return {"kept": int(masks[name].sum()), "total": masks[name].numel()}
 
     depth = sum(name.endswith(".heads") for name in masks)
     counts: dict[str, Any] = {
-        "layers": [{"heads": count(heads_of(layer)), "ffn": count(units_of(layer))} for layer in range(depth)],
+        "layers": [
+            {kind: count(name_of(layer)) for kind, name_of in kinds.items() if name_of(layer) in masks}
+            for layer in range(depth)
+        ],
         "hidden": count(HIDDEN),
     }
     if HEAD in masks:

@@ -21,10 +21,10 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from espalier.models.classes import auto_class, model_class
-from espalier.models.modeling_espalier import Family, Shape, compact_config, family_of, find, shape_of, stock_config
+from espalier.models.classes import auto_class, model_class, stock_config
+from espalier.models.modeling_espalier import Family, Shape, compact_config, family_of, find, shape_of
 from espalier.pruning.masks import Masks
-from espalier.pruning.parts import HIDDEN, prunable_shape, units_of
+from espalier.pruning.parts import HIDDEN, prunable_shape, queries_of, units_of, values_of
 from espalier.pruning.scores import keep_highest
 from espalier.runtime.errors import UserError
 
@@ -34,16 +34,6 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """State of AdamW that has a parameter's shape."""
 SUPPORTED = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
 """Families whose inner attention widths are free: no rotation, no stacked matrices, no relative positions."""
-
-
-def queries_of(layer: int) -> str:
-    """Name of the dimensions of a layer's queries and keys, head by head."""
-    return f"layer.{layer}.qk"
-
-
-def values_of(layer: int) -> str:
-    """Name of the dimensions of a layer's values, head by head."""
-    return f"layer.{layer}.vo"
 
 
 class Sizes(NamedTuple):

@@ -12,7 +12,8 @@ from espalier.results.places import files_by_place, read_fields
 ATTENTION_COUNTS = {"heads": "heads", "queries": "dimensions of queries"}
 """What is counted of a layer's attention → its name in words.
 
-Plans that reduce widths keep all heads, so the dimensions of queries are counted instead; keys and values keep as many."""
+Plans that reduce widths keep all heads, so the dimensions of queries are counted instead; keys keep as many, and values do
+where heads of a layer stay alike."""
 
 
 class Part(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from espalier.config.methods.dense import DensePlan
+from espalier.config.methods.grain import GRAIN_COLUMNS, GrainPlan
 from espalier.config.methods.homodistil import WIDTH_COLUMNS, HomodistilPlan
 from espalier.config.methods.obs import ObsPlan
 from espalier.config.methods.pruning import DistilPlan, MagnitudePlan, MovementPlan, RandomPlan
@@ -32,6 +33,7 @@ METHODS = {
     "spd": "espalier.methods.spd:Spd",
     "l0": "espalier.methods.cofi:L0",
     "cofi": "espalier.methods.cofi:Cofi",
+    "grain": "espalier.methods.grain:Grain",
     "obs": "espalier.methods.obs:Obs",
     "heads": "espalier.methods.heads:Heads",
     "kwon": "espalier.methods.kwon:Kwon",
@@ -51,6 +53,7 @@ PAPERS = {
     "spd": "2110.08190",
     "l0": "1712.01312",
     "cofi": "2204.00408",
+    "grain": "2212.07634",
     "obs": "2302.04089",
     "heads": "1905.10650",
     "kwon": "2204.09656",
@@ -64,6 +67,7 @@ HISTORY_COLUMNS: dict[str, tuple[HistoryColumn, ...]] = {
     "spd": GRAFTING_COLUMNS,
     "l0": GATE_COLUMNS,
     "cofi": GATE_COLUMNS,
+    "grain": GRAIN_COLUMNS,
     "homodistil": WIDTH_COLUMNS,
 }
 """Method → the columns that it logs besides losses."""
@@ -86,6 +90,7 @@ AnyPlan = Annotated[
     | ReadyMadePlan
     | L0Plan
     | CofiPlan
+    | GrainPlan
     | ObsPlan
     | HomodistilPlan
     | SpecialisePlan,
