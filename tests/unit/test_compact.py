@@ -150,3 +150,26 @@ def test_onnx_gives_the_same_logits(folder):
     run = onnx_runner(folder[0] / "model.onnx", torch.device("cpu"))
     typed = [{**batch, "token_type_ids": torch.zeros_like(batch["input_ids"])} for batch in batches()]
     assert gap(logits(model), [torch.from_numpy(run(batch)[0]) for batch in typed]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import espalier; from transformers import BertForTokenClassification; from transformers import AutoModel, AutoConfig",
+        "from transformers import AutoModel, AutoConfig; import espalier",
+        "import espalier, transformers; AutoModel, AutoConfig = transformers.AutoModel, transformers.AutoConfig",
+        "import espalier; import transformers.models.bert.modeling_bert; from transformers import AutoModel, AutoConfig",
+    ],
+    ids=["a model's class first", "espalier last", "as users do", "a module of models first"],
+)
+def test_espalier_may_be_imported_before_or_after_any_class(tmp_path, imports):
+    """own audit: the class of a model, imported before an Auto class, could not be imported at all."""
+    dense = tiny.encoder("bert")
+    masks = full_masks(shape_of(dense.config))
+    masks["layer.0.heads"][1] = False
+    files = [tmp_path / name for name in ("config.json", "model.safetensors", "modeling_espalier.py")]
+    write_compact(shrink(dense, masks), *files)
+    code = f"{imports}\nfolder = {str(tmp_path)!r}\nprint(type(AutoModel.from_pretrained(folder)).__name__)\n"
+    code += "print(type(AutoConfig.from_pretrained(folder)).__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["CompactBertModel", "CompactBertConfig"], done.stderr[-2000:]

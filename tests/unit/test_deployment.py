@@ -36,7 +36,7 @@ from tests.served import asked, gap, models, padded, write_folder
 pytestmark = pytest.mark.slow
 
 CONVERTED = [name for name in FORMATS if name not in EXPORTED]
-TOLERATED = {"onnx": 1e-4, "openvino": 1e-4, "onnx-int8": 0.15, "openvino-int8": 0.25}
+TOLERATED = {"onnx": 1e-4, "openvino": 1e-4, "onnx-int8": 0.15, "openvino-int8": 0.3}
 """Mean distance of logits from PyTorch's, as a fraction of their spread, that a random model of two layers stays below."""
 KINDS = ("classification", "regression", "span", "text", "tokens")
 

@@ -12,7 +12,7 @@ SIGNS = ("|", ";", ",")
 """What may stand between labels of a cell, the surest sign first."""
 SET_NAMES = re.compile(r"(labels?|tags?|class(es)?|categor(y|ies)|topics?|genres?|emotions?|intents?|keywords?)", re.IGNORECASE)
 """What columns of several labels are called; only there a comma may divide labels."""
-DIVIDED = 0.1
+SEVERAL = 0.1
 """Share of cells that hold two labels or more, at least."""
 MOST_LABELS = 200
 """So many different labels are a vocabulary of classes; more are texts."""
@@ -42,7 +42,7 @@ def separator_in(look: ColumnLook) -> str | None:
         often = sum(counts.values()) >= ROWS_OF_A_LABEL * len(counts)
         # labels of a cell are a set; words of a text come twice
         sets = all(len(set(cell)) == len(cell) for cell in cells)
-        if several >= DIVIDED * len(cells) and short and often and sets and 2 <= len(counts) <= MOST_LABELS:
+        if several >= SEVERAL * len(cells) and short and often and sets and 2 <= len(counts) <= MOST_LABELS:
             return sign
     return None
 
