@@ -57,8 +57,7 @@ def measure_table(config: PreTrainedConfig, batch_size: int, length: int, device
     # a family whose layers keep all of their heads has nothing in between
     head_counts = [heads] if whole_heads(config) else range(1, heads + 1)
     unit_counts = ffn_widths(units)
-    layers: list[Layer] = [(0, 0), (heads, units)]
-    layers += [(count, 0) for count in head_counts] + [(0, count) for count in unit_counts]
+    layers = [(0, 0), (heads, units), *((count, 0) for count in head_counts), *((0, count) for count in unit_counts)]
     times = _times_ms({layer: _model_of(config, shape, layer) for layer in layers}, batch_size, length, device)
 
     rest_ms = times[0, 0]

@@ -37,7 +37,7 @@ from espalier.losses.terms import distance
 from espalier.methods.base import Method
 from espalier.models.outputs import Outputs
 from espalier.pruning.gates import attach
-from espalier.pruning.inside_heads.choice import check_alike, equal_order, free_order, kept_at, regularised
+from espalier.pruning.inside_heads.choice import check_equal_heads, equal_order, free_order, kept_at, regularised
 from espalier.pruning.inside_heads.matrices import mask_gradients, matrices_of, set_to_zero, sums_over
 from espalier.pruning.inside_heads.rows import RowTable, full_row_masks
 from espalier.pruning.masks import Masks
@@ -101,7 +101,7 @@ class Grain(Method):
     def _prepare_removal(self) -> None:
         """Find the matrices, the steps and the gates of a stage that removes."""
         if self.settings.head_rows == "equal":
-            check_alike(self.table)
+            check_equal_heads(self.table)
         self.first, self.last = self._first_and_last()
         self.matrices = matrices_of(self.student)
 

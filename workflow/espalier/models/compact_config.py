@@ -11,10 +11,10 @@ from espalier.models.modeling_espalier import (
     ATTENTION,
     COMPACT_CONFIGS,
     FFN,
+    HEAD_ROWS,
     MARK,
     OWN_KEYS,
     RANK,
-    ROWS,
     Shape,
     family_of,
     shape_of,
@@ -41,14 +41,14 @@ def compact_config(config: PreTrainedConfig, shape: Shape) -> PreTrainedConfig:
 
     changes = {"hidden_size": shape.hidden, "head_dim": shape.head_dim, MARK: shape.pooled}
     if shape.rows:
-        changes[ROWS] = [rows and [rows.size, list(rows.queries), list(rows.values)] for rows in shape.rows]
+        changes[HEAD_ROWS] = [rows and [rows.size, list(rows.queries), list(rows.values)] for rows in shape.rows]
     # layers say their own sizes; a stock class that overlooks them makes matrices of 0 units, into which no weight fits
     changes[family.units] = 0
     for key in ("embedding_size", "pooler_hidden_size"):
         if getattr(config, key, None) == config.hidden_size:
             changes[key] = shape.hidden
 
-    old = _without(config, "per_layer_config", "model_type", "architectures", ROWS)
+    old = _without(config, "per_layer_config", "model_type", "architectures", HEAD_ROWS)
     result = COMPACT_CONFIGS[family.stem].from_dict(old | changes)
     result.per_layer_config = layers
     return result

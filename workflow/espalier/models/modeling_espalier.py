@@ -32,7 +32,7 @@ ATTENTION = "attention"  # words of the upstream `skip` list
 FFN = "mlp"
 OWN_KEYS = ("per_layer_config", "head_dim", MARK, "auto_map", "architectures", "model_type")  # not a stock model's
 RANK = "embedding_rank"  # key of the configuration; no stock model has it
-ROWS = "head_rows"  # another one
+HEAD_ROWS = "head_rows"  # another one
 VALUES = 2  # of the matrices that heads read with, the number of the values'; the others make queries, keys and their positions
 
 
@@ -221,7 +221,7 @@ def shape_of(config: PreTrainedConfig) -> Shape:
         ffn = 0 if FFN in skip else getattr(layer, units)
         layers.append((heads, ffn))
 
-    rows = tuple(entry and HeadRows(entry[0], *map(tuple, entry[1:])) for entry in getattr(config, ROWS, None) or ())
+    rows = tuple(entry and HeadRows(entry[0], *map(tuple, entry[1:])) for entry in getattr(config, HEAD_ROWS, None) or ())
     return Shape(config.hidden_size, head_dim, getattr(config, "pooled_size", config.hidden_size), tuple(layers), rows)
 
 

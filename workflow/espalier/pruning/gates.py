@@ -282,15 +282,7 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
     base.register_forward_pre_hook(lambda module, inputs: _refresh(state, family, layers))
 
     for index, (layer, (heads, units)) in enumerate(zip(layers, shape.layers, strict=True)):
-        if heads:
-            size = shape.heads_in(index).size
-            for path in family.to_heads:
-                _gate_linear(layer, path, state, ("attention", index), family.head_blocks, size)
-            _gate_linear(layer, family.from_heads, state, ("attention", index), 1, size, writes=True)
-        if units:
-            for path in family.ffn_in:
-                _gate_linear(layer, path, state, ("ffn", index), family.ffn_blocks, 1)
-            _gate_linear(layer, family.ffn_out, state, ("ffn", index), 1, 1, writes=True)
+        _gate_sublayers(layer, index, family, state)
 
         # In a pre-norm family the LayerNorm comes before the sublayer, off the residual path: it need not be skipped.
         for kind, path, size in zip(SUBLAYERS, family.norms, (heads, units), strict=True):
@@ -299,6 +291,20 @@ def attach(model: PreTrainedModel, source: Callable[[], Parts]) -> GateState:
 
     _gate_stream(base, family, state)
     return state
+
+
+def _gate_sublayers(layer: nn.Module, index: int, family: Family, state: GateState) -> None:
+    """Gate the matrices of a layer's heads and units."""
+    heads, units = state.shape.layers[index]
+    if heads:
+        size = state.shape.heads_in(index).size
+        for path in family.to_heads:
+            _gate_linear(layer, path, state, ("attention", index), family.head_blocks, size)
+        _gate_linear(layer, family.from_heads, state, ("attention", index), 1, size, writes=True)
+    if units:
+        for path in family.ffn_in:
+            _gate_linear(layer, path, state, ("ffn", index), family.ffn_blocks, 1)
+        _gate_linear(layer, family.ffn_out, state, ("ffn", index), 1, 1, writes=True)
 
 
 def _refresh(state: GateState, family: Family, layers: nn.ModuleList) -> None:

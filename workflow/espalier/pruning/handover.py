@@ -50,11 +50,11 @@ def taken_over(masks: Masks, wanted: MaskKind, student: PreTrainedModel) -> Mask
     if (kind, wanted) == ("widths", "rows"):
         return masks | {heads_of(layer): torch.ones(heads, dtype=torch.bool) for layer, (heads, _) in enumerate(shape.layers)}
     if (kind, wanted) == ("parts", "rows"):
-        return rows_of(masks, shape.head_dim)
+        return as_row_masks(masks, shape.head_dim)
     return None
 
 
-def rows_of(parts: Masks, head_dim: int) -> Masks:
+def as_row_masks(parts: Masks, head_dim: int) -> Masks:
     """Masks over dimensions of heads besides those over parts of the base.
 
     Args:

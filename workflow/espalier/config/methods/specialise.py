@@ -33,7 +33,7 @@ class SpecialisePlan(Plan):
 
     @property
     def families(self) -> tuple[str, ...]:
-        """Those of the plans on text that it starts from."""
+        """Families of the plans on text that it starts from."""
         return NARROWED
 
     @property

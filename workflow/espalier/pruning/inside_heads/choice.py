@@ -95,7 +95,7 @@ def equal_order(scores: Float[Tensor, " rows"], table: RowTable, kept: Bool[Tens
     return torch.where(there, places[groups.clamp(min=0)], groups)
 
 
-def check_alike(table: RowTable) -> None:
+def check_equal_heads(table: RowTable) -> None:
     """Refuse a model whose layers have unlike heads.
 
     Raises:
