@@ -94,10 +94,10 @@ def test_a_base_at_hand_that_cannot_be_trimmed_is_refused(clone, small):
     base = clone.folder / "results/small/bases/minilm"
     base.mkdir(parents=True)
     (base / "tokenizer.json").write_text('{"model": {"type": "WordLevel"}}')
-    (base / "config.json").write_text('{"model_type": "mpnet"}')
+    (base / "config.json").write_text('{"model_type": "roformer"}')
     clone.write_config(asking_for(small, vocabulary={"keep": "used"}, factorise={"rank": 8}))
     result = clone.snakemake("--dry-run")
     said = result.stdout + result.stderr
     assert result.returncode
     assert "bases.minilm: deploy.vocabulary cannot work on a tokenizer of the type WordLevel; supported: WordPiece, BPE" in said
-    assert "bases.minilm: deploy.factorise cannot work on model type 'mpnet'; supported: bert, roberta" in said
+    assert "bases.minilm: deploy.factorise cannot work on model type 'roformer'; supported: bert, roberta" in said
