@@ -376,6 +376,8 @@ def test_the_table_of_formats_of_the_demo_has_what_its_findings_say():
     cofi = rows.loc[("cofi", "onnx-int8")]
     assert f"smaller ({cofi['total_mib']:.1f} MiB) and faster, but has {cofi['score']:.3f}" in text
     assert cofi["ms_b1_lrows"] < teacher["ms_b1_lrows"] and cofi["ms_b32_lrows"] < teacher["ms_b32_lrows"]
+    assert f"({cofi['ms_b32_l64']:.0f} ms instead of {teacher['ms_b32_l64']:.0f})" in text
+    assert cofi["total_mib"] < 0.7 * teacher["total_mib"] and cofi["ms_b32_l64"] < 0.51 * teacher["ms_b32_l64"]
     sdp = rows.loc[("sdp", "onnx-int8")]
     assert f"SDP at 50 % has {rows.loc[('sdp', 'torch'), 'score']:.3f} at the teacher's size" in text
     assert sdp["passed"] == "no" and f"it loses {sdp['drop']:.3f} and fails the guard of 0.01" in text
