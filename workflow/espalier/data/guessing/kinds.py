@@ -54,6 +54,8 @@ ROWS_OF_A_CLASS = 3
 """Rows that classes have on average, at least."""
 MOST_FREQUENT = 0.8
 """Share of the largest class beyond which accuracy says little."""
+AVERAGES = "micro-f1 counts every label alike; macro-f1 every class"
+"""What is uncertain about the metric of several labels."""
 TOKENS_OF_A_WORD = 1.5
 """About as many tokens a word has in English."""
 LENGTHS = (32, 64, 128, 256)
@@ -109,7 +111,7 @@ def _lists(path: Path, looks: Sequence[ColumnLook], lists: list[ColumnLook]) -> 
     guessed = Guess({})
     texts = _texts(path, looks, lists[0], guessed)
     _need("multilabel", f"{path}: column '{lists[0].name}' holds several labels a row")
-    guessed.doubts["metric"] = "micro-f1 counts every label alike; macro-f1 every class"
+    guessed.doubts["metric"] = AVERAGES
     guessed.keys = {"kind": "multilabel", "text": texts, "label": lists[0].name, "metric": "micro-f1"}
     return guessed
 
@@ -147,7 +149,7 @@ def _label_sets(path: Path, looks: Sequence[ColumnLook]) -> Guess | None:
         if look in named or not named:
             texts = _texts(path, looks, look, guessed)
             guessed.doubts["separator"] = f"cells such as {_most_labels(look, sign)!r} are taken for several labels"
-            guessed.doubts["metric"] = "micro-f1 counts every label alike; macro-f1 every class"
+            guessed.doubts["metric"] = AVERAGES
             keys = {"text": texts, "label": look.name, "separator": sign, "metric": "micro-f1"}
             return Guess({"kind": "multilabel", **keys}, guessed.doubts)
 
@@ -155,7 +157,7 @@ def _label_sets(path: Path, looks: Sequence[ColumnLook]) -> Guess | None:
         return None
     texts = _texts(path, [look for look in looks if look.name not in classes], None, guessed)
     guessed.doubts["classes"] = "columns of 0 and 1 are taken for a class each; leave out those that are none"
-    guessed.doubts["metric"] = "micro-f1 counts every label alike; macro-f1 every class"
+    guessed.doubts["metric"] = AVERAGES
     return Guess({"kind": "multilabel", "text": texts, "classes": classes, "metric": "micro-f1"}, guessed.doubts)
 
 
