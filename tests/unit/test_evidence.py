@@ -1,6 +1,7 @@
 """The README's results are those of the committed studies."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -384,3 +385,13 @@ def test_the_table_of_formats_of_the_demo_has_what_its_findings_say():
     tiny, linear = rows.loc[("tiny", "onnx-int8")], rows.loc[("linear", "scikit-learn")]
     assert f"({rows.loc[('tiny', 'torch'), 'score']:.3f}), nor does the linear model much ({linear['score']:.3f})" in text
     assert f"({tiny['total_mib']:.1f} MiB in int8, and {linear['total_mib']:.1f} MiB)" in text
+
+
+@pytest.mark.parametrize("study", ["four-papers", "kinds-unlabelled"])
+def test_scores_that_findings_name_are_in_the_study_s_tables(study):
+    folder = ROOT / f"workflow/experiments/{study}"
+    tables = [pd.read_csv(folder / name) for name in ("table.csv", "deploy.csv") if (folder / name).is_file()]
+    known = {f"{score:.3f}" for table in tables for score in table["score"].dropna()}
+    text = re.sub(r"standard error is 0\.\d+", "", (folder / "findings.md").read_text())
+    named = re.findall(r"\b0\.\d{3}\b", text)
+    assert len(named) > 5 and set(named) <= known, sorted(set(named) - known)
